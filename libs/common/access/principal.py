@@ -1,0 +1,32 @@
+"""Who calls: the identity that the front door authenticated. It holds no rights; `grants` knows those."""
+
+from __future__ import annotations
+
+from pydantic import BaseModel, Field
+
+USER_PREFIX = "herdsman:"
+"""Every user and group name that the hub impersonates begins so: nobody becomes a cluster's own `admin` by being called so."""
+
+
+class Principal(BaseModel):
+    """One authenticated caller. `principal_ids` are the ids that bindings may name: the user's own and those of its groups."""
+
+    user: str
+    user_uid: str
+    principal_id: str
+    group_ids: list[str] = Field(default_factory=list)
+    token: str = ""
+    """Name of the token that was used; for audit and for cutting streams when it is revoked."""
+    clusters: list[str] = Field(default_factory=list)
+    """Clusters the token is good for; empty = all and the hub."""
+    read_only: bool = False
+    must_change_password: bool = False
+
+    @property
+    def principal_ids(self) -> tuple[str, ...]:
+        return (self.principal_id, *self.group_ids)
+
+
+def local_user_principal(uid: str) -> str:
+    """Principal id of a User of the hub itself: `local:user:<uid>`."""
+    return f"local:user:{uid}"

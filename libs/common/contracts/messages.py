@@ -1,0 +1,227 @@
+"""The models that cross the bus. A released meaning never changes: a new one is a new method or a new field.
+
+`identity` fields hold the signed envelope of the front door (`libs.common.crypto.envelope`), never a claim to be trusted.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from pydantic import AwareDatetime, BaseModel, Field
+
+PatchType = Literal["json", "merge", "apply"]
+
+
+class Empty(BaseModel):
+    """Nothing to say."""
+
+
+class Health(BaseModel):
+    """Answer of every service to `ping`: `ready` when all it depends on is caught up, else `waiting_for` says what is not."""
+
+    service: str
+    version: str
+    ready: bool
+    waiting_for: list[str] = Field(default_factory=list)
+
+
+# ── resources ────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+class WriteOptions(BaseModel):
+    dry_run: bool = False
+    field_manager: str = ""
+    field_validation: Literal["Strict", "Warn", "Ignore"] = "Warn"
+    force: bool = False
+    propagation_policy: str = ""
+    precondition_uid: str = ""
+    precondition_resource_version: str = ""
+
+
+class ResourceWrite(BaseModel):
+    """One write to one object, for the owner of its kind. `body` is the document, or the patch (a list for JSON patch)."""
+
+    identity: str
+    request_id: str = ""
+    verb: Literal["create", "update", "patch", "delete"]
+    plural: str
+    name: str = ""
+    subresource: Literal["", "status"] = ""
+    patch_type: PatchType | None = None
+    body: Any = None
+    options: WriteOptions = Field(default_factory=WriteOptions)
+
+
+class ResourceWriteReply(BaseModel):
+    """The object after the write (for delete: as it was); `created` decides 201 or 200; warnings become Warning headers."""
+
+    document: dict[str, Any]
+    revision: int
+    created: bool = False
+    deleted: bool = False
+    warnings: list[str] = Field(default_factory=list)
+
+
+# ── identity ─────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+class LoginRequest(BaseModel):
+    user: str = Field(max_length=253)
+    password: str = Field(max_length=1024)
+    description: str = Field(default="", max_length=256)
+    client_address: str = ""
+
+
+class IssuedToken(BaseModel):
+    """The only time that a token's secret is seen."""
+
+    token: str
+    name: str
+    user: str
+    expires_at: AwareDatetime
+    must_change_password: bool = False
+
+
+class TokenIssue(BaseModel):
+    """Issue a token to the caller; `ttl_s` is cut to the allowed maximum for the purpose."""
+
+    identity: str
+    purpose: Literal["kubeconfig", "api"]
+    description: str = Field(default="", max_length=256)
+    clusters: list[str] = Field(default_factory=list)
+    read_only: bool = False
+    ttl_s: int | None = None
+
+
+class TokenRevoke(BaseModel):
+    """Revoke the caller's own token: sign-out."""
+
+    identity: str
+
+
+class PasswordChange(BaseModel):
+    """Set a password: one's own with the current one, another person's by whoever may update users and holds all their rights."""
+
+    identity: str
+    user: str
+    current_password: str = Field(default="", max_length=1024)
+    new_password: str = Field(max_length=1024)
+
+
+# ── clusters and agents ──────────────────────────────────────────────────────────────────────────────────────────────
+
+
+class RegistrationIssue(BaseModel):
+    identity: str
+    cluster: str
+    ttl_s: int = 3600
+
+
+class IssuedRegistration(BaseModel):
+    """The only time that a registration token's secret is seen."""
+
+    token: str
+    cluster: str
+    cluster_uid: str
+    expires_at: AwareDatetime
+
+
+class ManifestRequest(BaseModel):
+    """Which cluster does this (valid, unused) registration token belong to? Asked when the import manifest is fetched."""
+
+    token: str = Field(max_length=256)
+
+
+class AgentRegistration(BaseModel):
+    """An agent exchanges its one-time token and its own public key for a credential."""
+
+    token: str = Field(max_length=256)
+    public_key: str = Field(max_length=64)
+    agent_version: str = Field(default="", max_length=64)
+
+
+class AgentCredential(BaseModel):
+    """`jwt` is the NATS user JWT for `public_key`; the seed never left the agent. Renew after `renew_after_s`."""
+
+    cluster: str
+    cluster_uid: str
+    jwt: str
+    expires_at: AwareDatetime
+    renew_after_s: int
+
+
+class AgentRenewal(BaseModel):
+    """Ask for a fresh JWT before the old one expires; the key stays the same."""
+
+    agent_version: str = Field(default="", max_length=64)
+
+
+class Heartbeat(BaseModel):
+    """Every 10 s from each agent, and at once when something in it changes."""
+
+    agent_version: str = Field(max_length=64)
+    kubernetes_version: str = Field(default="", max_length=64)
+    api_server_healthy: bool = False
+    api_server_message: str = Field(default="", max_length=512)
+    node_count: int | None = None
+    tunnels: int = 0
+    applied: dict[str, str] = Field(default_factory=dict, description="Part name → hash that is applied.")
+
+
+class NodeObservation(BaseModel):
+    """One node as the agent saw it: fields of `NodeStatus`, camelCase."""
+
+    name: str
+    uid: str = ""
+    status: dict[str, Any]
+
+
+class NodesObserved(BaseModel):
+    """All or some nodes of a cluster. `complete`: nodes that are not listed are gone (closing a listing)."""
+
+    nodes: list[NodeObservation]
+    complete: bool = False
+
+
+class Notice(BaseModel):
+    """The desired set's hash changed; ask for what differs."""
+
+    hash: str = ""
+
+
+class DesiredQuery(BaseModel):
+    """Which parts differ from these? `have` maps part name → applied hash."""
+
+    have: dict[str, str] = Field(default_factory=dict)
+
+
+class DesiredPart(BaseModel):
+    """A named list of Kubernetes objects that the agent keeps applied; everything it owns under this name and is not listed goes."""
+
+    name: str
+    hash: str
+    objects: list[dict[str, Any]]
+
+
+class DesiredSet(BaseModel):
+    """`parts` holds only what differs, `names` all part names; `detach` = remove everything that you own, report, and stop."""
+
+    hash: str
+    names: list[str]
+    parts: list[DesiredPart]
+    detach: bool = False
+
+
+class PartReport(BaseModel):
+    name: str
+    hash: str
+    objects: int = 0
+    error: str = Field(default="", max_length=1024)
+
+
+class AppliedReport(BaseModel):
+    """What the agent applied. With `detached` it says that everything it owned is removed; `left` lists what could not be."""
+
+    parts: list[PartReport] = Field(default_factory=list)
+    detached: bool = False
+    left: list[str] = Field(default_factory=list)

@@ -1,0 +1,65 @@
+"""All request/reply methods: who serves them, what goes in, what comes out."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Generic, TypeVar
+
+from pydantic import BaseModel
+
+from libs.common.contracts import messages as m
+from libs.common.contracts import subjects
+
+Q = TypeVar("Q", bound=BaseModel)
+A = TypeVar("A", bound=BaseModel)
+
+
+@dataclass(frozen=True, slots=True)
+class Method(Generic[Q, A]):
+    """`subject` for services; methods for agents have `for_agents` and take the cluster's uid with `agent_subject`."""
+
+    service: str
+    name: str
+    request: type[Q]
+    reply: type[A]
+    callers: tuple[str, ...] = ()
+    for_agents: bool = False
+
+    @property
+    def subject(self) -> str:
+        if self.for_agents:
+            return subjects.agent_method("*", self.service, self.name)
+        return subjects.service_method(self.service, self.name)
+
+    def agent_subject(self, cluster_uid: str) -> str:
+        return subjects.agent_method(cluster_uid, self.service, self.name)
+
+
+SERVICES = ("identity", "authz", "project", "node_registry", "cluster_controller", "auth_proxy", "gateway")
+OWNERS = ("identity", "authz", "project", "node_registry", "cluster_controller")
+
+
+def _write(owner: str, *callers: str) -> Method[m.ResourceWrite, m.ResourceWriteReply]:
+    return Method(owner, "write", m.ResourceWrite, m.ResourceWriteReply, ("gateway", *callers))
+
+
+WRITE = {owner: _write(owner) for owner in OWNERS}
+PING = {service: Method(service, "ping", m.Empty, m.Health, ("gateway",)) for service in SERVICES}
+
+LOGIN = Method("identity", "login", m.LoginRequest, m.IssuedToken, ("gateway",))
+ISSUE_TOKEN = Method("identity", "issue_token", m.TokenIssue, m.IssuedToken, ("gateway",))
+REVOKE_TOKEN = Method("identity", "revoke_token", m.TokenRevoke, m.Empty, ("gateway",))
+CHANGE_PASSWORD = Method("identity", "change_password", m.PasswordChange, m.Empty, ("gateway",))
+
+ISSUE_REGISTRATION = Method("cluster_controller", "issue_registration", m.RegistrationIssue, m.IssuedRegistration, ("gateway",))
+CHECK_REGISTRATION = Method("cluster_controller", "check_registration", m.ManifestRequest, m.IssuedRegistration, ("gateway",))
+REGISTER_AGENT = Method("cluster_controller", "register_agent", m.AgentRegistration, m.AgentCredential, ("gateway",))
+
+RENEW_AGENT = Method("cluster_controller", "renew", m.AgentRenewal, m.AgentCredential, for_agents=True)
+GET_DESIRED = Method("cluster_controller", "desired", m.DesiredQuery, m.DesiredSet, for_agents=True)
+REPORT_APPLIED = Method("cluster_controller", "applied", m.AppliedReport, m.Empty, for_agents=True)
+
+METHODS: tuple[Method[Any, Any], ...] = (
+    *WRITE.values(), *PING.values(), LOGIN, ISSUE_TOKEN, REVOKE_TOKEN, CHANGE_PASSWORD, ISSUE_REGISTRATION,
+    CHECK_REGISTRATION, REGISTER_AGENT, RENEW_AGENT, GET_DESIRED, REPORT_APPLIED,
+)  # fmt: skip

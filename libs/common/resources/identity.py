@@ -1,0 +1,69 @@
+"""Kinds of the identity service: who people are (User) and what lets them in (Token).
+
+Passwords and token hashes are `private`: stored with the object, in no API answer.
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar, Literal
+
+from pydantic import Field
+
+from libs.common.resources.meta import ConditionedStatus, Label, Model, Resource, Time
+
+
+class UserSpec(Model):
+    """`enabled: false` refuses every call of this person within a second and cuts the open streams."""
+
+    display_name: str = Field(default="", max_length=256, description="The name that people see.")
+    enabled: bool = Field(default=True, description="A disabled user is refused everywhere, at once.")
+
+
+class UserStatus(ConditionedStatus):
+    principal_id: str = Field(default="", description="The immutable id by which bindings name this person.")
+    must_change_password: bool = Field(default=False, description="True until a generated password was changed.")
+    last_login: Time | None = Field(default=None, description="When this person last signed in.")
+
+
+class UserPrivate(Model):
+    password_hash: str = ""
+    """Argon2id in PHC string format; empty = no password, sign-in refused."""
+
+
+class User(Resource):
+    """A person or machine that may sign in. The name is the user name and can't change."""
+
+    KIND: ClassVar[str] = "User"
+    spec: UserSpec = Field(default_factory=UserSpec)
+    status: UserStatus = Field(default_factory=UserStatus)
+    private: UserPrivate = Field(default_factory=UserPrivate, exclude=True)
+
+
+class TokenSpec(Model):
+    """What the token may be used for; it holds no rights of its own, those are the user's, looked up on every call."""
+
+    user: str = Field(description="Name of the User whose token this is.")
+    user_uid: str = Field(description="uid of that User: a user made again under the same name is somebody else.")
+    purpose: Literal["login", "kubeconfig", "api"] = Field(default="api", description="What it was issued for.")
+    description: str = Field(default="", max_length=256)
+    clusters: list[Label] = Field(default_factory=list, description="Clusters it is good for; empty = all and the hub.")
+    read_only: bool = Field(default=False, description="True: only get, list and watch.")
+    expires_at: Time = Field(description="It is refused from this moment on.")
+
+
+class TokenStatus(ConditionedStatus):
+    last_used: Time | None = Field(default=None, description="Last use, written in batches, some minutes late.")
+
+
+class TokenPrivate(Model):
+    secret_hash: str = ""
+    """SHA-256 of the secret half in hex; the secret has 256 random bits, so no slow hash is needed."""
+
+
+class Token(Resource):
+    """A bearer token `hm_<name>_<secret>`; the secret is shown once, when it is issued."""
+
+    KIND: ClassVar[str] = "Token"
+    spec: TokenSpec
+    status: TokenStatus = Field(default_factory=TokenStatus)
+    private: TokenPrivate = Field(default_factory=TokenPrivate, exclude=True)

@@ -1,0 +1,195 @@
+"""The table of all kinds: who owns each, where it is stored, how it is shown. Everything generic reads this table.
+
+The gateway's discovery, OpenAPI and tables, the buckets, the NATS permissions and the contract files come from here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from libs.common.resources import access, clusters, identity, nodes, projects
+from libs.common.resources.meta import Resource
+
+Document = Mapping[str, Any]
+Service = Literal["identity", "authz", "project", "node_registry", "cluster_controller"]
+ALL_VERBS = ("create", "delete", "deletecollection", "get", "list", "patch", "update", "watch")
+READ_VERBS = ("get", "list", "watch")
+
+
+@dataclass(frozen=True, slots=True)
+class Column:
+    """A column of `kubectl get`. `path` is dotted from the object's root; priority > 0 shows only with `-o wide`."""
+
+    name: str
+    path: str
+    type: str = "string"
+    priority: int = 0
+    description: str = ""
+    render: Callable[[Document], Any] | None = field(default=None, compare=False)
+    """Given the whole object, for what no single field holds; `path` is then only documentation."""
+
+
+@dataclass(frozen=True, slots=True)
+class ResourceType:
+    """One kind. `scope_path` is the dotted path of the field that holds the name of the cluster an object belongs to, if any."""
+
+    plural: str
+    singular: str
+    model: type[Resource]
+    owner: Service
+    short_names: tuple[str, ...] = ()
+    categories: tuple[str, ...] = ("herdsman",)
+    verbs: tuple[str, ...] = ALL_VERBS
+    columns: tuple[Column, ...] = ()
+    selectable: tuple[str, ...] = ()
+    """Dotted paths that field selectors accept beside metadata.name."""
+    has_status: bool = True
+    cluster_path: str = ""
+    owner_path: str = ""
+    """Dotted path of the field that names the User an object belongs to; that person always sees it."""
+
+    @property
+    def kind(self) -> str:
+        return self.model.KIND
+
+    @property
+    def bucket(self) -> str:
+        """One bucket per owning service; one owner writes it."""
+        return self.owner
+
+    def key(self, name: str) -> str:
+        return f"{self.plural}.{name}"
+
+
+def _condition(type_: str) -> Callable[[Document], Any]:
+    def render(doc: Document) -> Any:
+        conditions = doc.get("status", {}).get("conditions", ())
+        return next((c["status"] for c in conditions if c.get("type") == type_), "Unknown")
+
+    return render
+
+
+def _scope(doc: Document) -> str:
+    scope = doc.get("spec", {}).get("scope", {})
+    if scope.get("global"):
+        return "global"
+    return f"cluster/{scope['cluster']}" if scope.get("cluster") else f"project/{scope.get('project', '')}"
+
+
+def _ready(doc: Document) -> str:
+    status = doc.get("status", {})
+    word = {True: "Ready", False: "NotReady", None: "Unknown"}[status.get("ready")]
+    return f"{word},SchedulingDisabled" if status.get("unschedulable") else word
+
+
+RESOURCE_TYPES: tuple[ResourceType, ...] = (
+    ResourceType(
+        "users", "user", identity.User, "identity",
+        columns=(
+            Column("Display Name", "spec.displayName"),
+            Column("Enabled", "spec.enabled", "boolean"),
+            Column("Last Login", "status.lastLogin", "date"),
+            Column("Principal", "status.principalId", priority=1),
+        ),
+        selectable=("spec.enabled",),
+        owner_path="metadata.name",
+    ),
+    ResourceType(
+        "tokens", "token", identity.Token, "identity",
+        verbs=("delete", "deletecollection", "get", "list", "watch"),
+        columns=(
+            Column("User", "spec.user"),
+            Column("Purpose", "spec.purpose"),
+            Column("Expires", "spec.expiresAt", "date"),
+            Column("Last Used", "status.lastUsed", "date"),
+            Column("Description", "spec.description", priority=1),
+        ),
+        selectable=("spec.user", "spec.purpose"),
+        owner_path="spec.user",
+    ),
+    ResourceType(
+        "roletemplates", "roletemplate", access.RoleTemplate, "authz", short_names=("rt",),
+        columns=(
+            Column("Scope", "spec.scope"),
+            Column("Built-in", "spec.builtIn", "boolean"),
+            Column("Description", "spec.description", priority=1),
+        ),
+        selectable=("spec.scope",),
+    ),
+    ResourceType(
+        "roletemplatebindings", "roletemplatebinding", access.RoleTemplateBinding, "authz", short_names=("rtb",),
+        columns=(
+            Column("Role", "spec.role"),
+            Column("User", "spec.user"),
+            Column("Scope", "spec.scope", render=_scope),
+            Column("Not After", "spec.notAfter", "date"),
+            Column("Principal", "spec.principal", priority=1),
+        ),
+        selectable=("spec.role", "spec.user", "spec.principal", "spec.scope.cluster", "spec.scope.project"),
+        cluster_path="spec.scope.cluster",
+        owner_path="spec.user",
+    ),
+    ResourceType(
+        "projects", "project", projects.Project, "project",
+        columns=(
+            Column("Display Name", "spec.displayName"),
+            Column("Namespaces", "spec.namespaces", "integer", render=lambda d: len(d.get("spec", {}).get("namespaces", ()))),
+        ),
+    ),
+    ResourceType(
+        "nodes", "node", nodes.Node, "node_registry", verbs=READ_VERBS,
+        columns=(
+            Column("Cluster", "spec.cluster"),
+            Column("Status", "status.ready", render=_ready),
+            Column("Roles", "status.roles", render=lambda d: ",".join(d.get("status", {}).get("roles", ())) or "<none>"),
+            Column("Version", "status.kubeletVersion"),
+            Column("Internal-IP", "status.internalIP", priority=1),
+            Column("OS-Image", "status.osImage", priority=1),
+            Column("Kernel-Version", "status.kernelVersion", priority=1),
+            Column("Container-Runtime", "status.containerRuntime", priority=1),
+        ),
+        selectable=("spec.cluster", "spec.nodeName"),
+        cluster_path="spec.cluster",
+    ),
+    ResourceType(
+        "clusters", "cluster", clusters.Cluster, "cluster_controller",
+        columns=(
+            Column("Phase", "status.phase"),
+            Column("Version", "status.kubernetesVersion"),
+            Column("Nodes", "status.nodeCount", "integer"),
+            Column("Connected", "status.conditions", render=_condition("Connected")),
+            Column("Agent", "status.agent.version", priority=1),
+            Column("Last Heartbeat", "status.agent.lastHeartbeat", "date", priority=1),
+        ),
+        selectable=("status.phase",),
+        cluster_path="metadata.name",
+    ),
+    ResourceType(
+        "registrationtokens", "registrationtoken", clusters.RegistrationToken, "cluster_controller",
+        verbs=("delete", "deletecollection", "get", "list", "watch"),
+        columns=(
+            Column("Cluster", "spec.cluster"),
+            Column("Expires", "spec.expiresAt", "date"),
+            Column("Used", "status.usedAt", "date"),
+        ),
+        selectable=("spec.cluster",),
+        cluster_path="spec.cluster",
+    ),
+)  # fmt: skip
+
+BY_PLURAL: Mapping[str, ResourceType] = {t.plural: t for t in RESOURCE_TYPES}
+BY_MODEL: Mapping[type[Resource], ResourceType] = {t.model: t for t in RESOURCE_TYPES}
+BY_KIND: Mapping[str, ResourceType] = {t.kind: t for t in RESOURCE_TYPES}
+BUCKETS: tuple[str, ...] = tuple(dict.fromkeys(t.bucket for t in RESOURCE_TYPES))
+
+
+def field_at(document: Document, path: str) -> Any:
+    """The value at a dotted path, or None where any part of the path is missing."""
+    value: Any = document
+    for part in path.split("."):
+        if not isinstance(value, Mapping):
+            return None
+        value = value.get(part)
+    return value

@@ -1,0 +1,91 @@
+"""The contract of a bucket: compare-and-set writes, atomic batches, and a watch that neither misses nor invents.
+
+Promises, which the conformance suite checks on every implementation:
+- A write that returned is durable. A write that raised `Timeout` may or may not have happened; `resolve` tells which.
+- Revisions rise over the whole bucket; an entry's revision is that of its last write.
+- Delete writes a tombstone that keeps the object's last bytes, so that watchers can say what was deleted. Not found never
+  means deleted: only a tombstone or a complete listing does.
+- A watch yields the last entry of every key in revision order, tombstones too, then `Synced`, then every later write in
+  order. After any interruption it lists again and yields the difference: an entry at least once for its newest revision,
+  and a `Vanished` for each key that is no longer there at all (its tombstone was compacted while the watch was away).
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One version of one key. For a tombstone `deleted` is true and `value` holds the last bytes before the delete."""
+
+    key: str
+    value: bytes
+    revision: int
+    deleted: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Synced:
+    """The watch has yielded everything up to `revision` and is live."""
+
+    revision: int
+
+
+@dataclass(frozen=True, slots=True)
+class Vanished:
+    """The key is gone although no tombstone was seen: a complete listing did not have it."""
+
+    key: str
+    revision: int
+    """Revision of the listing that did not have it."""
+
+
+WatchItem = Entry | Synced | Vanished
+
+
+@dataclass(frozen=True, slots=True)
+class Put:
+    """One write of a batch. `revision` 0 = must not exist (a tombstone counts as absent); None = whatever is there."""
+
+    key: str
+    value: bytes
+    revision: int | None = None
+    deleted: bool = False
+    """True: write a tombstone with `value` as the last bytes."""
+
+
+class Store(Protocol):
+    """One bucket. Keys are dotted tokens of [-a-z0-9_], e.g. `clusters.prod`. Errors are families of `libs.common.errors`.
+
+    All writes raise `Conflict` on a wrong revision, `Unavailable` when the store refuses for want of room or a leader,
+    `Timeout` when the outcome is unknown after the retry budget.
+    """
+
+    bucket: str
+
+    async def get(self, key: str) -> Entry:
+        """The last entry from the leader, never stale within the bucket. Raises NotFound for absent and deleted keys."""
+        ...
+
+    async def create(self, key: str, value: bytes, *, ttl_s: int | None = None) -> int:
+        """Write a key that must not exist (or is deleted). Returns the revision. Raises AlreadyExists."""
+        ...
+
+    async def update(self, key: str, value: bytes, revision: int, *, ttl_s: int | None = None) -> int:
+        """Write over exactly `revision`. Returns the new revision. Raises Conflict."""
+        ...
+
+    async def delete(self, key: str, last: bytes, revision: int) -> int:
+        """Write a tombstone over exactly `revision`, keeping `last`. Returns the tombstone's revision. Raises Conflict."""
+        ...
+
+    async def batch(self, writes: Sequence[Put]) -> int:
+        """All or none, at most 1,000 writes. Returns the revision of the last. Raises Conflict."""
+        ...
+
+    def watch(self, prefix: str = "", *, name: str = "watch") -> AsyncIterator[WatchItem]:
+        """Everything under `prefix` (dotted tokens, "" = all), for ever; survives reconnects and server restarts."""
+        ...
