@@ -87,7 +87,7 @@ def find(required: Sequence[str], environ: Mapping[str, str] = os.environ) -> Bi
         if len(found) == len(required):
             return Binaries(found, f"KUBEBUILDER_ASSETS={assets}")
         lacks.append(f"KUBEBUILDER_ASSETS lacks {_missing(required, found)}")
-    found = {name: Path(path) for name in required if (path := shutil.which(name, path=environ.get("PATH")))}
+    found = {name: Path(where) for name in required if (where := shutil.which(name, path=environ.get("PATH")))}
     if len(found) == len(required):
         return Binaries(found, "PATH")
     lacks.append(f"PATH lacks {_missing(required, found)}")

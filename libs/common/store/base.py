@@ -1,10 +1,12 @@
 """The contract of a bucket: compare-and-set writes, atomic batches, and a watch that neither misses nor invents.
 
 Promises, which the conformance suite checks on every implementation:
-- A write that returned is durable. A write that raised `Timeout` may or may not have happened; `resolve` tells which.
+- A write that returned is durable. A lost answer is resolved by reading the key back and comparing bytes, so a caller puts
+  an operation id into each value (`objects.encode_unique`). A write that still raises `Timeout` may or may not have happened.
 - Revisions rise over the whole bucket; an entry's revision is that of its last write.
-- Delete writes a tombstone that keeps the object's last bytes, so that watchers can say what was deleted. Not found never
-  means deleted: only a tombstone or a complete listing does.
+- Delete writes a tombstone that keeps the object's last bytes, so that watchers can say what was deleted. An entry whose
+  time ran out (`ttl_s`) gets a tombstone without bytes. Not found never means deleted: only a tombstone or a complete
+  listing does. Tombstones go after `TOMBSTONE_TTL_S`.
 - A watch yields the last entry of every key in revision order, tombstones too, then `Synced`, then every later write in
   order. After any interruption it lists again and yields the difference: an entry at least once for its newest revision,
   and a `Vanished` for each key that is no longer there at all (its tombstone was compacted while the watch was away).
@@ -15,6 +17,10 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
 from typing import Protocol
+
+TOMBSTONE_TTL_S = 7 * 24 * 3600
+"""How long a tombstone stays: a watch that was away for longer learns of the delete from its next complete listing."""
+MAX_BATCH = 1000
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,9 +35,13 @@ class Entry:
 
 @dataclass(frozen=True, slots=True)
 class Synced:
-    """The watch has yielded everything up to `revision` and is live."""
+    """The watch has yielded everything up to `revision` and is live. Repeated every few seconds as a sign of life."""
 
     revision: int
+    epoch: str = ""
+    """Which life of the bucket this is. It changes when a bucket was made anew or restored: revisions start over."""
+    listing: int = 1
+    """Number of complete listings that this watch has made; one more after each interruption."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,0 +1,293 @@
+"""The compiled grants: one immutable snapshot that answers who may do what on the hub, and with which groups in a cluster.
+
+Pure: no clock, no I/O. `compile_grants` builds a snapshot from resources; `live.LiveGrants` keeps one current and is what services
+hold. Everybody who decides asks here: the front door, the gateway, every owner. What a snapshot does not know gives nothing.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any
+
+from libs.common.access import escalation
+from libs.common.access.held import NOTHING, Held, held_by, is_counting, merge_held
+from libs.common.access.implied import IMPLIED_RULES, is_own, is_own_right
+from libs.common.access.principal import USER_PREFIX, Principal
+from libs.common.access.roles import EffectiveRole, resolve_roles
+from libs.common.access.rules import READ_VERBS, RuleSet
+from libs.common.resources.access import BindingScope, PolicyRule, RoleTemplate, RoleTemplateBinding
+from libs.common.resources.clusters import Cluster
+from libs.common.resources.identity import User
+from libs.common.resources.meta import GROUP
+from libs.common.resources.projects import Project
+from libs.common.resources.registry import BY_PLURAL, field_at
+
+MERGED_LIMIT = 10_000
+"""Callers whose merged holdings a snapshot remembers; a snapshot is replaced long before more than that call."""
+
+
+@dataclass(frozen=True, slots=True)
+class UserFact:
+    uid: str
+    principal_id: str
+    enabled: bool
+
+
+@dataclass(frozen=True, slots=True)
+class ProjectFact:
+    created_at: datetime | None
+    clusters: frozenset[str]
+
+
+@dataclass(frozen=True, slots=True)
+class Grants:
+    """One moment's grants. `clusters` maps the name of each living cluster to its uid."""
+
+    roles: Mapping[str, EffectiveRole] = field(default_factory=dict)
+    held: Mapping[str, Held] = field(default_factory=dict)
+    clusters: Mapping[str, str] = field(default_factory=dict)
+    users: Mapping[str, UserFact] = field(default_factory=dict)
+    projects: Mapping[str, ProjectFact] = field(default_factory=dict)
+    next_expiry: datetime | None = None
+    """When the next binding expires: from then on this snapshot says too much."""
+    _merged: dict[tuple[str, ...], Held] = field(default_factory=dict, compare=False, repr=False)
+
+    # ── checks on hub objects ────────────────────────────────────────────────────────────────────────────────────────
+
+    def is_allowed(
+        self, principal: Principal, verb: str, plural: str, name: str = "", cluster: str = "", subresource: str = "",
+        *, project: str = "", owner: str = "",
+    ) -> bool:  # fmt: skip
+        """Whether the caller may do this. `cluster`, `project`, `owner`: names of what the object belongs to, if anything.
+
+        For list and watch without a name it answers for the whole collection; `reaches` answers for any part of it.
+        """
+        if not self._is_admitted(principal, verb):
+            return False
+        if plural == "clusters":
+            cluster = cluster or name
+        elif plural == "projects":
+            project = project or name
+        elif plural == "users":
+            owner = owner or name
+        if is_own_right(verb, plural, subresource, own=bool(owner) and owner == principal.user):
+            return True
+        if plural == "clusters" and verb in READ_VERBS and not subresource and self._is_member(principal, cluster):
+            return True
+        held = self._held(principal)
+        return any(s.allows(verb, GROUP, plural, subresource, name) for s in self._hub_sets(held, cluster, project))
+
+    def is_allowed_on(
+        self, principal: Principal, verb: str, plural: str, document: Mapping[str, Any], subresource: str = ""
+    ) -> bool:
+        """As `is_allowed` for an existing object, of which it reads name, cluster, project and owner itself.
+
+        An object of an earlier cluster or user of the same name belongs to neither today's cluster nor today's user.
+        """
+        kind = BY_PLURAL[plural]
+        cluster = str(field_at(document, kind.cluster_path) or "") if kind.cluster_path else ""
+        cluster_uid = field_at(document, "spec.clusterUid") or field_at(document, "spec.scope.clusterUid")
+        if cluster and cluster_uid and self.clusters.get(cluster) != cluster_uid:
+            cluster = ""
+        return self.is_allowed(
+            principal, verb, plural, str(field_at(document, "metadata.name") or ""), cluster, subresource,
+            project=str(field_at(document, "spec.scope.project") or "") if plural == "roletemplatebindings" else "",
+            owner=principal.user if is_own(principal, plural, document) else "",
+        )  # fmt: skip
+
+    def reaches(self, principal: Principal, verb: str, plural: str) -> bool:
+        """Whether the caller has the right on at least one object that may exist: if not, a list is refused, else filtered."""
+        if not self._is_admitted(principal, verb):
+            return False
+        if is_own_right(verb, plural, "", own=True) or (plural == "clusters" and verb in READ_VERBS):
+            return True
+        return any(s.reaches(verb, GROUP, plural) for s in self._all_hub_sets(self._held(principal)))
+
+    def visible_clusters(self, principal: Principal) -> set[str] | None:
+        """Names of the clusters that the caller may see; None = all."""
+        if not self._is_active(principal):
+            return set()
+        seen = self._seen_clusters(self._held(principal))
+        if not principal.clusters:
+            return seen
+        scope = set(principal.clusters) & self.clusters.keys()
+        return scope if seen is None else scope & seen
+
+    # ── inside clusters ──────────────────────────────────────────────────────────────────────────────────────────────
+
+    def synthetic_groups(self, principal: Principal, cluster_name: str, cluster_uid: str) -> tuple[str, ...]:
+        """The groups that stand for the caller's roles in one cluster, sorted; () = no business there."""
+        if not cluster_uid or self.clusters.get(cluster_name) != cluster_uid or not self._is_active(principal):
+            return ()
+        if principal.clusters and cluster_name not in principal.clusters:
+            return ()
+        held = self._held(principal)
+        groups = {f"{USER_PREFIX}cluster:{cluster_name}:{r.name}" for r in self.roles_in_cluster(held, cluster_name)}
+        for project, fact in self.projects.items() if held.projects else ():
+            if cluster_name in fact.clusters:
+                groups |= {f"{USER_PREFIX}project:{project}:{r.name}" for r in self.roles_in_project(held, project)}
+        return tuple(sorted(groups))
+
+    # ── reviews and giving ───────────────────────────────────────────────────────────────────────────────────────────
+
+    def rules(self, principal: Principal) -> list[PolicyRule]:
+        """The caller's rights on hub objects for people to read; rights limited to a cluster or project are listed unlimited."""
+        if not self._is_active(principal) or principal.clusters:
+            return []
+        rules = [
+            *IMPLIED_RULES,
+            *(rule for role in self._roles_anywhere(self._held(principal)) for rule in role.hub_rules),
+        ]
+        unique = {rule.model_dump_json(): rule for rule in rules}
+        return [unique[key] for key in sorted(unique)]
+
+    def covers(self, principal: Principal, role: RoleTemplate | EffectiveRole, scope: BindingScope) -> list[str]:
+        """The rights in `role` that the caller lacks in `scope`, for people; [] = may give it there."""
+        if not self._is_active(principal) or principal.read_only or principal.clusters:
+            return ["any right: only an enabled user with an unrestricted token can give roles"]
+        resolved = role if isinstance(role, EffectiveRole) else escalation.resolve_against(role, self.roles)
+        return escalation.find_lacking(self, self._held(principal), resolved, scope)
+
+    def covers_user(self, principal: Principal, user: str) -> list[str]:
+        """The rights that `user` holds and the caller lacks; [] = may act on that person's credentials."""
+        fact = self.users.get(user)
+        held = self.held.get(fact.principal_id) if fact else None
+        if held is None:
+            return []
+        lacking = {
+            text for role, scope in escalation.list_roles(self, held) for text in self.covers(principal, role, scope)
+        }
+        return sorted(lacking)
+
+    def has_role(self, principal_id: str, role: str) -> bool:
+        """Whether this very principal id (not its groups) holds `role` on the whole hub or in every cluster."""
+        return role in self.roles and role in self.held.get(principal_id, NOTHING).everywhere
+
+    # ── what is held where ───────────────────────────────────────────────────────────────────────────────────────────
+
+    def roles_everywhere(self, held: Held, scope: str) -> Iterator[EffectiveRole]:
+        """Roles of the given scope that were bound with `global: true`."""
+        for name in held.everywhere:
+            if (role := self.roles.get(name)) is not None and role.scope == scope:
+                yield role
+
+    def roles_in_cluster(self, held: Held, cluster: str) -> Iterator[EffectiveRole]:
+        """Cluster roles that count in this living cluster, those of every cluster included."""
+        uid = self.clusters.get(cluster)
+        if uid is None:
+            return
+        yield from self.roles_everywhere(held, "cluster")
+        for bound in held.clusters.get(cluster, ()):
+            role = self.roles.get(bound.role)
+            if role is not None and role.scope == "cluster" and bound.cluster_uid in ("", uid):
+                yield role
+
+    def roles_in_project(self, held: Held, project: str) -> Iterator[EffectiveRole]:
+        """Project roles that count in this living project."""
+        fact = self.projects.get(project)
+        if fact is None:
+            return
+        for bound in held.projects.get(project, ()):
+            role = self.roles.get(bound.role)
+            earlier = bound.bound_at is not None and fact.created_at is not None and bound.bound_at < fact.created_at
+            if role is not None and role.scope == "project" and not earlier:
+                yield role
+
+    def _hub_sets(self, held: Held, cluster: str, project: str) -> Iterator[RuleSet]:
+        yield from (r.hub_set for r in self.roles_everywhere(held, "global"))
+        if cluster:
+            yield from (r.hub_set for r in self.roles_in_cluster(held, cluster))
+        if project:
+            yield from (r.hub_set for r in self.roles_in_project(held, project))
+
+    def _all_hub_sets(self, held: Held) -> Iterator[RuleSet]:
+        return (role.hub_set for role in self._roles_anywhere(held))
+
+    def _roles_anywhere(self, held: Held) -> Iterator[EffectiveRole]:
+        yield from self.roles_everywhere(held, "global")
+        yield from self.roles_everywhere(held, "cluster")
+        for cluster in held.clusters:
+            yield from self.roles_in_cluster(held, cluster)
+        for project in held.projects:
+            yield from self.roles_in_project(held, project)
+
+    def _is_member(self, principal: Principal, cluster: str) -> bool:
+        held = self._held(principal)
+        if any(True for _ in self.roles_in_cluster(held, cluster)):
+            return True
+        return cluster in self.clusters and cluster in self._project_clusters(held)
+
+    def _seen_clusters(self, held: Held) -> set[str] | None:
+        if any(True for _ in self.roles_everywhere(held, "cluster")):
+            return None
+        seen = self._project_clusters(held)
+        for role in self.roles_everywhere(held, "global"):
+            names = role.hub_set.names("get", GROUP, "clusters")
+            if names is None:
+                return None
+            seen |= names
+        seen |= {name for name in held.clusters if any(True for _ in self.roles_in_cluster(held, name))}
+        return seen & self.clusters.keys()
+
+    def _project_clusters(self, held: Held) -> set[str]:
+        projects = (p for p in held.projects if any(True for _ in self.roles_in_project(held, p)))
+        return {cluster for project in projects for cluster in self.projects[project].clusters}
+
+    # ── who calls ────────────────────────────────────────────────────────────────────────────────────────────────────
+
+    def _is_active(self, principal: Principal) -> bool:
+        user = self.users.get(principal.user)
+        return user is not None and user.enabled and user.uid == principal.user_uid
+
+    def _is_admitted(self, principal: Principal, verb: str) -> bool:
+        """A token that is good for some clusters is not good for the hub; a read-only one only reads."""
+        if principal.clusters or (principal.read_only and verb not in READ_VERBS):
+            return False
+        return self._is_active(principal)
+
+    def _held(self, principal: Principal) -> Held:
+        ids = principal.principal_ids
+        merged = self._merged.get(ids)
+        if merged is None:
+            merged = merge_held(self.held.get(i, NOTHING) for i in ids)
+            if len(self._merged) < MERGED_LIMIT:
+                self._merged[ids] = merged
+        return merged
+
+
+def user_fact(user: User) -> UserFact:
+    return UserFact(
+        user.uid, user.status.principal_id or f"local:user:{user.uid}", user.spec.enabled and not user.deleting
+    )
+
+
+def project_fact(project: Project) -> ProjectFact:
+    return ProjectFact(project.metadata.creation_timestamp, frozenset(n.cluster for n in project.spec.namespaces))
+
+
+def find_next_expiry(bindings: Iterable[RoleTemplateBinding], now: datetime) -> datetime | None:
+    """The first moment after `now` at which one of these bindings stops counting."""
+    counting = (b.spec.not_after for b in bindings if is_counting(b, now))
+    return min((moment for moment in counting if moment is not None), default=None)
+
+
+def compile_grants(
+    role_templates: Iterable[RoleTemplate], bindings: Iterable[RoleTemplateBinding], clusters: Iterable[Cluster],
+    users: Iterable[User], now: datetime, projects: Iterable[Project] = (),
+) -> Grants:  # fmt: skip
+    """The snapshot at `now`. The result does not depend on the order of any input."""
+    by_principal: dict[str, list[RoleTemplateBinding]] = defaultdict(list)
+    for binding in bindings:
+        by_principal[binding.spec.principal].append(binding)
+    held = {principal: held_by(group, now) for principal, group in by_principal.items()}
+    return Grants(
+        roles=resolve_roles(role_templates),
+        held={principal: part for principal, part in held.items() if part != NOTHING},
+        clusters={c.name: c.uid for c in clusters},
+        users={u.name: user_fact(u) for u in users},
+        projects={p.name: project_fact(p) for p in projects if not p.deleting},
+        next_expiry=find_next_expiry((b for group in by_principal.values() for b in group), now),
+    )

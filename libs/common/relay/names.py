@@ -1,0 +1,47 @@
+"""Which header names mean what to the relay: lists that `head`, `rebuild` and the routes share. All names are lower case."""
+
+from __future__ import annotations
+
+HOP_BY_HOP = frozenset(
+    {
+        b"connection", b"keep-alive", b"proxy-authenticate", b"proxy-authorization", b"proxy-connection", b"te",
+        b"trailer", b"transfer-encoding", b"upgrade",
+    }
+)  # fmt: skip
+"""RFC 9110 7.6.1, and `Proxy-*`: they belong to one connection and are never passed on as they came."""
+
+RESERVED_PREFIXES = (b"impersonate-", b"x-remote-", b"herdsman-", b"x-forwarded-")
+"""Names that say who calls. From a client they are refused or dropped; a name with `_` in place of `-` is one of them too."""
+
+IDENTITY_PREFIX = b"impersonate-"
+
+FORBIDDEN_TRAILERS = (*RESERVED_PREFIXES, b"authorization", b"content-", b"cookie", b"host", b"set-cookie")
+"""What may not arrive after the body, when all decisions are made (RFC 9110 6.5.1)."""
+
+KUBERNETES_REQUEST = frozenset(
+    {
+        b"accept", b"accept-encoding", b"accept-language", b"audit-id", b"cache-control", b"content-encoding",
+        b"content-language", b"content-type", b"date", b"expect", b"if-match", b"if-modified-since", b"if-none-match",
+        b"if-range", b"if-unmodified-since", b"kubectl-command", b"kubectl-session", b"pragma", b"range",
+        b"sec-websocket-extensions", b"sec-websocket-key", b"sec-websocket-protocol", b"sec-websocket-version",
+        b"traceparent", b"tracestate", b"user-agent", b"x-requested-with", b"x-stream-protocol-version",
+        b"x-stream-protocol-versions",
+    }
+)  # fmt: skip
+"""What a request may carry into a cluster. No Authorization, no cookie, no forwarding header is among them."""
+
+GATEWAY_REQUEST = KUBERNETES_REQUEST | {
+    b"host", b"cookie", b"dnt", b"origin", b"referer", b"sec-ch-ua", b"sec-fetch-dest", b"sec-fetch-mode",
+    b"sec-fetch-site", b"sec-fetch-user", b"x-csrf-token", b"x-request-id",
+}  # fmt: skip
+"""What a request may carry to the hub's own services: a browser's headers too."""
+
+CLUSTER_RESPONSE_DROPPED = frozenset(
+    {
+        b"set-cookie", b"clear-site-data", b"strict-transport-security", b"alt-svc", b"service-worker-allowed",
+        b"public-key-pins", b"content-security-policy", b"x-content-type-options", b"access-control-allow-origin",
+        b"access-control-allow-credentials", b"access-control-allow-headers", b"access-control-allow-methods",
+        b"access-control-expose-headers", b"access-control-max-age",
+    }
+)  # fmt: skip
+"""What an answer from a cluster may not say in the hub's name: it shares the hub's origin in a browser."""

@@ -1,0 +1,63 @@
+"""The identity envelope: genuine and fresh, or refused."""
+
+from __future__ import annotations
+
+import base64
+
+import msgpack
+import pytest
+from cryptography.hazmat.primitives.serialization import load_pem_private_key, load_pem_public_key
+from hypothesis import given
+from hypothesis import strategies as st
+
+from libs.common import errors
+from libs.common.access.principal import Principal
+from libs.common.crypto import envelope
+
+ADA = Principal(user="ada", user_uid="u1", principal_id="local:user:u1", token="t1", clusters=["prod"])
+
+
+@pytest.fixture
+def pair(clock):
+    private, public = envelope.generate_key_pair()
+    return (
+        envelope.Signer(load_pem_private_key(private, None), clock),
+        envelope.Verifier(load_pem_public_key(public), clock),
+    )
+
+
+def test_what_was_sealed_is_what_is_opened(pair):
+    signer, verifier = pair
+    assert verifier.open(signer.seal(ADA)) == ADA
+
+
+def test_an_expired_envelope_is_refused_with_a_hint_at_clocks(pair, clock):
+    signer, verifier = pair
+    sealed = signer.seal(ADA)
+    clock.forward(envelope.LIFETIME_S + envelope.SKEW_S + 1)
+    with pytest.raises(errors.Unauthenticated, match="clocks"):
+        verifier.open(sealed)
+
+
+def test_an_envelope_of_another_key_is_refused(pair, clock):
+    _, verifier = pair
+    private, _ = envelope.generate_key_pair()
+    forged = envelope.Signer(load_pem_private_key(private, None), clock).seal(ADA)
+    with pytest.raises(errors.Unauthenticated):
+        verifier.open(forged)
+
+
+def test_a_changed_payload_is_refused(pair):
+    signer, verifier = pair
+    _, _, signature = signer.seal(ADA).partition(".")
+    changed = msgpack.packb({"p": ADA.model_copy(update={"user": "admin"}).model_dump(), "exp": 2**40})
+    with pytest.raises(errors.Unauthenticated):
+        verifier.open(base64.urlsafe_b64encode(changed).rstrip(b"=").decode() + "." + signature)
+
+
+@given(st.text(max_size=200))
+def test_any_text_is_refused_and_never_crashes(text: str):
+    _, public = envelope.generate_key_pair()
+    verifier = envelope.Verifier(load_pem_public_key(public), lambda: None)
+    with pytest.raises(errors.Unauthenticated):
+        verifier.open(text)
