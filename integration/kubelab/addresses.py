@@ -87,7 +87,9 @@ def ensure_subnet(remembered: Path, instance_id: str) -> Subnet:
             if str(slot) != known:
                 write_private(remembered, json.dumps({"network": str(slot)}))
             return Subnet(slot)
-    raise Unavailable(f"this machine has routes into every /{_SLOT_PREFIX} that Kubelab tried in {_POOL}: stop other clusters")
+    raise Unavailable(
+        f"this machine has routes into every /{_SLOT_PREFIX} that Kubelab tried in {_POOL}: stop other clusters"
+    )
 
 
 def _slot_order(instance_id: str) -> list[ipaddress.IPv4Network]:

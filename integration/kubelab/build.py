@@ -22,6 +22,7 @@ from pathlib import Path
 
 from integration.kubelab.binaries import FULL, PROGRAM, RECORD, SOURCE, cache_entry, cached, go_version, source_hash
 from integration.kubelab.paths import cache_dir
+from integration.kubelab.processes import dies_with_parent
 from libs.common.errors import Unavailable
 
 _PROGRESS_EVERY_S = 10.0
@@ -34,7 +35,9 @@ def build(say: Say) -> Path:
     """The cache folder with the programs; builds them if they are not there. `say` receives progress lines."""
     version = go_version()
     if version is None:
-        raise Unavailable("building Kubelab needs Go 1.26 or newer: install it, or set KUBEBUILDER_ASSETS to a folder of programs")
+        raise Unavailable(
+            "building Kubelab needs Go 1.26 or newer: install it, or set KUBEBUILDER_ASSETS to a folder of programs"
+        )
     entry = cache_entry(version)
     with _lock(say):
         if (entry / PROGRAM).is_file():
@@ -79,7 +82,9 @@ def link_flags(version: str, build_date: str) -> str:
         "gitVersion": version, "gitMajor": major, "gitMinor": minor, "gitCommit": "", "gitTreeState": "archive",
         "buildDate": build_date,
     }  # fmt: skip
-    return " ".join(["-s", "-w", *(f"-X {package}.{key}={value}" for package in _STAMPED for key, value in stamp.items())])
+    return " ".join(
+        ["-s", "-w", *(f"-X {package}.{key}={value}" for package in _STAMPED for key, value in stamp.items())]
+    )
 
 
 @contextmanager
@@ -106,7 +111,9 @@ def _release_date(version: str) -> str:
         capture_output=True, text=True, timeout=600, check=False,
     )  # fmt: skip
     if done.returncode != 0:
-        raise Unavailable(f"cannot download k8s.io/kubernetes {version}: {_last_line(done.stderr or done.stdout)}; see GOPROXY")
+        raise Unavailable(
+            f"cannot download k8s.io/kubernetes {version}: {_last_line(done.stderr or done.stdout)}; see GOPROXY"
+        )
     info = json.loads(Path(json.loads(done.stdout)["Info"]).read_text())
     return str(info["Time"])
 
@@ -115,10 +122,11 @@ def _compile(target: Path, say: Say, started: float) -> None:
     version = kubernetes_version()
     say(f"[{_elapsed(started)}] building Kubernetes {version}: 5 to 15 minutes when the Go build cache is cold")
     flags = link_flags(version, _release_date(version))
-    command = ["nice", "-n", "5", "go", "build", "-v", "-trimpath", "-buildvcs=false", "-ldflags", flags, "-o", str(target), "."]
+    options = ["-v", "-trimpath", "-buildvcs=false", "-ldflags", flags, "-o", str(target)]
+    command = ["nice", "-n", "5", "go", "build", *options, "."]
     process = subprocess.Popen(
         command, cwd=SOURCE, env=_environment(), stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
-        start_new_session=True,
+        start_new_session=True, preexec_fn=dies_with_parent(signal.SIGTERM),
     )  # fmt: skip
     try:
         output = _follow(process, say, started)
@@ -160,8 +168,12 @@ def _finish(workspace: Path, version: str) -> None:
         [workspace / "kube-apiserver", "--version"], capture_output=True, text=True, timeout=60, check=False
     )
     if done.stdout.strip() != f"Kubernetes {kubernetes_version()}":
-        raise Unavailable(f"the built program says {(done.stdout or done.stderr).strip()!r} instead of Kubernetes {kubernetes_version()}")
-    (workspace / RECORD).write_text(json.dumps({"source": source_hash(), "go": version, "kubernetes": kubernetes_version()}))
+        raise Unavailable(
+            f"the built program says {(done.stdout or done.stderr).strip()!r} instead of Kubernetes {kubernetes_version()}"
+        )
+    (workspace / RECORD).write_text(
+        json.dumps({"source": source_hash(), "go": version, "kubernetes": kubernetes_version()})
+    )
 
 
 def _elapsed(started: float) -> str:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-import shutil
+import signal
 import sys
 from collections.abc import Coroutine
 from pathlib import Path
@@ -20,7 +20,7 @@ from integration.kubelab import build as builder
 from integration.kubelab import doctor as examiner
 from integration.kubelab.cluster import Cluster, list_clusters
 from integration.kubelab.cluster import down as down_cluster
-from integration.kubelab.paths import Layout, default_state_dir
+from integration.kubelab.paths import Layout, default_state_dir, write_private
 from integration.kubelab.run import Wanted
 from integration.kubelab.run import run as run_cluster
 from libs.common.errors import HerdsmanError
@@ -62,7 +62,9 @@ def main() -> None:
 @_full
 @_minimal
 @_directory
-@click.option("--kubeconfig-out", type=click.Path(path_type=Path, dir_okay=False), help="Also copy the kubeconfig here.")
+@click.option(
+    "--kubeconfig-out", type=click.Path(path_type=Path, dir_okay=False), help="Also copy the kubeconfig here."
+)
 @_output
 def up(name: str, full: bool, minimal: bool, directory: Path | None, kubeconfig_out: Path | None, output: str) -> None:
     """Start cluster NAME in the background; return when it works."""
@@ -70,8 +72,7 @@ def up(name: str, full: bool, minimal: bool, directory: Path | None, kubeconfig_
     cluster = asyncio.run(Cluster.up(name, directory, full, minimal=minimal, attached=False))
     if kubeconfig_out is not None:
         kubeconfig_out.parent.mkdir(parents=True, exist_ok=True)
-        kubeconfig_out.touch(mode=0o600)
-        shutil.copyfile(cluster.kubeconfig, kubeconfig_out)
+        write_private(kubeconfig_out, cluster.kubeconfig.read_bytes())
     path = kubeconfig_out or cluster.kubeconfig
     if output == "json":
         click.echo(json.dumps({
@@ -123,7 +124,9 @@ def list_(directory: Path | None, output: str) -> None:
 def run(name: str, full: bool, minimal: bool, directory: Path | None) -> None:
     """Run cluster NAME in the foreground until SIGTERM; print one JSON line when it works."""
     _check_kind(full, minimal)
-    _run_until_stopped(run_cluster(Wanted(Layout.of(name, directory or default_state_dir()), full=full, minimal=minimal), click.echo))
+    _run_until_stopped(
+        run_cluster(Wanted(Layout.of(name, directory or default_state_dir()), full=full, minimal=minimal), click.echo)
+    )
 
 
 @main.command()
@@ -135,6 +138,7 @@ def build(check: bool) -> None:
         click.echo(sentence)
         raise SystemExit(0 if found else 3)
     if not found:
+        signal.signal(signal.SIGTERM, signal.default_int_handler)  # so that a cut build clears its folder away
         builder.build(lambda line: click.echo(line, err=True))
         _, sentence = builder.describe()
     click.echo(sentence)
@@ -151,7 +155,9 @@ def doctor(output: str) -> None:
         click.echo(json.dumps({"findings": rows, "remedy": command}))
     else:
         for finding in findings:
-            click.echo(f"{'ok     ' if finding.ok else 'MISSING'} {finding.what:<28} {finding.detail}  ({finding.needed_by})")
+            click.echo(
+                f"{'ok     ' if finding.ok else 'MISSING'} {finding.what:<28} {finding.detail}  ({finding.needed_by})"
+            )
         if command:
             click.echo(f"\n{command}")
     raise SystemExit(0 if all(finding.ok for finding in findings) else 3)

@@ -16,6 +16,7 @@ import json
 import os
 import shutil
 import signal
+import subprocess
 import sys
 import time
 from collections.abc import Iterator
@@ -44,7 +45,7 @@ class Cluster:
     ca_file: Path
     host_address: str
     full: bool
-    _process: asyncio.subprocess.Process | None = None
+    _process: subprocess.Popen[bytes] | None = None
 
     @property
     def name(self) -> str:
@@ -69,14 +70,17 @@ class Cluster:
         layout = Layout.of(name, directory or default_state_dir())
         if state := running(layout):
             if full and not state["full"]:
-                raise Unavailable(f'cluster "{name}" runs without a node: stop it ("herdsman-kubelab down {name}") before --full')
+                raise Unavailable(
+                    f'cluster "{name}" runs without a node: stop it ("herdsman-kubelab down {name}") before --full'
+                )
             return cls._of(layout, await _wait_ready(layout, timeout_s), None)
         layout.make()
         command = [sys.executable, "-m", "integration.kubelab", "run", name, "--dir", str(layout.root.parent)]
         command += ["--full"] * full + ["--minimal"] * minimal
         with _append(layout.logs / "supervisor.log") as errors:
-            process = await asyncio.create_subprocess_exec(
-                *command, cwd=_REPOSITORY, stdin=asyncio.subprocess.DEVNULL, stdout=asyncio.subprocess.PIPE, stderr=errors,
+            # Not asyncio's own: its transport kills the process when it is garbage-collected, and this one may live on.
+            process = subprocess.Popen(  # noqa: ASYNC220  a fork takes a millisecond, and must happen in the thread that lives longest
+                command, cwd=_REPOSITORY, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=errors,
                 start_new_session=True, preexec_fn=dies_with_parent(signal.SIGTERM) if attached else None,
             )  # fmt: skip
         try:
@@ -92,11 +96,13 @@ class Cluster:
         layout = Layout.of(name, directory or default_state_dir())
         state = running(layout)
         if state is None:
-            raise NotFound(f'cluster "{name}" does not run in {layout.root.parent}: start it with "herdsman-kubelab up {name}"')
+            raise NotFound(
+                f'cluster "{name}" does not run in {layout.root.parent}: start it with "herdsman-kubelab up {name}"'
+            )
         return cls._of(layout, state, None)
 
     @classmethod
-    def _of(cls, layout: Layout, state: dict[str, Any], process: asyncio.subprocess.Process | None) -> Cluster:
+    def _of(cls, layout: Layout, state: dict[str, Any], process: subprocess.Popen[bytes] | None) -> Cluster:
         return cls(layout, state["server"], Path(state["ca_file"]), state["host_address"], state["full"], process)
 
     def pids(self) -> dict[str, int]:
@@ -140,7 +146,7 @@ class Cluster:
     async def down(self, *, delete: bool = False) -> None:
         await down(self.layout, delete=delete)
         if self._process is not None:
-            await self._process.wait()
+            await asyncio.to_thread(self._process.wait)
 
     def _component(self, name: str) -> Identity:
         identity = self._processes().get(name)
@@ -181,13 +187,15 @@ async def down(layout: Layout, *, delete: bool = False) -> None:
         await asyncio.to_thread(shutil.rmtree, layout.root)
 
 
-async def _first_line(process: asyncio.subprocess.Process, layout: Layout, timeout_s: float) -> dict[str, Any]:
+async def _first_line(process: subprocess.Popen[bytes], layout: Layout, timeout_s: float) -> dict[str, Any]:
+    """What the supervisor announces. On a time-out the caller ends it, and with it the thread that reads here."""
     assert process.stdout is not None
-    try:
-        async with asyncio.timeout(timeout_s):
-            line = await process.stdout.readline()
-    except TimeoutError as error:
-        raise Timeout(f'cluster "{layout.name}" was not ready within {timeout_s:.0f} s; see {layout.logs}') from error
+    reading = asyncio.create_task(asyncio.to_thread(process.stdout.readline), name=f"await-{layout.name}")
+    done, _ = await asyncio.wait([reading], timeout=timeout_s)
+    if not done:
+        raise Timeout(f'cluster "{layout.name}" was not ready within {timeout_s:.0f} s; see {layout.logs}')
+    line = reading.result()
+    process.stdout.close()  # the announcement is all that ever comes
     if not line:
         raise Unavailable(f'cluster "{layout.name}" did not start: {_last_line(layout.logs / "supervisor.log")}')
     state: dict[str, Any] = json.loads(line)
@@ -202,18 +210,20 @@ async def _wait_ready(layout: Layout, timeout_s: float) -> dict[str, Any]:
         if time.monotonic() > deadline:
             raise Timeout(f'cluster "{layout.name}" was not ready within {timeout_s:.0f} s; see {layout.logs}')
         await asyncio.sleep(0.1)
-    raise Unavailable(f'cluster "{layout.name}" ended while it was starting: {_last_line(layout.logs / "supervisor.log")}')
+    raise Unavailable(
+        f'cluster "{layout.name}" ended while it was starting: {_last_line(layout.logs / "supervisor.log")}'
+    )
 
 
-async def _end_process(process: asyncio.subprocess.Process) -> None:
-    if process.returncode is None:
-        process.terminate()
-        try:
-            async with asyncio.timeout(STOP_TIMEOUT_S):
-                await process.wait()
-        except TimeoutError:
-            process.kill()
-            await process.wait()
+async def _end_process(process: subprocess.Popen[bytes]) -> None:
+    process.terminate()
+    try:
+        await asyncio.to_thread(process.wait, STOP_TIMEOUT_S)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        await asyncio.to_thread(process.wait)
+    if process.stdout is not None:
+        process.stdout.close()
 
 
 @contextmanager

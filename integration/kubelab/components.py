@@ -16,7 +16,9 @@ from integration.kubelab.binaries import Binaries
 from integration.kubelab.paths import Layout
 
 PORT_NAMES = ("etcd-client", "etcd-peer", "kube-apiserver", "kube-controller-manager", "kube-scheduler")
-_GO_MEMORY = {"GOGC": "50"}  # half the usual head-room above live data, for a little more CPU
+# Half the usual head-room above live data, for a little more CPU. Not for the API server: it would save 35 MB of 290, and
+# cost a tenth of the start.
+_GO_MEMORY = {"GOGC": "50"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -165,8 +167,8 @@ def _apiserver(s: Settings) -> Component:
         # An Endpoints object may not hold a loopback address, and without a node nobody would use it.
         flags |= {"endpoint-reconciler-type": "none"}
     return Component(
-        "kube-apiserver", (str(s.binaries["kube-apiserver"]), *_flags(flags)), _GO_MEMORY,
-        Probe(f"{s.server}/readyz", pki.CLUSTER_CA, "admin"),
+        "kube-apiserver", (str(s.binaries["kube-apiserver"]), *_flags(flags)),
+        probe=Probe(f"{s.server}/readyz", pki.CLUSTER_CA, "admin"),
     )  # fmt: skip
 
 
@@ -200,7 +202,10 @@ def _controller_manager(s: Settings) -> Component:
         "flex-volume-plugin-dir": str(s.layout.root / "volume-plugins"),
     }
     return Component(
-        name, (str(s.binaries[name]), *_flags(flags)), _GO_MEMORY, Probe(f"https://127.0.0.1:{s.ports[name]}/healthz", None)
+        name,
+        (str(s.binaries[name]), *_flags(flags)),
+        _GO_MEMORY,
+        Probe(f"https://127.0.0.1:{s.ports[name]}/healthz", None),
     )
 
 

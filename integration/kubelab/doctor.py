@@ -45,11 +45,17 @@ def examine() -> list[Finding]:
     for program, package in _PROGRAMS.items():
         path = shutil.which(program)
         findings.append(Finding(program, path is not None, path or "missing", "full", package))
-    findings.append(_attempt("pod-network plug-ins", lambda: str(node_config.cni_folder()), "full", "containernetworking-plugins"))
+    findings.append(
+        _attempt("pod-network plug-ins", lambda: str(node_config.cni_folder()), "full", "containernetworking-plugins")
+    )
     findings.append(_attempt("static busybox", lambda: str(images.find_busybox()), "full", "busybox-static"))
-    findings.append(_attempt("control groups", lambda: str(cgroups.ClusterGroups("probe").system.parent.parent), "full"))
+    findings.append(
+        _attempt("control groups", lambda: str(cgroups.ClusterGroups("probe").system.parent.parent), "full")
+    )
     overlay = "overlay" in Path("/proc/filesystems").read_text().split()
-    findings.append(Finding("overlay file system", overlay, "in the kernel" if overlay else "not in the kernel", "full"))
+    findings.append(
+        Finding("overlay file system", overlay, "in the kernel" if overlay else "not in the kernel", "full")
+    )
     return findings
 
 

@@ -46,7 +46,9 @@ class ImageSpec:
     def check(self) -> None:
         repository, _, tag = self.name.rpartition(":")
         if not repository or not tag or "/" in tag or "." not in repository.split("/")[0]:
-            raise Invalid(f'image name "{self.name}" must be complete, such as herdsman.dev/agent:1: containerd looks for exactly this name')
+            raise Invalid(
+                f'image name "{self.name}" must be complete, such as herdsman.dev/agent:1: containerd looks for exactly this name'
+            )
         if not self.entrypoint and not self.command:
             raise Invalid(f'image "{self.name}" has neither entrypoint nor command: nothing could be started in it')
 
@@ -88,7 +90,10 @@ def pause_image(cache: Path | None = None) -> Path:
 
 
 def busybox_image(cache: Path | None = None) -> Path:
-    """A small system with a shell: sh, tar (which `kubectl cp` needs), httpd, nc, wget and the other applets."""
+    """A small system with a shell: sh, tar (which `kubectl cp` needs), httpd, nc, wget and the other applets.
+
+    Debian's build of `wget` crashes when it is given `-T`; `timeout 5 wget …` does the same and works.
+    """
     busybox = find_busybox()
     listing = subprocess.run([busybox, "--list"], capture_output=True, text=True, timeout=10, check=True)
     with tempfile.TemporaryDirectory(prefix="kubelab-busybox-") as scratch:
@@ -98,10 +103,17 @@ def busybox_image(cache: Path | None = None) -> Path:
             (root / folder).mkdir()
         (root / "tmp").mkdir()
         (root / "tmp").chmod(0o1777)
-        (root / "etc" / "passwd").write_text("root:x:0:0:root:/root:/bin/sh\nnobody:x:65534:65534:nobody:/home:/bin/sh\n")
+        (root / "etc" / "passwd").write_text(
+            "root:x:0:0:root:/root:/bin/sh\nnobody:x:65534:65534:nobody:/home:/bin/sh\n"
+        )
         (root / "etc" / "group").write_text("root:x:0:\nnogroup:x:65534:\n")
         return image_from_root(
-            root, BUSYBOX_IMAGE, (), command=("/bin/sh",), environment={"PATH": "/bin:/sbin:/usr/bin:/usr/sbin"}, cache=cache
+            root,
+            BUSYBOX_IMAGE,
+            (),
+            command=("/bin/sh",),
+            environment={"PATH": "/bin:/sbin:/usr/bin:/usr/sbin"},
+            cache=cache,
         )
 
 
@@ -110,7 +122,9 @@ def find_busybox() -> Path:
     for candidate in (shutil.which("busybox"), "/bin/busybox", "/usr/bin/busybox", "/usr/lib/busybox/busybox-static"):
         if candidate and Path(candidate).is_file() and is_static(Path(candidate)):
             return Path(candidate)
-    raise NotFound('a statically linked busybox is missing on this machine; "herdsman-kubelab doctor" tells how to get it')
+    raise NotFound(
+        'a statically linked busybox is missing on this machine; "herdsman-kubelab doctor" tells how to get it'
+    )
 
 
 def is_static(program: Path) -> bool:
@@ -119,7 +133,11 @@ def is_static(program: Path) -> bool:
         header = file.read(64)
         if header[:6] != b"\x7fELF\x02\x01":
             return False
-        offset, size, count = int.from_bytes(header[32:40], "little"), int.from_bytes(header[54:56], "little"), int.from_bytes(header[56:58], "little")
+        offset, size, count = (
+            int.from_bytes(header[32:40], "little"),
+            int.from_bytes(header[54:56], "little"),
+            int.from_bytes(header[56:58], "little"),
+        )
         file.seek(offset)
         table = file.read(size * count)
     return all(int.from_bytes(table[index * size : index * size + 4], "little") != 3 for index in range(count))

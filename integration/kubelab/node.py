@@ -130,10 +130,20 @@ def _has_link(name: str) -> bool:
     return Path(f"/sys/class/net/{name}").exists()
 
 
-async def containerd_client(enter: Sequence[str], *arguments: str, stdin: IO[bytes] | None = None, timeout_s: float = 120.0) -> str:
+async def containerd_client(
+    enter: Sequence[str], *arguments: str, stdin: IO[bytes] | None = None, timeout_s: float = 120.0
+) -> str:
     """Runs containerd's own client in the node that `enter` leads into."""
     return await run_program(
-        *enter, "ctr", "--address", CONTAINERD_SOCKET, "--namespace", "k8s.io", *arguments, stdin=stdin, timeout_s=timeout_s
+        *enter,
+        "ctr",
+        "--address",
+        CONTAINERD_SOCKET,
+        "--namespace",
+        "k8s.io",
+        *arguments,
+        stdin=stdin,
+        timeout_s=timeout_s,
     )
 
 
@@ -145,7 +155,10 @@ def enter_by_pid(containerd: Identity) -> tuple[str, ...]:
 async def run_program(*command: str, stdin: IO[bytes] | None = None, timeout_s: float = 15.0) -> str:
     """Output of a short-lived program; its own words in the error when it fails."""
     process = await asyncio.create_subprocess_exec(
-        *command, stdin=stdin or asyncio.subprocess.DEVNULL, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE
+        *command,
+        stdin=stdin or asyncio.subprocess.DEVNULL,
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.PIPE,
     )
     try:
         async with asyncio.timeout(timeout_s):
@@ -164,7 +177,9 @@ async def run_program(*command: str, stdin: IO[bytes] | None = None, timeout_s: 
 
 def _check_root() -> None:
     if sys.platform != "linux" or os.geteuid() != 0:
-        raise Unavailable("a full cluster needs Linux and root, for namespaces and containers; without --full neither is needed")
+        raise Unavailable(
+            "a full cluster needs Linux and root, for namespaces and containers; without --full neither is needed"
+        )
 
 
 def _write_files(settings: Settings) -> None:

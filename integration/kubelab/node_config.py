@@ -27,7 +27,9 @@ def render_node_components(s: Settings) -> tuple[Component, list[Component]]:
     """containerd, which starts first of all, and what starts after the control plane."""
     config = s.layout.config
     containerd = Component(
-        "containerd", (program("containerd"), "--config", str(config / "containerd.toml"), "--log-level", "info"), on_node=True
+        "containerd",
+        (program("containerd"), "--config", str(config / "containerd.toml"), "--log-level", "info"),
+        on_node=True,
     )
     kubelet_flags = (
         f"--config={config / 'kubelet.yaml'}",
@@ -41,7 +43,10 @@ def render_node_components(s: Settings) -> tuple[Component, list[Component]]:
     return containerd, [
         Component("kubelet", (str(s.binaries["kubelet"]), *kubelet_flags), memory, on_node=True),
         Component(
-            "kube-proxy", (str(s.binaries["kube-proxy"]), f"--config={config / 'kube-proxy.yaml'}"), memory, on_node=True
+            "kube-proxy",
+            (str(s.binaries["kube-proxy"]), f"--config={config / 'kube-proxy.yaml'}"),
+            memory,
+            on_node=True,
         ),
     ]
 
@@ -67,7 +72,9 @@ def cni_folder() -> Path:
     for folder in CNI_FOLDERS:
         if (Path(folder) / "bridge").exists():
             return Path(folder)
-    raise NotFound('the pod-network plug-ins are missing on this machine; "herdsman-kubelab doctor" tells how to get them')
+    raise NotFound(
+        'the pod-network plug-ins are missing on this machine; "herdsman-kubelab doctor" tells how to get them'
+    )
 
 
 def _containerd(s: Settings, snapshotter: str) -> str:

@@ -62,7 +62,15 @@ def leaves(cluster: str, server_addresses: Sequence[str], service_ip: str, node_
     return (
         *components,
         Leaf("kubelet-client", CLUSTER_CA, f"system:node:{cluster}", "system:nodes"),
-        Leaf("kubelet-server", CLUSTER_CA, f"system:node:{cluster}", "system:nodes", sans=(node_ip, cluster), server=True, client=False),
+        Leaf(
+            "kubelet-server",
+            CLUSTER_CA,
+            f"system:node:{cluster}",
+            "system:nodes",
+            sans=(node_ip, cluster),
+            server=True,
+            client=False,
+        ),
     )
 
 
@@ -85,7 +93,9 @@ def ensure_pki(folder: Path, wanted: Sequence[Leaf], now: datetime) -> list[str]
             made.append(leaf.name)
     if not key_path(folder, SERVICE_ACCOUNT_KEY).exists():
         key = ec.generate_private_key(ec.SECP256R1())
-        public = key.public_key().public_bytes(serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo)
+        public = key.public_key().public_bytes(
+            serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo
+        )
         write_private(folder / f"{SERVICE_ACCOUNT_KEY}.pub", public)
         write_private(key_path(folder, SERVICE_ACCOUNT_KEY), _pem(key))
         made.append(SERVICE_ACCOUNT_KEY)
@@ -122,7 +132,9 @@ def _save(folder: Path, name: str, certificate: x509.Certificate, key: ec.Ellipt
 
 
 def _pem(key: ec.EllipticCurvePrivateKey) -> bytes:
-    return key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
+    return key.private_bytes(
+        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+    )
 
 
 def _is_good(certificate: x509.Certificate, leaf: Leaf, authority: x509.Certificate, now: datetime) -> bool:
@@ -156,7 +168,9 @@ def _general_names(sans: Sequence[str]) -> list[x509.GeneralName]:
     return names
 
 
-def _builder(subject: x509.Name, issuer: x509.Name, key: ec.EllipticCurvePrivateKey, now: datetime, life: timedelta) -> x509.CertificateBuilder:
+def _builder(
+    subject: x509.Name, issuer: x509.Name, key: ec.EllipticCurvePrivateKey, now: datetime, life: timedelta
+) -> x509.CertificateBuilder:
     return (
         x509.CertificateBuilder()
         .subject_name(subject)
@@ -189,7 +203,9 @@ def _new_authority(name: str, now: datetime) -> Pair:
     return certificate, key
 
 
-def _new_leaf(leaf: Leaf, authority: x509.Certificate, authority_key: ec.EllipticCurvePrivateKey, now: datetime) -> Pair:
+def _new_leaf(
+    leaf: Leaf, authority: x509.Certificate, authority_key: ec.EllipticCurvePrivateKey, now: datetime
+) -> Pair:
     key = ec.generate_private_key(ec.SECP256R1())
     purposes = [ExtendedKeyUsageOID.SERVER_AUTH] * leaf.server + [ExtendedKeyUsageOID.CLIENT_AUTH] * leaf.client
     builder = (

@@ -64,5 +64,7 @@ def _tls_context(probe: Probe, pki_folder: Path) -> ssl.SSLContext:
         context.check_hostname = False
         context.verify_mode = ssl.CERT_NONE
     if probe.identity:
-        context.load_cert_chain(pki.certificate_path(pki_folder, probe.identity), pki.key_path(pki_folder, probe.identity))
+        context.load_cert_chain(
+            pki.certificate_path(pki_folder, probe.identity), pki.key_path(pki_folder, probe.identity)
+        )
     return context

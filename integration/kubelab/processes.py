@@ -72,7 +72,9 @@ def _stat(pid: int) -> tuple[str, int] | None:
 
 def dies_with_parent(number: signal.Signals, enter: Sequence[Path] = ()) -> Callable[[], None]:
     """A `preexec_fn`: the child gets `number` when its parent ends, and joins the control groups whose folders are in `enter`."""
-    prctl = ctypes.CDLL(None, use_errno=True).prctl  # looked up here: between fork and exec there is no place for an import
+    prctl = ctypes.CDLL(
+        None, use_errno=True
+    ).prctl  # looked up here: between fork and exec there is no place for an import
     parent = os.getpid()
     members = [bytes(folder / "cgroup.procs") for folder in enter]
 

@@ -23,17 +23,15 @@ import structlog
 
 from integration.kubelab import binaries, images, pki
 from integration.kubelab.addresses import SERVICE_IP, Subnet, ensure_ports, ensure_subnet
-from integration.kubelab.components import PORT_NAMES, Component, Probe, Settings, render_components
+from integration.kubelab.components import PORT_NAMES, Component, Settings, render_components
 from integration.kubelab.kubeconfig import render_kubeconfig
 from integration.kubelab.node import Node, containerd_client, remove_leftovers
 from integration.kubelab.node_config import PAUSE_IMAGE, render_node_components
 from integration.kubelab.paths import Layout, read_json, write_private
-from integration.kubelab.probe import Prober
 from integration.kubelab.processes import Identity, end
+from integration.kubelab.ready import wait_working
 from integration.kubelab.supervisor import Supervisor
-from libs.common.errors import Conflict, HerdsmanError, Timeout
-
-_WORKING_TIMEOUT_S = 90.0
+from libs.common.errors import Conflict, HerdsmanError
 
 log = structlog.get_logger()
 
@@ -76,11 +74,21 @@ def prepare(wanted: Wanted) -> Settings:
         required = binaries.FULL if wanted.full else binaries.MINIMAL
     subnet: Subnet | None = ensure_subnet(layout.subnet_file, layout.instance_id) if wanted.full else None
     settings = Settings(
-        layout, binaries.find(required), ensure_ports(layout.ports_file, PORT_NAMES), subnet=subnet, minimal=wanted.minimal
+        layout,
+        binaries.find(required),
+        ensure_ports(layout.ports_file, PORT_NAMES),
+        subnet=subnet,
+        minimal=wanted.minimal,
     )
-    certificates = pki.leaves(layout.name, ["127.0.0.1", settings.server_ip], SERVICE_IP, subnet.node_ip if subnet else None)
+    certificates = pki.leaves(
+        layout.name, ["127.0.0.1", settings.server_ip], SERVICE_IP, subnet.node_ip if subnet else None
+    )
     pki.ensure_pki(layout.pki, certificates, datetime.now(UTC))
-    identities = {"kube-controller-manager": "kube-controller-manager", "kube-scheduler": "kube-scheduler", "kube-proxy": "kube-proxy"}
+    identities = {
+        "kube-controller-manager": "kube-controller-manager",
+        "kube-scheduler": "kube-scheduler",
+        "kube-proxy": "kube-proxy",
+    }
     if subnet:
         identities["kubelet"] = "kubelet-client"
     for component, identity in identities.items():
@@ -95,7 +103,9 @@ async def end_leftovers(layout: Layout) -> None:
     recorded = read_json(layout.run_file).get("processes", {})
     identities = [identity for entry in recorded.values() if (identity := Identity.from_json(entry))]
     if left := await end([identity for identity in identities if identity.is_alive()], grace_s=5.0):
-        raise Conflict(f'processes {[i.pid for i in left]} of an earlier run of cluster "{layout.name}" survive SIGKILL; see dmesg')
+        raise Conflict(
+            f'processes {[i.pid for i in left]} of an earlier run of cluster "{layout.name}" survive SIGKILL; see dmesg'
+        )
     await remove_leftovers(layout)
     layout.run_file.unlink(missing_ok=True)
 
@@ -142,7 +152,7 @@ async def _start(settings: Settings, node: Node | None, supervisor: Supervisor, 
     async with asyncio.TaskGroup() as steps:
         for component in (*first[2:], *after):
             steps.create_task(supervisor.start(component, group), name=f"start-{component.name}")
-    await _wait_working(settings, begun)
+    await wait_working(settings, begun)
 
 
 async def _import_own_images(node: Node) -> None:
@@ -166,42 +176,6 @@ async def import_image(enter: tuple[str, ...], tarball: Path) -> str:
     with await asyncio.to_thread(tarball.open, "rb") as content:
         # Through stdin: the file's path need not exist in the node's mount namespace.
         return await containerd_client(enter, "images", "import", "-", stdin=content)
-
-
-async def _wait_working(settings: Settings, begun: datetime) -> None:
-    """Ready means that a pod could be created: the default service account is there, and the node, if any, is Ready.
-
-    After a second start the API server still holds what the node said before, so its lease must be younger than the
-    start. Pods are started again by the kubelet a moment later, as after a reboot.
-    """
-    api = Prober(Probe(f"{settings.server}/readyz", pki.CLUSTER_CA, "admin"), settings.layout.pki)
-    deadline = time.monotonic() + _WORKING_TIMEOUT_S
-    conditions: list[tuple[str, str, Callable[[dict[str, Any]], bool]]] = []
-    if not settings.minimal:
-        conditions.append(("the default service account", "/api/v1/namespaces/default/serviceaccounts/default", _exists))
-    if settings.full:
-        name = settings.layout.name
-        lease = f"/apis/coordination.k8s.io/v1/namespaces/kube-node-lease/leases/{name}"
-        conditions.append((f'the lease of node "{name}"', lease, lambda document: _renewed(document) > begun))
-        conditions.append((f'node "{name}"', f"/api/v1/nodes/{name}", _is_ready_node))
-    for what, path, holds in conditions:
-        while not ((answer := await api.get(path)) and answer[0] == 200 and holds(json.loads(answer[1]))):
-            if time.monotonic() > deadline:
-                raise Timeout(f"{what} was not ready within {_WORKING_TIMEOUT_S:.0f} s; see the logs in {settings.layout.logs}")
-            await asyncio.sleep(0.1)
-
-
-def _exists(document: dict[str, Any]) -> bool:
-    return "metadata" in document
-
-
-def _renewed(lease: dict[str, Any]) -> datetime:
-    return datetime.fromisoformat(lease["spec"]["renewTime"])
-
-
-def _is_ready_node(document: dict[str, Any]) -> bool:
-    conditions = document.get("status", {}).get("conditions", [])
-    return any(c["type"] == "Ready" and c["status"] == "True" for c in conditions)
 
 
 class _RunFile:

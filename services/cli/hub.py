@@ -13,7 +13,7 @@ import random
 import socket
 import ssl
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 from urllib.parse import quote, urlencode, urlsplit
 
@@ -28,6 +28,10 @@ _MERGE_PATCH = "application/merge-patch+json"
 TABLE_ACCEPT = "application/json;as=Table;v=v1;g=meta.k8s.io,application/json"
 
 
+class Unusable(errors.Unavailable):
+    """No hub can be reached this way, now or later: a name that does not resolve, a certificate that is not trusted."""
+
+
 class Hub:
     """One hub. Use it as a context manager, or let the end of the process close the connection."""
 
@@ -37,6 +41,8 @@ class Hub:
         self._trace = trace
         self._connection: http.client.HTTPSConnection | None = None
         self._context: ssl.SSLContext | None = None
+        self.last_date = ""
+        """The Date header of the last answer: the hub's clock."""
 
     def __enter__(self) -> Hub:
         return self
@@ -106,6 +112,8 @@ class Hub:
             started = time.monotonic()
             try:
                 status, answer, retry_after_s = self._exchange(method, target, data, headers)
+            except Unusable:
+                raise
             except errors.Unavailable as error:
                 # Not sent (`retry_after_s` 0), or harmless to send twice.
                 if attempt == _ATTEMPTS or not (safe or error.retry_after_s == 0):
@@ -121,6 +129,25 @@ class Hub:
                 wait_s = retry_after_s + random.uniform(0, 0.5)
             time.sleep(wait_s)
         raise AssertionError("unreachable")
+
+    def watch(self, path: str, query: Mapping[str, str], *, timeout_s: int) -> Iterator[Document]:
+        """Watch events of a collection for at most `timeout_s`, on a connection of its own. A break simply ends it: look again."""
+        target = f"{path}?{urlencode({**query, 'watch': 'true', 'timeoutSeconds': str(timeout_s)})}"
+        connection = self._open(timeout_s + 10.0)
+        try:
+            headers = {"Accept": "application/json", "User-Agent": "herdsman-cli", "Authorization": f"Bearer {self.server.token}"}
+            connection.request("GET", target, headers=headers)
+            response = connection.getresponse()
+            if response.status != 200:
+                raise self._error(response.status, response.read(_MAX_ANSWER_BYTES))
+            while line := response.readline():
+                event = json.loads(line)
+                if isinstance(event, dict):
+                    yield event
+        except (OSError, http.client.HTTPException, ValueError):
+            return
+        finally:
+            connection.close()
 
     def _exchange(
         self, method: str, target: str, data: bytes | None, headers: Mapping[str, str]
@@ -146,29 +173,34 @@ class Hub:
             ) from error
         if len(answer) > _MAX_ANSWER_BYTES:
             raise self._no_hub(f"its answer is larger than {_MAX_ANSWER_BYTES >> 20} MiB")
+        self.last_date = response.headers.get("Date", "")
         if response.will_close:
             self.close()
         header = response.headers.get("Retry-After", "")
         return response.status, answer, float(header) if header.isdigit() else None
 
     def _connect(self) -> http.client.HTTPSConnection:
+        self._connection = self._open(self._timeout_s)
+        return self._connection
+
+    def _open(self, timeout_s: float) -> http.client.HTTPSConnection:
         parts = urlsplit(self.server.url)
         host, port = parts.hostname or "", parts.port or 443
         proxy = _proxy_for(host)
         context = self._tls()
         if proxy is None:
-            connection = http.client.HTTPSConnection(host, port, timeout=self._timeout_s, context=context)
+            connection = http.client.HTTPSConnection(host, port, timeout=timeout_s, context=context)
         else:
-            connection = http.client.HTTPSConnection(*proxy, timeout=self._timeout_s, context=context)
+            connection = http.client.HTTPSConnection(*proxy, timeout=timeout_s, context=context)
             connection.set_tunnel(host, port)
         try:
             connection.connect()
         except ssl.SSLCertVerificationError as error:
-            raise errors.Unavailable(untrusted(self.server, error)) from error
+            raise Unusable(untrusted(self.server, error)) from error
         except ssl.SSLError as error:
             raise self._no_hub(f"it does not speak TLS as we know it ({error.reason or error})") from error
         except socket.gaierror as error:
-            raise errors.Unavailable(f'cannot find the host "{host}": check the address {self.server.url} and your network') from error
+            raise Unusable(f'cannot find the host "{host}": check the address {self.server.url} and your network') from error
         except TimeoutError as error:
             raise errors.Timeout(f"{self.server.url} does not accept connections: check the address, the network and any firewall") from error
         except OSError as error:
@@ -177,7 +209,6 @@ class Hub:
                 f"cannot connect to {self.server.url}{via}: {_words(error)}; check that the hub runs and the address is right",
                 retry_after_s=0,
             ) from error
-        self._connection = connection
         return connection
 
     def _tls(self) -> ssl.SSLContext:
@@ -211,8 +242,8 @@ class Hub:
         ]
         return family(message, kind=str(details.get("kind", "")), name=str(details.get("name", "")), causes=causes)
 
-    def _no_hub(self, what: str) -> errors.Unavailable:
-        return errors.Unavailable(f"{self.server.url} does not look like a Herdsman hub: {what}")
+    def _no_hub(self, what: str) -> Unusable:
+        return Unusable(f"{self.server.url} does not look like a Herdsman hub: {what}")
 
 
 def untrusted(server: Server, error: ssl.SSLCertVerificationError) -> str:
@@ -246,15 +277,19 @@ def _proxy_for(host: str) -> tuple[str, int] | None:
     setting = os.environ.get("HTTPS_PROXY") or os.environ.get("https_proxy")
     if not setting:
         return None
-    from urllib.request import proxy_bypass_environment
-
     no_proxy = os.environ.get("NO_PROXY") or os.environ.get("no_proxy") or ""
-    if proxy_bypass_environment(host, {"no": no_proxy}):
+    if _bypasses_proxy(host, no_proxy):
         return None
     parts = urlsplit(setting if "://" in setting else f"http://{setting}")
     if not parts.hostname:
         raise errors.Invalid(f"HTTPS_PROXY is not an address: {setting}")
     return parts.hostname, parts.port or 3128
+
+
+def _bypasses_proxy(host: str, no_proxy: str) -> bool:
+    """Whether NO_PROXY names the host: `*`, the name itself, or a domain that it is in (`.example` or `example`)."""
+    suffixes = [part.strip().lstrip(".").lower() for part in no_proxy.split(",") if part.strip()]
+    return "*" in suffixes or any(host.lower() == suffix or host.lower().endswith(f".{suffix}") for suffix in suffixes)
 
 
 def _words(error: BaseException) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
@@ -13,10 +13,10 @@ import click
 if TYPE_CHECKING:
     from services.cli.hub import Hub
 
-C = TypeVar("C")
+F = TypeVar("F", bound=Callable[..., Any])
 
 
-def output_option(*formats: str) -> Any:
+def output_option(*formats: str) -> Callable[[F], F]:
     """The option `-o`; without it a command prints its table or sentence."""
     return click.option(
         "-o", "--output", "output", type=click.Choice(formats), help="Print objects of the API instead of a table."

@@ -11,12 +11,11 @@ from collections.abc import Callable, Coroutine, Mapping
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, Protocol
 
-import structlog
-
 from libs.common import errors
 from libs.common.access.grants import Grants, ProjectFact, UserFact, find_next_expiry, project_fact, user_fact
 from libs.common.access.held import NOTHING, Held, held_by
 from libs.common.access.roles import EffectiveRole, resolve_roles
+from libs.common.observe import log as observe
 from libs.common.resources import codec
 from libs.common.resources.access import RoleTemplate, RoleTemplateBinding
 from libs.common.resources.identity import User
@@ -27,7 +26,7 @@ from libs.common.store.base import Entry
 if TYPE_CHECKING:
     from libs.common.store.informer import Change, Informer
 
-log = structlog.get_logger("access")
+log = observe.get("access")
 SOURCES = ("roletemplates", "roletemplatebindings", "clusters", "users", "projects")
 MAX_WAIT_S = 30.0
 """The expiry timer looks at the wall clock at least this often, in case that was set."""
@@ -128,7 +127,8 @@ class LiveGrants:
             if grants.next_expiry is not None:
                 wait_s = min(MAX_WAIT_S, max(0.0, (grants.next_expiry - self._now()).total_seconds()))
             try:
-                await asyncio.wait_for(self._wake.wait(), wait_s)
+                async with asyncio.timeout(wait_s):  # not wait_for: before 3.12 it can swallow a cancellation
+                    await self._wake.wait()
             except TimeoutError:
                 continue
 

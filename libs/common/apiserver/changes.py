@@ -16,17 +16,21 @@ from libs.common.apiserver.apply import apply
 from libs.common.apiserver.managed_fields import Manager
 from libs.common.contracts.messages import ResourceWrite
 from libs.common.resources import codec
-from libs.common.resources.meta import ManagedFieldsEntry, Resource
+from libs.common.resources.meta import ManagedFieldsEntry, Resource, format_time
 
 UNKNOWN_MANAGER = "unknown"
 
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """The new document; `managers` None = work them out from what changed; `may_retry` = the client named no version."""
+    """The new document without managedFields, and its managers: final after an apply, else those before the change.
+
+    `may_retry`: the client named no version, so the same change may be made on a newer object.
+    """
 
     document: dict[str, Any]
-    managers: list[Manager] | None = None
+    managers: list[Manager]
+    applied: bool = False
     may_retry: bool = False
     warnings: list[str] = field(default_factory=list)
 
@@ -42,7 +46,6 @@ def check_document(model: type[Resource], body: Any) -> dict[str, Any]:
 
 def compute(model: type[Resource], old: dict[str, Any], request: ResourceWrite, now: datetime) -> Change:
     """The change that the request asks for on `old`. Raises BadRequest, Invalid, Conflict, UnsupportedMediaType."""
-    mode = request.options.field_validation
     if request.verb == "update":
         document = check_document(model, request.body)
         if not document.get("metadata", {}).get("resourceVersion"):
@@ -50,8 +53,7 @@ def compute(model: type[Resource], old: dict[str, Any], request: ResourceWrite, 
                 model, request.name,
                 [errors.Cause("metadata.resourceVersion", "Invalid value: 0x0: must be specified for an update")],
             )  # fmt: skip
-        warnings = validate.check_fields(model, document, mode)
-        return Change(metadata.prepare_update(model, old, document, request.subresource), None, False, warnings)
+        return _written(model, old, document, request, may_retry=False)
     if request.patch_type == "apply":
         return _applied(model, old, request, now)
     if request.patch_type == "merge":
@@ -65,12 +67,19 @@ def compute(model: type[Resource], old: dict[str, Any], request: ResourceWrite, 
             f"patch type {request.patch_type!r} is not supported: use json, merge or apply"
         )
     document = check_document(model, patched)
-    warnings = validate.check_fields(model, document, mode)
-    may_retry = document.get("metadata", {}).get("resourceVersion") in (
-        None,
-        old["metadata"]["resourceVersion"],
-    ) and not (_names_version(request))
-    return Change(metadata.prepare_update(model, old, document, request.subresource), None, may_retry, warnings)
+    return _written(model, old, document, request, may_retry=not _names_version(request))
+
+
+def _written(
+    model: type[Resource], old: dict[str, Any], document: dict[str, Any], request: ResourceWrite, *, may_retry: bool
+) -> Change:
+    """The change of a write that is no apply. A client may correct managedFields by it: kubectl does when it moves from
+    client-side to server-side apply. Without the key the old ones stay; a list with one empty entry forgets them all."""
+    warnings = validate.check_fields(model, document, request.options.field_validation)
+    corrected = not request.subresource and document.get("metadata", {}).get("managedFields") is not None
+    managers = managed_fields.parse_managers(document if corrected else old)
+    final = metadata.prepare_update(model, old, document, request.subresource)
+    return Change(_bare(final), managers, may_retry=may_retry, warnings=warnings)
 
 
 def _applied(model: type[Resource], old: dict[str, Any], request: ResourceWrite, now: datetime) -> Change:
@@ -88,32 +97,24 @@ def _applied(model: type[Resource], old: dict[str, Any], request: ResourceWrite,
         old, managed_fields.parse_managers(old), _shaped(declared), request.options.field_manager or UNKNOWN_MANAGER, now,
         force=request.options.force, subresource=request.subresource,
     )  # fmt: skip
-    document = metadata.prepare_update(model, old, merged, request.subresource)
-    return Change(document, managers, not given.get("resourceVersion"), warnings)
+    document = _bare(metadata.prepare_update(model, old, merged, request.subresource))
+    return Change(document, managers, True, not given.get("resourceVersion"), warnings)
 
 
 def record(
-    old: dict[str, Any] | None,
-    new: Resource,
-    request: ResourceWrite,
-    now: datetime,
-    managers: list[Manager] | None = None,
+    old: dict[str, Any] | None, new: Resource, request: ResourceWrite, now: datetime, change: Change | None = None
 ) -> None:
-    """Set `metadata.managedFields` of `new`: those of the apply, or those after an ordinary write."""
+    """Set `metadata.managedFields` of `new`: those of the apply, or those after an ordinary write. No `change` = created."""
     name = request.options.field_manager or UNKNOWN_MANAGER
-    document = codec.to_document(new)
-    if managers is None and old is None:
-        if request.patch_type == "apply":
-            declared = managed_fields.leaves(_shaped(validate.without_nulls(request.body)))
-            managers = [Manager(name, "Apply", frozenset(declared), metadata.format_time(now))]
-        else:
-            managers = managed_fields.record_update([], {}, document, name, now)
-    elif managers is None and old is not None:
-        # A client may correct managedFields itself: kubectl does so when it moves from client-side to server-side apply.
-        # The document that it sent then holds its version; an empty one entry list means "forget them all".
-        base = managed_fields.parse_managers(document if request.subresource == "" else old)
-        managers = managed_fields.record_update(base, old, document, name, now, request.subresource)
-    rendered = managed_fields.render_managers(managers or [])
+    if change is not None and change.applied:
+        managers = change.managers
+    elif change is None and request.patch_type == "apply":
+        declared = managed_fields.leaves(_shaped(validate.without_nulls(request.body)))
+        managers = [Manager(name, "Apply", frozenset(declared), format_time(now))]
+    else:
+        base = change.managers if change is not None else []
+        managers = managed_fields.record_update(base, old or {}, codec.to_document(new), name, now, request.subresource)
+    rendered = managed_fields.render_managers(managers)
     new.metadata.managed_fields = [ManagedFieldsEntry.model_validate(entry) for entry in rendered] or None
 
 
@@ -127,6 +128,12 @@ def set_generation(old: Resource, new: Resource) -> None:
 def is_same(old: Resource, new: Resource) -> bool:
     """Whether nothing is left to write: same document, times of managers aside, and same private part."""
     return _comparable(old) == _comparable(new) and getattr(old, "private", None) == getattr(new, "private", None)
+
+
+def _bare(document: dict[str, Any]) -> dict[str, Any]:
+    """The document without managedFields, which travel beside it until `record`."""
+    rest = {k: v for k, v in document["metadata"].items() if k != "managedFields"}
+    return {**document, "metadata": rest}
 
 
 def _comparable(resource: Resource) -> dict[str, Any]:
@@ -153,9 +160,6 @@ def _shaped(declared: Mapping[str, Any]) -> dict[str, Any]:
 def _names_version(request: ResourceWrite) -> bool:
     """Whether the patch itself insists on a version of the object."""
     if isinstance(request.body, Mapping):
-        return (
-            bool((request.body.get("metadata") or {}).get("resourceVersion"))
-            if isinstance(request.body.get("metadata"), Mapping)
-            else False
-        )
+        given = request.body.get("metadata")
+        return isinstance(given, Mapping) and bool(given.get("resourceVersion"))
     return any(isinstance(op, Mapping) and op.get("path") == "/metadata/resourceVersion" for op in request.body or ())

@@ -1,38 +1,21 @@
-"""What a caller may do with one object: the grants plus what everybody may do with what is their own.
+"""What a caller may do with one object: what the token allows, and the grants.
 
-The one question that the writer, lists and watches all ask. `Grants` is what this package needs of
-`libs.common.access.grants.Grants`.
+The one question that the writer, lists and watches all ask; `libs.common.access.grants` gives the answer.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, Protocol
+from typing import Any
 
 from libs.common import errors
+from libs.common.access.grants import Grants
 from libs.common.access.principal import Principal
-from libs.common.resources.registry import ResourceType, field_at
+from libs.common.apiserver import validate
+from libs.common.resources.meta import GROUP
+from libs.common.resources.registry import ResourceType
 
 READ_VERBS = frozenset({"get", "list", "watch"})
-
-
-class Grants(Protocol):
-    """An immutable snapshot of who may do what."""
-
-    def is_allowed(
-        self, principal: Principal, verb: str, plural: str, name: str = "", cluster: str = "", subresource: str = ""
-    ) -> bool: ...
-
-    def visible_clusters(self, principal: Principal) -> set[str] | None: ...
-
-    def covers(self, principal: Principal, role: Any, scope: Any) -> list[str]: ...
-
-
-class GrantsSource(Protocol):
-    """Where the newest snapshot is: `libs.common.access.live.LiveGrants`."""
-
-    @property
-    def current(self) -> Grants: ...
 
 
 def check_caller(principal: Principal, verb: str) -> None:
@@ -47,38 +30,34 @@ def check_caller(principal: Principal, verb: str) -> None:
         raise errors.Denied(f"this token is read-only and cannot {verb}: use another token")
 
 
-def cluster_of(rtype: ResourceType, document: Mapping[str, Any]) -> str:
-    """Name of the cluster that an object belongs to, "" for none."""
-    if not rtype.cluster_path:
-        return ""
-    value = field_at(document, rtype.cluster_path)
-    return value if isinstance(value, str) else ""
-
-
-def is_own(principal: Principal, rtype: ResourceType, document: Mapping[str, Any]) -> bool:
-    """Whether the object is the caller's own: by name, and by uid where the object holds it."""
-    if not rtype.owner_path or field_at(document, rtype.owner_path) != principal.user:
-        return False
-    uid = field_at(document, "metadata.uid" if rtype.owner_path == "metadata.name" else "spec.userUid")
-    return uid is None or uid == principal.user_uid
-
-
-def is_allowed(
+def check_object(
     grants: Grants,
     principal: Principal,
     verb: str,
     rtype: ResourceType,
-    document: Mapping[str, Any],
+    name: str,
+    document: Mapping[str, Any] | None,
     subresource: str = "",
-) -> bool:
-    """Whether the caller may do this with this object."""
-    name = "" if verb == "create" else str(field_at(document, "metadata.name") or "")
-    if grants.is_allowed(principal, verb, rtype.plural, name, cluster_of(rtype, document), subresource):
-        return True
-    own_verb = verb in READ_VERBS or (verb == "delete" and rtype.plural == "tokens")
-    return own_verb and not subresource and is_own(principal, rtype, document) and is_living(grants, principal)
+) -> None:
+    """Returns when the object is there and the caller may do this with it. `document` None = there is none of this name.
+
+    Raises NotFound for what is absent and, in the same words, for what exists in secret: an object that the caller may not
+    get, though they may get others of its kind. Raises Denied to those who may get none at all, whether it exists or not.
+    """
+    plural = rtype.plural
+    if document is None:
+        if grants.is_allowed(principal, verb, plural, name, subresource=subresource):
+            raise absent(rtype, name)
+        visible = False
+    elif grants.is_allowed_on(principal, verb, plural, document, subresource):
+        return
+    else:
+        visible = grants.is_allowed_on(principal, "get", plural, document)
+    if not visible and grants.reaches(principal, "get", plural):
+        raise absent(rtype, name)
+    raise validate.denied(principal.user, verb, rtype.model, name, subresource=subresource)
 
 
-def is_living(grants: Grants, principal: Principal) -> bool:
-    """Whether the caller is an enabled user: grants answer that with the right that every such user has."""
-    return grants.is_allowed(principal, "get", "users", principal.user)
+def absent(rtype: ResourceType, name: str) -> errors.NotFound:
+    """The 404 that kubectl prints."""
+    return errors.NotFound(f'{rtype.plural}.{GROUP} "{name}" not found', kind=rtype.plural, name=name)

@@ -9,8 +9,8 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import ClassVar, Generic, TypeVar
 
+from libs.common.access.grants import Grants
 from libs.common.access.principal import Principal
-from libs.common.apiserver.rights import Grants
 from libs.common.resources.meta import Resource
 
 R = TypeVar("R", bound=Resource)

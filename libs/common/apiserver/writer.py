@@ -11,7 +11,7 @@ import random
 import secrets
 from collections.abc import Callable, Mapping
 from datetime import datetime
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import structlog
 
@@ -22,9 +22,12 @@ from libs.common.bus.base import Message
 from libs.common.contracts.messages import ResourceWrite, ResourceWriteReply
 from libs.common.crypto.envelope import Verifier
 from libs.common.resources import codec
-from libs.common.resources.meta import GROUP, Resource
+from libs.common.resources.meta import GROUP, Resource, check_name
 from libs.common.resources.registry import BY_PLURAL, ResourceType
 from libs.common.store.base import Entry, Store
+
+if TYPE_CHECKING:
+    from libs.common.access.live import HasGrants
 
 _TRIES = 6
 """Tries of a patch that carries no resourceVersion, and of a generated name; Kubernetes makes five."""
@@ -39,7 +42,7 @@ class ResourceWriter:
         store: Store,
         strategies: Mapping[str, Strategy[Any]],
         verifier: Verifier,
-        grants: rights.GrantsSource,
+        grants: HasGrants,
         now: Callable[[], datetime],
     ) -> None:
         self._store = store
@@ -81,6 +84,8 @@ class ResourceWriter:
             )
         if request.subresource and (not rtype.has_status or request.verb not in ("update", "patch")):
             raise errors.MethodNotAllowed(f"{request.verb} is not supported on {rtype.plural}/{request.subresource}")
+        if request.verb != "create" and not _is_name(request.name):
+            raise rights.absent(rtype, request.name)
         return strategy, rtype
 
     # ── create ───────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -89,10 +94,11 @@ class ResourceWriter:
         self, ctx: WriteContext, strategy: Strategy[Any], rtype: ResourceType, request: ResourceWrite, body: Any
     ) -> ResourceWriteReply:
         model, document = strategy.model, changes.check_document(strategy.model, body)
-        if not rights.is_allowed(ctx.grants, ctx.principal, "create", rtype, document):
+        if not ctx.grants.is_allowed_on(ctx.principal, "create", rtype.plural, document):
             raise validate.denied(ctx.principal.user, "create", model)
         ctx.warnings += validate.check_fields(model, document, request.options.field_validation)
-        generated = not request.name and not document.get("metadata", {}).get("name")
+        # Another name is made, or the apply is made on what is there now.
+        may_retry = request.verb == "patch" or (not request.name and not document.get("metadata", {}).get("name"))
         wanted = metadata.prepare_create(model, document, request.name, ctx.now)
         final = await self._admitted(ctx, strategy, None, wanted)
         changes.record(None, final, request, ctx.now)
@@ -103,7 +109,7 @@ class ResourceWriter:
         try:
             revision = await self._store.create(key, codec.encode(final, secrets.token_hex(8)))
         except errors.AlreadyExists as exc:
-            raise _LostRace(_exists(rtype, final.name), may_retry=generated) from exc
+            raise _LostRace(_exists(rtype, final.name), may_retry=may_retry) from exc
         await self._after(ctx, strategy, None, final)
         return _reply(ctx, final, revision, created=True)
 
@@ -123,18 +129,20 @@ class ResourceWriter:
         try:
             entry = await self._store.get(rtype.key(request.name))
         except errors.NotFound:
-            self._check_allowed_blind(ctx, rtype, model, request)
             if request.patch_type == "apply" and not request.subresource:
+                wanted = changes.check_document(model, request.body)
+                self._check_allowed(ctx, rtype, wanted, request)
                 return await self._create(ctx, strategy, rtype, request, request.body)
-            raise _absent(rtype, request.name) from None
+            self._check_allowed(ctx, rtype, None, request)
+            raise rights.absent(rtype, request.name) from None
         old = codec.decode(model, entry.value, entry.revision)
         before = codec.to_document(old)
-        self._check_allowed(ctx, rtype, model, before, request)
+        self._check_allowed(ctx, rtype, before, request)
         change = changes.compute(model, before, request, ctx.now)
         ctx.warnings += change.warnings
         final = await self._admitted(ctx, strategy, old, change.document)
-        self._check_allowed(ctx, rtype, model, codec.to_document(final), request)
-        changes.record(before, final, request, ctx.now, change.managers)
+        self._check_allowed(ctx, rtype, codec.to_document(final), request)
+        changes.record(before, final, request, ctx.now, change)
         if changes.is_same(old, final):
             return _reply(ctx, old, entry.revision)
         if final.deleting and not final.metadata.finalizers:
@@ -157,11 +165,11 @@ class ResourceWriter:
         try:
             entry = await self._store.get(rtype.key(request.name))
         except errors.NotFound:
-            self._check_allowed_blind(ctx, rtype, model, request)
-            raise _absent(rtype, request.name) from None
+            self._check_allowed(ctx, rtype, None, request)
+            raise rights.absent(rtype, request.name) from None
         old = codec.decode(model, entry.value, entry.revision)
         before = codec.to_document(old)
-        self._check_allowed(ctx, rtype, model, before, request)
+        self._check_allowed(ctx, rtype, before, request)
         metadata.check_precondition(model, before, options.precondition_uid, options.precondition_resource_version)
         await strategy.admit_delete(ctx, old)
         may_retry = not options.precondition_resource_version
@@ -214,36 +222,21 @@ class ResourceWriter:
         return prepared
 
     def _check_allowed(
-        self,
-        ctx: WriteContext,
-        rtype: ResourceType,
-        model: type[Resource],
-        document: dict[str, Any],
-        request: ResourceWrite,
+        self, ctx: WriteContext, rtype: ResourceType, document: Mapping[str, Any] | None, request: ResourceWrite
     ) -> None:
-        if not rights.is_allowed(ctx.grants, ctx.principal, request.verb, rtype, document, request.subresource):
-            raise validate.denied(
-                ctx.principal.user, request.verb, model, request.name, subresource=request.subresource
-            )
-
-    def _check_allowed_blind(
-        self, ctx: WriteContext, rtype: ResourceType, model: type[Resource], request: ResourceWrite
-    ) -> None:
-        """For an object that is not there: only who may do this to any object of that name learns that it is absent."""
-        named = {"metadata": {"name": request.name}}
-        self._check_allowed(ctx, rtype, model, named, request)
+        rights.check_object(ctx.grants, ctx.principal, request.verb, rtype, request.name, document, request.subresource)
 
     async def _after(self, ctx: WriteContext, strategy: Strategy[Any], old: Any, new: Any) -> None:
         """The write is durable whatever happens here: a failure is logged, the answer stays."""
         try:
             await strategy.after_write(ctx, old, new)
-        except Exception:
+        except Exception:  # noqa: BLE001 - see above; cancellation passes
             _log.exception(
                 "after_write_failed", kind=strategy.model.KIND, name=(new or old).name, request_id=ctx.request_id
             )
 
 
-class _LostRace(Exception):  # noqa: N818 - a signal inside this file, no error of ours
+class _LostRace(Exception):
     """Somebody wrote between read and CAS; `error` is what the client hears when no retry may hide it."""
 
     def __init__(self, error: errors.HerdsmanError, *, may_retry: bool) -> None:
@@ -263,8 +256,12 @@ def _reply(
     )
 
 
-def _absent(rtype: ResourceType, name: str) -> errors.NotFound:
-    return errors.NotFound(f'{rtype.plural}.{GROUP} "{name}" not found', kind=rtype.plural, name=name)
+def _is_name(name: str) -> bool:
+    try:
+        check_name(name)
+    except ValueError:
+        return False
+    return True
 
 
 def _exists(rtype: ResourceType, name: str) -> errors.AlreadyExists:

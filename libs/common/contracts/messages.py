@@ -106,6 +106,7 @@ class PasswordChange(BaseModel):
     user: str
     current_password: str = Field(default="", max_length=1024)
     new_password: str = Field(max_length=1024)
+    must_change: bool = Field(default=False, description="Another person's: it has to be changed at the next sign-in.")
 
 
 # ── clusters and agents ──────────────────────────────────────────────────────────────────────────────────────────────
@@ -151,9 +152,13 @@ class AgentCredential(BaseModel):
 
 
 class AgentRenewal(BaseModel):
-    """Ask for a fresh JWT before the old one expires; the key stays the same."""
+    """Ask for a fresh JWT before the old one expires; the key stays the same.
+
+    `public_key` is the key that the agent has: refused when another agent has registered for the cluster since.
+    """
 
     agent_version: str = Field(default="", max_length=64)
+    public_key: str = Field(default="", max_length=64)
 
 
 class Heartbeat(BaseModel):
@@ -177,10 +182,14 @@ class NodeObservation(BaseModel):
 
 
 class NodesObserved(BaseModel):
-    """All or some nodes of a cluster. `complete`: nodes that are not listed are gone (closing a listing)."""
+    """All or some nodes of a cluster. `complete`: nodes that are neither in `nodes` nor in `present` are gone.
+
+    A listing that one message cannot hold comes as several; the last is `complete` and names in `present` what the others held.
+    """
 
     nodes: list[NodeObservation]
     complete: bool = False
+    present: list[str] = Field(default_factory=list)
 
 
 class Notice(BaseModel):

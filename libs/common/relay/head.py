@@ -23,7 +23,7 @@ _FIELDS = rb"(?:" + _TOKEN + rb":[\t\x20-\x7e\x80-\xff]*+\r\n)*+\r\n"
 _REQUEST = re.compile(rb"([A-Z]{1,32}) ([\x21-\x7e]++) HTTP/1\.([01])\r\n" + _FIELDS)
 _RESPONSE = re.compile(rb"HTTP/1\.([01]) ([1-5][0-9][0-9])(?: [\t\x20-\x7e\x80-\xff]*+)?\r\n" + _FIELDS)
 _DIGITS = re.compile(rb"[0-9]{1,18}")
-_UNDERSCORED = tuple(prefix.rstrip(b"-") for prefix in (*RESERVED_PREFIXES, b"authorization", b"cookie", b"host"))
+_UNDERSCORED = frozenset({b"content-length", b"transfer-encoding"}) | {b"authorization", b"cookie", b"host", b"connection"}
 _KNOWN_CONNECTION = frozenset({b"keep-alive", b"close", b"upgrade"})
 _PARSED = frozenset({b"content-length", b"transfer-encoding", b"connection", b"upgrade", b"host", b"expect"})
 
@@ -68,11 +68,14 @@ class RequestHead(Head):
 
 
 class ResponseHead(Head):
-    __slots__ = ("status",)
+    """A response's head. `start_line` is the status line as it came."""
+
+    __slots__ = ("start_line", "status")
 
     def __init__(self, status: int, minor: int) -> None:
         super().__init__(minor)
         self.status = status
+        self.start_line = b""
 
 
 def parse_request(raw: bytes) -> RequestHead:
@@ -97,9 +100,8 @@ def parse_request(raw: bytes) -> RequestHead:
         if len(expects) != 1 or expects[0].lower() != b"100-continue":
             raise errors.BadRequest("the only expectation that is understood is 100-continue")
         head.expects_continue = True
-    for lower, _, _ in head.fields:
-        if b"_" in lower and lower.replace(b"_", b"-").startswith(_UNDERSCORED):
-            raise errors.BadRequest("a header name with '_' looks like one that says who calls: use '-', or leave it out")
+    if b"_" in raw:
+        _check_underscores(head)
     return head
 
 
@@ -111,6 +113,9 @@ def parse_response(raw: bytes) -> ResponseHead:
     minor, status = match.groups()
     head = ResponseHead(int(status), minor == b"1")
     _read_fields(head, raw)
+    if head.chunked and not head.minor:
+        raise errors.BadRequest("Transfer-Encoding does not exist in HTTP/1.0")
+    head.start_line = raw[: raw.index(b"\r\n")]
     return head
 
 
@@ -173,6 +178,15 @@ def _read_connection(head: Head, options: set[bytes], upgrades: list[bytes]) -> 
         if len(upgrades) != 1 or not upgrades[0]:
             raise errors.BadRequest("Connection: upgrade needs exactly one Upgrade header")
         head.upgrade = upgrades[0]
+
+
+def _check_underscores(head: Head) -> None:
+    """Some servers read `_` in a name as `-`: such a name is refused where it would then mean something to us."""
+    for lower, _, _ in head.fields:
+        if b"_" in lower:
+            dashed = lower.replace(b"_", b"-")
+            if dashed in _UNDERSCORED or dashed.startswith(RESERVED_PREFIXES):
+                raise errors.BadRequest("a header name with '_' looks like one that says who calls: leave it out")
 
 
 def _explain(raw: bytes) -> str:

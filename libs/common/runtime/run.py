@@ -7,10 +7,10 @@ import asyncio
 import gc
 import signal
 import sys
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable, Coroutine
 from contextlib import AsyncExitStack
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import uvloop
 
@@ -27,7 +27,7 @@ C = TypeVar("C", bound=ServiceConfig)
 EXIT_CONFIG = 2
 
 
-def run(service: str, config_type: type[C], build: Callable[[Host[C]], Awaitable[None]]) -> None:
+def run(service: str, config_type: type[C], build: Callable[[Host[C]], Coroutine[Any, Any, None]]) -> None:
     """Run `service` until SIGTERM or SIGINT. Exits 2 for unusable settings, 1 when a part of it failed."""
     parser = argparse.ArgumentParser(prog=f"python -m services.{service}", description=f"Herdsman's {service} service")
     parser.add_argument("--config", type=Path, required=True, help="JSON file with the settings")
@@ -43,12 +43,12 @@ def run(service: str, config_type: type[C], build: Callable[[Host[C]], Awaitable
     try:
         uvloop.run(_serve(service, config, build))
     except BaseExceptionGroup as group:
-        for exc in group.exceptions:
-            logger.error("service_failed", error=str(exc), exc_info=exc)
+        for failure in group.exceptions:
+            logger.error("service_failed", error=str(failure), exc_info=failure)
         sys.exit(1)
 
 
-async def _serve(service: str, config: C, build: Callable[[Host[C]], Awaitable[None]]) -> None:
+async def _serve(service: str, config: C, build: Callable[[Host[C]], Coroutine[Any, Any, None]]) -> None:
     logger = log.get("runtime")
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
@@ -60,9 +60,7 @@ async def _serve(service: str, config: C, build: Callable[[Host[C]], Awaitable[N
     )
     async with asyncio.TaskGroup() as tasks, AsyncExitStack() as stack:
         bus = await stack.enter_async_context(connect(options))
-        host = Host(
-            service, config, bus, lambda bucket: JetStreamStore(bus, bucket), verifier, tasks, stack
-        )
+        host = Host(service, config, bus, lambda bucket: JetStreamStore(bus, bucket), verifier, tasks, stack)
         await stack.enter_async_context(serve_health(config.health_listen, config.health_file, host.waiting_for))
         host.spawn("loop lag", measure_loop_lag())
         building = asyncio.create_task(build(host), name="build")

@@ -14,7 +14,7 @@ Promises, which the conformance suite checks on every implementation:
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -93,9 +93,12 @@ class Store(Protocol):
         ...
 
     async def batch(self, writes: Sequence[Put]) -> int:
-        """All or none, at most 1,000 writes. Returns the revision of the last. Raises Conflict."""
+        """All or none, at most `MAX_BATCH` writes, each key once. Returns the revision of the last. Raises Conflict."""
         ...
 
-    def watch(self, prefix: str = "", *, name: str = "watch") -> AsyncIterator[WatchItem]:
-        """Everything under `prefix` (dotted tokens, "" = all), for ever; survives reconnects and server restarts."""
+    def watch(self, prefix: str = "", *, name: str = "watch") -> AsyncGenerator[WatchItem, None]:
+        """Everything under `prefix` (dotted tokens, "" = all), for ever; survives reconnects and server restarts.
+
+        Iterate it inside `contextlib.aclosing`, so that it cleans up when you leave.
+        """
         ...

@@ -9,19 +9,23 @@ from __future__ import annotations
 import asyncio
 import heapq
 import itertools
+import random
 import time
 from collections.abc import Callable
 from contextlib import aclosing
 from dataclasses import dataclass
 
+import structlog
+
 from libs.common import errors
-from libs.common.observe import log, metrics
+from libs.common.observe import metrics
 from libs.common.store.base import Entry, Store, Synced, Vanished
 from libs.common.store.brake import Brake
 from libs.common.store.keys import check_prefix
 
 YIELD_EVERY = 500
 """Entries taken without letting other tasks run: a listing of 100,000 must not stop the process for a second."""
+MAX_BACKOFF_S = 5.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,21 +74,22 @@ class Informer:
         self._handlers: list[Handler] = []
         self._waiting: list[tuple[int, int, asyncio.Future[None]]] = []
         self._order = itertools.count()
-        self._log = log.get("informer").bind(bucket=self.bucket, informer=name)
+        self._revision_gauge = metrics.informer_revision().labels(self.bucket)
+        self._relist_counter = metrics.informer_relists().labels(self.bucket)
+        self._log = structlog.get_logger().bind(logger="informer", bucket=self.bucket, informer=name)
 
     async def run(self) -> None:
         """Keep the copy current, for ever. For a TaskGroup; ends only by cancellation."""
-        pause_s = 0.1
+        backoff_s = 0.1
         while True:
             try:
-                confirmed = await self._follow()
-                pause_s = self._confirm_after_s if not confirmed else 0.1
+                await self._follow()
+                pause_s, backoff_s = self._confirm_after_s, 0.1
             except errors.HerdsmanError as exc:
                 self._log.warning("informer_interrupted", error=exc.message)
-                pause_s = min(pause_s * 2, 5.0)
-            self.relists += 1
-            metrics.informer_relists().labels(self.bucket).inc()
-            await asyncio.sleep(pause_s)
+                pause_s, backoff_s = backoff_s, min(backoff_s * 2, MAX_BACKOFF_S)
+            self._count(1)
+            await asyncio.sleep(pause_s * random.uniform(0.5, 1.0))
 
     def get(self, key: str) -> Entry | None:
         """The live entry of the copy. None says only that the copy has none: see `store.base` on deletion."""
@@ -125,12 +130,12 @@ class Informer:
 
     # ── inside ───────────────────────────────────────────────────────────────────────────────────────────────────────
 
-    async def _follow(self) -> bool:
-        """Follow one watch until the brake asks for a fresh one. Returns whether the last listing was believed."""
+    async def _follow(self) -> None:
+        """Follow one watch. Returns when the brake wants a fresh one to confirm what this one's listing lacked."""
         seen: set[str] | None = set()
         missing: set[str] = set()
         listing = taken = 0
-        async with aclosing(self._store.watch(self.prefix, name=self.name)) as items:  # type: ignore[type-var]
+        async with aclosing(self._store.watch(self.prefix, name=self.name)) as items:
             async for item in items:
                 taken += 1
                 if taken % YIELD_EVERY == 0:
@@ -150,14 +155,13 @@ class Informer:
                         self._count(item.listing - max(listing, 1))
                         listing = item.listing
                     if not self._close_listing(item, missing):
-                        return False
+                        return
                     missing = set()
-        return True
 
     def _count(self, relists: int) -> None:
         if relists:
             self.relists += relists
-            metrics.informer_relists().labels(self.bucket).inc(relists)
+            self._relist_counter.inc(relists)
 
     def _apply(self, entry: Entry) -> None:
         before = self.entries.get(entry.key)
@@ -201,7 +205,7 @@ class Informer:
     def _advance(self, revision: int) -> None:
         if revision > self.revision:
             self.revision = revision
-            metrics.informer_revision().labels(self.bucket).set(revision)
+            self._revision_gauge.set(revision)
 
     def _wake(self) -> None:
         while self._waiting and (self._waiting[0][0] <= self.revision or self._waiting[0][2].done()):
@@ -216,6 +220,6 @@ class Informer:
     def _call(self, handler: Handler, change: Change) -> None:
         try:
             handler(change)
-        except Exception:
+        except Exception:  # noqa: BLE001 - a bug in one handler must not stop the others; it is logged with its trace
             self.handler_failures += 1
             self._log.exception("informer_handler_failed", key=change.key)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, Sequence
 
 from libs.common import errors
 from libs.common.store.base import MAX_BATCH, Entry, Put, Synced, Vanished, WatchItem
@@ -81,7 +81,7 @@ class MemoryStore:
             self._write(Entry(put.key, put.value, 0, put.deleted), None)
         return self._revision
 
-    async def watch(self, prefix: str = "", *, name: str = "watch") -> AsyncIterator[WatchItem]:
+    async def watch(self, prefix: str = "", *, name: str = "watch") -> AsyncGenerator[WatchItem, None]:
         watcher = _Watcher(check_prefix(prefix))
         self._watchers.add(watcher)
         known: set[str] = set()

@@ -1,0 +1,86 @@
+"""What a route answers the engine for one request head: answer it here, relay it there, or take the connection over.
+
+A route is a plain function: it decides on values at hand and never waits. Raising a `HerdsmanError` is an answer too.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Protocol
+
+from libs.common import errors
+from libs.common.relay.head import RequestHead, ResponseHead
+
+if TYPE_CHECKING:
+    from libs.common.relay.exchange import Exchange
+    from libs.common.relay.session import Session
+    from libs.common.relay.upstream import Upstream
+
+Reshape = Callable[[ResponseHead, bool], bytes]
+"""Makes the client's head from the upstream's; the flag says that the connection closes after it. May raise."""
+
+
+class Source(Protocol):
+    """Where upstream connections come from: a `pool`, or the reverse connections of a cluster."""
+
+    def acquire(self) -> Upstream | None:
+        """A connection that is ready now, or None."""
+        ...
+
+    async def open(self) -> Upstream:
+        """A connection, dialled or waited for. Raises Unavailable with a sentence that says where and why."""
+        ...
+
+
+class Watcher(Protocol):
+    """Told of one exchange's begin and end: audit, and the registry that can cut streams."""
+
+    def began(self, exchange: Exchange) -> None: ...
+
+    def ended(self, exchange: Exchange) -> None: ...
+
+
+@dataclass(slots=True)
+class Relay:
+    """Send `head`, which is complete, over a connection of `source`."""
+
+    source: Source
+    head: bytes
+    reshape: Reshape
+    upgrade: bytes = b""
+    """The protocol that may be switched to, lower case; any other answer than its 101 closes both sides."""
+    first_byte_s: float | None = None
+    """How long the answer's head may take; None for watches, logs and upgrades."""
+    watcher: Watcher | None = None
+
+
+@dataclass(slots=True)
+class Answer:
+    """Answer without anybody else."""
+
+    status: int
+    body: bytes = b""
+    content_type: bytes = b"application/json"
+    headers: tuple[bytes, ...] = ()
+    close: bool = False
+
+
+@dataclass(slots=True)
+class Refusal:
+    """An error as answer; the same as raising it, for who already has it at hand."""
+
+    error: errors.HerdsmanError
+    close: bool = False
+
+
+@dataclass(slots=True)
+class TakeOver:
+    """Write `head` (a 101) and hand the connection to `accept`, which sets a protocol of its own on the transport."""
+
+    head: bytes
+    accept: Callable[[Session], None]
+
+
+Decision = Relay | Answer | Refusal | TakeOver
+Route = Callable[[RequestHead, "Session"], Decision]

@@ -1,0 +1,236 @@
+"""The agent's side of the relay: keep a few connections to the hub ready, and serve the requests that arrive on them.
+
+`services.agent.tunnel` runs one `ReverseDialer`. Each connection goes `outbound.connect` → `handshake.shake_hands` → a `Session`
+of the ordinary engine whose route checks the identity (`guard`), adds the agent's own credential and relays to the API server.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import secrets
+from collections.abc import Callable
+
+import structlog
+
+from libs.common import errors
+from libs.common.relay import guard, outbound, rebuild, tunnel
+from libs.common.relay.decision import Answer, Decision, Relay
+from libs.common.relay.handshake import Handshake, Superseded, TunnelIdentity, shake_hands
+from libs.common.relay.head import RequestHead, ResponseHead
+from libs.common.relay.names import KUBERNETES_REQUEST
+from libs.common.relay.outbound import Hub
+from libs.common.relay.pool import Address, Pool
+from libs.common.relay.server import Engine, Limits
+from libs.common.relay.session import Session
+from libs.common.relay.sweeper import Sweeper
+
+log = structlog.get_logger(component="relay")
+
+UPGRADES = frozenset({b"websocket", b"spdy/3.1"})
+"""Protocols that may be switched to on the way to an API server."""
+_HANDSHAKE_S = 10.0
+_BACKOFF_MIN_S, _BACKOFF_MAX_S = 0.2, 30.0
+_SUPERSEDED_S = 30.0
+_SURPLUS_S = 60.0
+_SHORT_LIFE_S = 5.0
+
+
+def new_instance() -> str:
+    """An id for this process, for `TunnelIdentity.instance`."""
+    return secrets.token_hex(8)
+
+
+class ReverseDialer:
+    """Invariant: `idle` connections rest at the hub, as long as it answers and no more than `cap` are open in all.
+
+    `api_server` and `authorization` are asked for each use, so that both may change: the first says where to dial, the second is
+    the value of the Authorization header, b"" when the TLS context holds a client certificate instead.
+    """
+
+    def __init__(
+        self,
+        hub: Hub,
+        identity: TunnelIdentity,
+        api_server: Callable[[], Address],
+        authorization: Callable[[], bytes],
+        *,
+        idle: int = 4,
+        cap: int = 256,
+        sweeper: Sweeper | None = None,
+    ) -> None:
+        self._hub = hub
+        self._identity = identity
+        self._api_server = api_server
+        self._authorization = authorization
+        self._wanted = idle
+        self._cap = cap
+        self._sweeper = sweeper or Sweeper()
+        self._pool = Pool(api_server, sweeper=self._sweeper)
+        self._engine = Engine(
+            self._route,
+            limits=Limits(idle_s=tunnel.SILENCE_S, sessions=cap),
+            sweeper=self._sweeper,
+            on_busy=self._on_busy,
+            on_idle=self._on_idle,
+            on_closed=self._on_closed,
+        )
+        self._resting: dict[Session, float] = {}
+        self._born: dict[Session, float] = {}
+        self._dialling = 0
+        self._attempt = 0
+        self._pause_s = 0.0
+        self._changed = asyncio.Event()
+        self.last_error = ""
+        """Why the last dial failed; empty while connected."""
+
+    @property
+    def connected(self) -> int:
+        """Open connections to the hub, resting and serving."""
+        return len(self._engine.sessions)
+
+    @property
+    def serving(self) -> int:
+        return self.connected - len(self._resting)
+
+    async def run(self) -> None:
+        """Until cancelled. Failures are retried for ever with jitter; the first of each kind is logged."""
+        try:
+            async with asyncio.TaskGroup() as tasks:
+                while True:
+                    self._changed.clear()
+                    for _ in range(self._missing()):
+                        self._dialling += 1
+                        tasks.create_task(self._dial(), name="reverse-dial")
+                    await self._changed.wait()
+        finally:
+            await self._engine.stop(grace_s=3.0)
+            self._pool.close()
+
+    def _missing(self) -> int:
+        missing = min(self._wanted - len(self._resting), self._cap - self.connected) - self._dialling
+        # While the hub does not answer one probe is enough; a thousand agents do the same.
+        return max(0, min(missing, 1 - self._dialling) if self._attempt else missing)
+
+    async def _dial(self) -> None:
+        try:
+            if self._pause_s:
+                await asyncio.sleep(self._pause_s)
+            await self._dial_once()
+        except errors.HerdsmanError as exc:
+            self._failed(exc)
+        else:
+            if self.last_error:
+                log.info("hub_connection_restored", hub=self._hub.authority)
+            self.last_error = ""
+            # Not yet proof: the hub may close it at once. One at a time, without long waits, until it speaks.
+            self._pause_s = min(self._pause_s, 1.0)
+        finally:
+            self._dialling -= 1
+            self._changed.set()
+
+    async def _dial_once(self) -> None:
+        transport, connection = await outbound.connect(self._hub, Handshake)
+        try:
+            async with asyncio.timeout(_HANDSHAKE_S):
+                await shake_hands(connection, self._hub, self._identity)
+        except TimeoutError as exc:
+            transport.abort()
+            raise errors.Unavailable("the hub did not finish the handshake in time") from exc
+        except BaseException:
+            transport.abort()
+            raise
+        if transport.is_closing():
+            raise errors.Unavailable("the hub closed the connection after the handshake")
+        now = asyncio.get_running_loop().time()
+        session = Session(self._engine)
+        self._resting[session] = self._born[session] = now
+        transport.set_protocol(session)
+        session.adopt(transport)
+        session.deadline = now + tunnel.SILENCE_S
+        rest = connection.hand_over()
+        if rest:
+            session.data_received(rest)
+
+    def _failed(self, exc: errors.HerdsmanError) -> None:
+        self._attempt += 1
+        ceiling = min(_BACKOFF_MAX_S, _BACKOFF_MIN_S * 2.0 ** min(self._attempt, 10))
+        self._pause_s = random.uniform(_BACKOFF_MIN_S, ceiling)
+        if isinstance(exc, Superseded):
+            self._pause_s = _SUPERSEDED_S + random.uniform(0, _SUPERSEDED_S)
+        if exc.message != self.last_error:
+            (log.error if isinstance(exc, (Superseded, errors.Denied)) else log.warning)(
+                "hub_connection_failed", hub=self._hub.authority, error=exc.message, retry_in_s=round(self._pause_s, 1)
+            )
+        self.last_error = exc.message
+
+    # the engine's hooks
+
+    def _on_busy(self, session: Session) -> None:
+        self._proved()
+        if self._resting.pop(session, None) is not None:
+            self._changed.set()
+
+    def _on_idle(self, session: Session) -> None:
+        self._proved()
+        self._resting.setdefault(session, asyncio.get_running_loop().time())
+
+    def _proved(self) -> None:
+        """The hub spoke on a connection: whatever failed before is over."""
+        if self._attempt:
+            self._attempt, self._pause_s = 0, 0.0
+            self._changed.set()
+
+    def _on_closed(self, session: Session) -> None:
+        self._resting.pop(session, None)
+        born = self._born.pop(session, 0.0)
+        if not session.requests and asyncio.get_running_loop().time() - born < _SHORT_LIFE_S:
+            self._failed(errors.Unavailable("the hub closed the connection right after the handshake"))
+        elif not self._engine.sessions and not self._attempt:
+            # All went at once: the hub restarts, and every other agent of it dials now too.
+            self._pause_s = random.uniform(_BACKOFF_MIN_S, 10 * _BACKOFF_MIN_S)
+            self._attempt = 1
+        self._changed.set()
+
+    # requests
+
+    def _route(self, head: RequestHead, session: Session) -> Decision:
+        if head.method == b"OPTIONS" and head.target == b"*" and head.value(tunnel.PING_HEADER):
+            return Answer(204, close=self._is_surplus(session))
+        try:
+            identity = b"".join(line + b"\r\n" for line in _user_first(guard.check(head)))
+            if head.upgrade and head.upgrade not in UPGRADES:
+                raise errors.BadRequest("the agent switches to websocket and SPDY/3.1 only")
+        except errors.HerdsmanError as exc:
+            log.warning("request_refused", error=exc.message, path=head.target.partition(b"?")[0].decode("latin-1"))
+            raise
+        address = self._api_server()
+        secret = self._authorization()
+        built = rebuild.request_head(
+            head,
+            head.target,
+            allowed=KUBERNETES_REQUEST,
+            host=address.authority,
+            own=(b"Authorization: " + secret,) if secret else (),
+            identity=identity,
+        )
+        rebuild.check_identity(built, identity)
+        source = self._pool.fresh if head.upgrade else self._pool
+        return Relay(source, built, _pass_on, upgrade=head.upgrade)
+
+    def _is_surplus(self, session: Session) -> bool:
+        """Connections are given up only in answer to a ping: then the hub can't be sending a request on them."""
+        since = self._resting.get(session)
+        now = asyncio.get_running_loop().time()
+        return since is not None and len(self._resting) > self._wanted and now - since > _SURPLUS_S
+
+
+def _user_first(lines: list[bytes]) -> list[bytes]:
+    """The identity block begins with the user, as `rebuild.check_identity` wants it, spelled as it spells it."""
+    user = next(line for line in lines if line.lower().startswith(b"impersonate-user:"))
+    value = user.partition(b":")[2].strip(b" \t")
+    return [b"Impersonate-User: " + value, *(line for line in lines if line is not user)]
+
+
+def _pass_on(head: ResponseHead, close: bool) -> bytes:
+    return rebuild.response_head(head, close=close)

@@ -1,0 +1,60 @@
+"""The head that goes on: a new list of lines from an allow-list, never a copy with things taken out. Pure.
+
+Routes call `request_head` with the identity of the caller, which is appended after everything else and checked to be there;
+`exchange` calls `response_head`. Repeated fields stay repeated and in order; bytes of a line stay as they came.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence, Set
+
+from libs.common import errors
+from libs.common.relay.head import RequestHead, ResponseHead
+from libs.common.relay.names import HOP_BY_HOP
+
+_CRLF = b"\r\n"
+
+
+def request_head(
+    head: RequestHead, target: bytes, *, allowed: Set[bytes], host: bytes = b"", identity: bytes = b"", own: Sequence[bytes] = ()
+) -> bytes:
+    """The request's head for the next hop.
+
+    `allowed`: names that pass. `host`: the Host to say; empty = what the client said, if that passes. `own`: lines of ours. `identity`:
+    ready lines that each end with CRLF; they come last, so that nothing after them could take them off again.
+    """
+    lines = [head.method + b" " + target + b" HTTP/1.1"]
+    if host:
+        lines.append(b"Host: " + host)
+    lines += [line for lower, _, line in head.fields if lower in allowed and not (host and lower == b"host")]
+    if head.chunked:
+        lines.append(b"Transfer-Encoding: chunked")
+    elif head.content_length is not None:
+        lines.append(b"Content-Length: %d" % head.content_length)
+    if head.upgrade:
+        lines.append(b"Connection: Upgrade")
+        lines.append(b"Upgrade: " + head.value(b"upgrade"))
+    lines += own
+    return _CRLF.join(lines) + _CRLF + identity + _CRLF
+
+
+def check_identity(built: bytes, identity: bytes) -> None:
+    """The assertion before the write: `built` ends with exactly this identity. Raises Internal, so that nothing leaves."""
+    if not identity.startswith(b"Impersonate-User: ") or not built.endswith(_CRLF + identity + _CRLF):
+        raise errors.Internal("a request without the caller's identity was about to leave: it was stopped")
+    if built.lower().count(b"\r\nimpersonate-") != (_CRLF + identity).lower().count(b"\r\nimpersonate-"):
+        raise errors.Internal("a request with a second identity was about to leave: it was stopped")
+
+
+def response_head(head: ResponseHead, *, dropped: Set[bytes] = frozenset(), close: bool = False, own: bytes = b"") -> bytes:
+    """The response's head for the client. `own`: ready lines of ours, each ending with CRLF."""
+    lines = [head.start_line if head.minor else b"HTTP/1.1" + head.start_line[8:]]
+    lines += [line for lower, _, line in head.fields if lower not in HOP_BY_HOP and lower not in dropped]
+    if head.chunked:
+        lines.append(b"Transfer-Encoding: chunked")
+    if head.status == 101:
+        lines.append(b"Connection: Upgrade")
+        lines.append(b"Upgrade: " + head.value(b"upgrade"))
+    elif close:
+        lines.append(b"Connection: close")
+    return _CRLF.join(lines) + _CRLF + own + _CRLF

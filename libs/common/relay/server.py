@@ -1,0 +1,125 @@
+"""The engine: what all sessions share, and the listening socket of the front door."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import socket
+import ssl
+from collections.abc import Callable, Coroutine
+from dataclasses import dataclass
+from typing import Any
+
+import structlog
+
+from libs.common import errors
+from libs.common.relay.decision import Decision, Refusal, Route
+from libs.common.relay.head import RequestHead
+from libs.common.relay.session import Session
+from libs.common.relay.sweeper import Sweeper
+
+log = structlog.get_logger(component="relay")
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """Seconds are coarse: the engine's clock ticks once a second."""
+
+    head_s: float = 10.0
+    """How long a request's head may take."""
+    idle_s: float = 120.0
+    """How long a connection may rest between requests: longer than clients keep theirs (Go: 90 s), so that they close first."""
+    sessions: int = 20_000
+
+
+def _ignore(_session: Session) -> None:
+    """Nobody asked to be told."""
+
+
+class Engine:
+    """Sessions with one route. The hooks tell `dial` when a connection begins to serve and when it rests again."""
+
+    def __init__(
+        self,
+        route: Route,
+        *,
+        limits: Limits | None = None,
+        sweeper: Sweeper | None = None,
+        on_busy: Callable[[Session], None] = _ignore,
+        on_idle: Callable[[Session], None] = _ignore,
+        on_closed: Callable[[Session], None] = _ignore,
+    ) -> None:
+        self.limits = limits or Limits()
+        self.sweeper = sweeper or Sweeper()
+        self.sessions: set[Session] = set()
+        self.draining = False
+        self.session_busy = on_busy
+        self.session_idle = on_idle
+        self._route = route
+        self._on_closed = on_closed
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._empty: asyncio.Event | None = None
+
+    def decide(self, head: RequestHead, session: Session) -> Decision:
+        """The route's decision; its error is a decision too, and a bug is answered as such and logged."""
+        try:
+            return self._route(head, session)
+        except errors.HerdsmanError as exc:
+            return Refusal(exc)
+        except Exception:
+            log.exception("request_failed", method=head.method.decode("ascii", "replace"), peer=session.peer)
+            return Refusal(errors.Internal("internal error: the log of the hub has the details"), close=True)
+
+    def session_opened(self, session: Session) -> None:
+        if self.draining or len(self.sessions) >= self.limits.sessions:
+            session.transport.abort()
+            session.closed = True
+            return
+        self.sessions.add(session)
+        self.sweeper.add(session)
+
+    def session_closed(self, session: Session) -> None:
+        self.sessions.discard(session)
+        self.sweeper.discard(session)
+        self._on_closed(session)
+        if self._empty is not None and not self.sessions:
+            self._empty.set()
+
+    def spawn(self, work: Coroutine[Any, Any, None], name: str) -> asyncio.Task[None]:
+        """A task for what can't be done at once; the engine owns it."""
+        task = asyncio.get_running_loop().create_task(work, name=name)
+        self._tasks.add(task)
+        task.add_done_callback(self._task_done)
+        return task
+
+    async def stop(self, grace_s: float = 5.0) -> None:
+        """Take no new request, let those that run finish for `grace_s`, then cut."""
+        self.draining = True
+        for session in [s for s in self.sessions if s.idle]:
+            session.close()
+        if self.sessions:
+            self._empty = asyncio.Event()
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._empty.wait(), grace_s)
+        for session in list(self.sessions):
+            session.abort()
+        for task in list(self._tasks):
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        self.sweeper.close()
+
+    def _task_done(self, task: asyncio.Task[None]) -> None:
+        self._tasks.discard(task)
+        if not task.cancelled() and task.exception() is not None:
+            log.error("relay_task_failed", task=task.get_name(), exc_info=task.exception())
+
+
+async def listen(engine: Engine, host: str, port: int, tls: ssl.SSLContext | None, *, backlog: int = 1024) -> asyncio.Server:
+    """Accept connections for `engine`. Raises Unavailable when the address can't be had."""
+    try:
+        return await asyncio.get_running_loop().create_server(
+            lambda: Session(engine), host, port, ssl=tls, backlog=backlog, family=socket.AF_UNSPEC,
+            ssl_handshake_timeout=10.0 if tls else None,
+        )  # fmt: skip
+    except OSError as exc:
+        raise errors.Unavailable(f"cannot listen on {host}:{port}: {exc.strerror or exc}") from exc

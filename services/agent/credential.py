@@ -1,0 +1,92 @@
+"""Keeps the agent's credential fresh: renewed over the bus at two thirds of its life, by the monotonic clock.
+
+A JWT that is found in the state is renewed at the first connection, because how old it is can't be known without
+trusting the wall clock. What no renewal can cure (revoked, expired, replaced) is said in the log with what to do.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import structlog
+
+from libs.common import errors
+from libs.common.bus.base import Bus
+from libs.common.contracts.messages import AgentCredential, AgentRenewal
+from libs.common.contracts.methods import RENEW_AGENT
+from libs.common.runtime.version import VERSION
+from services.agent.identity import digest_of, read_token
+from services.agent.state import Identity, State
+
+CREDENTIAL_RENEWED = "credential_renewed"
+RENEWAL_FAILED = "credential_renewal_failed"
+RENEWAL_REFUSED = "credential_renewal_refused"
+LOOK_EVERY_S = 5.0
+REFUSED_PAUSE_S = 60.0
+_BACKOFF_S = (1.0, 120.0)
+log = structlog.get_logger(__name__)
+
+
+class FreshToken(Exception):
+    """Somebody put another registration token in place: the agent is meant to register anew."""
+
+
+class CredentialKeeper:
+    """Holds the identity in use. `bus` asks `jwt` whenever it connects, so a renewed one is used from then on."""
+
+    def __init__(self, identity: Identity, state: State, *, fresh: bool, monotonic: Callable[[], float] = time.monotonic) -> None:
+        self.identity = identity
+        self._state = state
+        self._monotonic = monotonic
+        self._renew_at = monotonic() + (identity.renew_after_s if fresh else 0.0)
+
+    def jwt(self) -> str:
+        return self.identity.jwt
+
+    async def run(self, bus: Bus) -> None:
+        """Renew when it is time, for ever."""
+        attempt = 0
+        while True:
+            await asyncio.sleep(min(LOOK_EVERY_S, max(0.05, self._renew_at - self._monotonic())))
+            if self._monotonic() < self._renew_at or not bus.connected:
+                continue
+            try:
+                await self.renew(bus)
+                attempt = 0
+            except (errors.Denied, errors.NotFound) as exc:
+                self._renew_at = self._monotonic() + REFUSED_PAUSE_S * random.uniform(0.5, 1.5)
+                log.error(RENEWAL_REFUSED, error=exc.message, expires_at=self.identity.expires_at)
+            except errors.HerdsmanError as exc:
+                attempt += 1
+                low, high = _BACKOFF_S
+                self._renew_at = self._monotonic() + random.uniform(low / 2, min(high, low * 2.0 ** min(attempt, 10)))
+                log.warning(RENEWAL_FAILED, error=exc.message, attempt=attempt, expires_at=self.identity.expires_at)
+
+    async def renew(self, bus: Bus) -> None:
+        """One renewal. The state is written before the JWT is used: what is used is never forgotten. Raises the hub's errors."""
+        request = AgentRenewal(agent_version=VERSION, public_key=self.identity.public_key)
+        answer = await bus.request(RENEW_AGENT.agent_subject(self.identity.cluster_uid), request, AgentCredential, timeout_s=10)
+        renewed = replace(
+            self.identity, jwt=answer.jwt, cluster=answer.cluster, expires_at=answer.expires_at.isoformat(), renew_after_s=answer.renew_after_s
+        )
+        await self._state.save_identity(renewed)
+        self.identity = renewed
+        self._renew_at = self._monotonic() + answer.renew_after_s * random.uniform(0.95, 1.0)
+        log.info(CREDENTIAL_RENEWED, expires_at=renewed.expires_at)
+
+
+async def watch_token(file: Path | None, known: set[str]) -> None:
+    """Raise FreshToken when the file holds a token that is not among the digests `known`; else run for ever."""
+    while True:
+        await asyncio.sleep(LOOK_EVERY_S)
+        try:
+            digest = digest_of(read_token(file))
+        except errors.Invalid:
+            continue  # unreadable for a moment while it is replaced; at start it is an error
+        if digest and digest not in known:
+            raise FreshToken

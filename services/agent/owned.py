@@ -1,0 +1,73 @@
+"""What marks an object in the cluster as ours, and what the agent refuses to apply even when the hub asks. Pure."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Mapping
+from typing import Any
+
+from libs.common.access.principal import USER_PREFIX
+from libs.common.kube.objects import Document, content_hash, labels_of
+
+FIELD_MANAGER = "herdsman"
+MANAGED_BY = "app.kubernetes.io/managed-by"
+MANAGED_BY_US = "herdsman"
+PART = "management.herdsman.dev/part"
+APPLIED = "management.herdsman.dev/applied"
+"""Annotation with the hash of what was applied: tells that a field was dropped, which comparing fields cannot see."""
+SELECTOR = f"{MANAGED_BY}={MANAGED_BY_US}"
+AGENT_PART = "agent"
+"""Part label of the agent's own objects (its namespace, account, rights): pruned by nobody, removed last when it detaches."""
+
+RBAC_GROUP = "rbac.authorization.k8s.io"
+RBAC = f"{RBAC_GROUP}/v1"
+BINDING_KINDS = ("ClusterRoleBinding", "RoleBinding")
+ROLE_KINDS = ("ClusterRole", "Role")
+BASE_KINDS = tuple((RBAC, kind) for kind in (*BINDING_KINDS, *ROLE_KINDS))
+"""Kinds that are looked through for things of ours even when the agent has forgotten that it ever made one."""
+
+_LABEL_VALUE = re.compile(r"[A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?")
+
+
+def part_label(part: str) -> str:
+    """The label value of a part's name; names that no label can hold get a short hash instead."""
+    value = part.replace("/", ".")
+    return value if _LABEL_VALUE.fullmatch(value) else "h-" + hashlib.sha256(part.encode()).hexdigest()[:40]
+
+
+def mark(document: Document, part: str) -> dict[str, Any]:
+    """The document as it is applied: with our labels and the hash of what the hub sent."""
+    metadata: Mapping[str, Any] = document.get("metadata") or {}
+    return {
+        **document,
+        "metadata": {
+            **metadata,
+            "labels": {**(metadata.get("labels") or {}), MANAGED_BY: MANAGED_BY_US, PART: part_label(part)},
+            "annotations": {**(metadata.get("annotations") or {}), APPLIED: content_hash([document])},
+        },
+    }
+
+
+def is_owned(document: Document) -> bool:
+    """Whether an object carries both labels. One alone may be anybody's, and is never touched."""
+    labels = labels_of(document)
+    return labels.get(MANAGED_BY) == MANAGED_BY_US and PART in labels
+
+
+def find_refusal(document: Document) -> str:
+    """Why this object must not be applied; empty = it may.
+
+    A fault in the hub must not make somebody an administrator: a binding may only name groups that the front door
+    alone can speak for, and RBAC objects that are not called ours are not touched.
+    """
+    if str(document.get("apiVersion", "")).partition("/")[0] != RBAC_GROUP:
+        return ""
+    kind = document.get("kind")
+    name = (document.get("metadata") or {}).get("name", "")
+    if not str(name).startswith(USER_PREFIX):
+        return f'{kind} "{name}" is not called {USER_PREFIX}…'
+    for subject in document.get("subjects") or () if kind in BINDING_KINDS else ():
+        if subject.get("kind") != "Group" or not str(subject.get("name", "")).startswith(USER_PREFIX):
+            return f'{kind} "{name}" binds {subject.get("kind")} "{subject.get("name")}", which is no group called {USER_PREFIX}…'
+    return ""

@@ -1,0 +1,93 @@
+"""What is written down about each call, and where. `calls` makes the records; denied calls make them too.
+
+A record never holds a secret: no header, no body, no query string.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import sys
+from collections import deque
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Protocol
+
+import structlog
+
+log = structlog.get_logger(component="audit")
+_FLUSH_S = 0.5
+_MAX_QUEUED = 50_000
+_MAX_PATH = 512
+
+
+@dataclass(slots=True)
+class Record:
+    """One call. `status` 0 = it ended before an answer; `bytes_in`, `bytes_out` are of bodies and streams."""
+
+    user: str
+    user_uid: str
+    token: str
+    cluster: str
+    verb: str
+    method: str
+    path: str
+    status: int
+    bytes_in: int
+    bytes_out: int
+    duration_ms: float
+    client: str
+    error: str
+
+
+class AuditSink(Protocol):
+    def write(self, record: Record) -> None:
+        """Take one record; never waits."""
+        ...
+
+
+class LogAudit:
+    """JSON lines to a file or to standard error, written in batches beside the loop. Full queue: the oldest go, counted and logged."""
+
+    def __init__(self, file: Path | None, now: Callable[[], datetime]) -> None:
+        self._file = file
+        self._now = now
+        self._queue: deque[tuple[float, Record]] = deque(maxlen=_MAX_QUEUED)
+        self.dropped = 0
+
+    def write(self, record: Record) -> None:
+        if len(self._queue) == _MAX_QUEUED:
+            self.dropped += 1
+        self._queue.append((self._now().timestamp(), record))
+
+    async def run(self) -> None:
+        """Write what came, twice a second, for ever; at the end write the rest."""
+        try:
+            while True:
+                await asyncio.sleep(_FLUSH_S)
+                if self._queue:
+                    await asyncio.to_thread(self._write_out)
+        finally:
+            self._write_out()
+
+    def _write_out(self) -> None:
+        lines = []
+        while self._queue:
+            moment, record = self._queue.popleft()
+            entry = {"event": "call_ended", "time": round(moment, 3), **asdict(record)}
+            entry["path"] = record.path[:_MAX_PATH]
+            lines.append(json.dumps(entry) + "\n")
+        dropped, self.dropped = self.dropped, 0
+        if dropped:
+            log.error("audit_records_dropped", records=dropped)
+        text = "".join(lines)
+        try:
+            if self._file is None:
+                sys.stderr.write(text)
+            else:
+                with self._file.open("a", encoding="utf-8") as file:
+                    file.write(text)
+        except OSError as exc:
+            log.error("audit_write_failed", file=str(self._file), records=len(lines), error=exc.strerror)

@@ -1,0 +1,183 @@
+"""From a request's head to the caller: bearer tokens, resolved from informers, without a wait.
+
+A token that was seen once is ready: the principal, its identity bytes per cluster, its envelope. Any change of the token or of
+its user drops that at once; `revocation` then looks at what is open. Messages never say which part of a credential was wrong.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import hashlib
+import hmac
+from collections.abc import Callable
+from datetime import datetime
+
+from libs.common import errors
+from libs.common.access.grants import Grants
+from libs.common.access.principal import Principal, local_user_principal
+from libs.common.crypto.envelope import LIFETIME_S, Signer
+from libs.common.relay.head import RequestHead
+from libs.common.resources.identity import Token, User
+from libs.common.store.informer import Change
+from libs.common.store.objects import Objects
+from services.auth_proxy import identity
+
+Now = Callable[[], datetime]
+_SUBPROTOCOL = b"base64url.bearer.authorization.k8s.io."
+_REFUSED = "the token is not valid: it may have expired or been revoked. Sign in again"
+_ENVELOPE_REUSE_S = LIFETIME_S / 4
+
+
+class Caller:
+    """One token that may be used now, with what was made ready for it. Dropped as a whole, never changed in its facts."""
+
+    __slots__ = ("_blocks", "_envelope", "_envelope_until", "_made_with", "clusters", "expires", "principal", "secret_hash")
+
+    def __init__(self, principal: Principal, secret_hash: bytes, expires: float) -> None:
+        self.principal = principal
+        self.secret_hash = secret_hash
+        self.expires = expires
+        self.clusters = frozenset(principal.clusters)
+        self._blocks: dict[str, identity.Block] = {}
+        self._made_with: Grants | None = None
+        self._envelope = b""
+        self._envelope_until = 0.0
+
+    def block(self, grants: Grants, cluster: str, cluster_uid: str) -> identity.Block:
+        """The identity in one cluster by these grants; without groups where the caller has no business there."""
+        if self._made_with is not grants:
+            # Grants are immutable: another object is another truth, for every cluster.
+            self._blocks = {}
+            self._made_with = grants
+        block = self._blocks.get(cluster)
+        if block is None or block.cluster_uid != cluster_uid:
+            groups = grants.synthetic_groups(self.principal, cluster, cluster_uid)
+            block = self._blocks[cluster] = identity.render(self.principal, groups, cluster_uid)
+        return block
+
+    def envelope(self, signer: Signer, moment: float) -> bytes:
+        """A signed envelope with most of its life before it."""
+        if moment >= self._envelope_until:
+            self._envelope = signer.seal(self.principal).encode("ascii")
+            self._envelope_until = moment + _ENVELOPE_REUSE_S
+        return self._envelope
+
+
+class Authenticator:
+    """Follows tokens and users. `on_change` hears the name of each token whose caller was dropped."""
+
+    def __init__(
+        self, tokens: Objects[Token], users: Objects[User], now: Now, on_change: Callable[[str], None] = lambda _name: None
+    ) -> None:
+        self._tokens = tokens
+        self._users = users
+        self._now = now
+        self._on_change = on_change
+        self._callers: dict[str, Caller] = {}
+        self._of_user: dict[str, set[str]] = {}
+        tokens.informer.subscribe(self._token_changed, replay=False)
+        users.informer.subscribe(self._user_changed, replay=False)
+
+    def authenticate(self, head: RequestHead) -> Caller | None:
+        """Who calls; None when no credential came. Raises Unauthenticated for any that is not good."""
+        credential = find_credential(head)
+        return None if credential is None else self.check(credential)
+
+    def check(self, credential: bytes) -> Caller:
+        """The caller of `hm_<name>_<secret>`. Raises Unauthenticated."""
+        kind, _, rest = credential.partition(b"_")
+        name, _, secret = rest.partition(b"_")
+        if kind != b"hm" or not name or not secret or len(credential) > 512:
+            raise errors.Unauthenticated(_REFUSED)
+        caller = self.resolve(name.decode("ascii", "replace"))
+        digest = hashlib.sha256(secret).hexdigest().encode("ascii")
+        # Compared for an unknown name too, so that time says nothing about names.
+        if not hmac.compare_digest(digest, caller.secret_hash if caller else b"0" * 64) or caller is None:
+            raise errors.Unauthenticated(_REFUSED)
+        return caller
+
+    def resolve(self, name: str) -> Caller | None:
+        """The caller of the token with this name, if it may be used now."""
+        caller = self._callers.get(name)
+        if caller is None:
+            caller = self._make(name)
+            if caller is None:
+                return None
+        return caller if self._now().timestamp() < caller.expires else None
+
+    def _make(self, name: str) -> Caller | None:
+        token = self._tokens.get(name)
+        if token is None or token.deleting or not token.private.secret_hash:
+            return None
+        user = self._users.get(token.spec.user)
+        if user is None or user.uid != token.spec.user_uid or not user.spec.enabled or user.deleting:
+            return None
+        principal = Principal(
+            user=user.name,
+            user_uid=user.uid,
+            principal_id=user.status.principal_id or local_user_principal(user.uid),
+            token=name,
+            clusters=token.spec.clusters,
+            read_only=token.spec.read_only,
+            must_change_password=user.status.must_change_password,
+        )
+        caller = Caller(principal, token.private.secret_hash.encode("ascii"), token.spec.expires_at.timestamp())
+        self._callers[name] = caller
+        self._of_user.setdefault(user.name, set()).add(name)
+        return caller
+
+    def _token_changed(self, change: Change) -> None:
+        plural, _, name = change.key.partition(".")
+        if plural == "tokens":
+            self._drop(name)
+
+    def _user_changed(self, change: Change) -> None:
+        plural, _, user = change.key.partition(".")
+        if plural == "users":
+            for name in self._of_user.pop(user, set()):
+                self._drop(name)
+
+    def _drop(self, name: str) -> None:
+        caller = self._callers.pop(name, None)
+        if caller is not None:
+            self._of_user.get(caller.principal.user, set()).discard(name)
+        self._on_change(name)
+
+
+def find_credential(head: RequestHead) -> bytes | None:
+    """The bearer token of a request: from Authorization, or from the WebSocket subprotocol that browsers use for it, which is
+    taken out of the head. Raises Unauthenticated for other schemes and for two credentials."""
+    values = head.values(b"authorization")
+    from_protocol = _take_subprotocol(head) if head.upgrade == b"websocket" else None
+    if not values:
+        return from_protocol
+    if len(values) > 1 or from_protocol is not None:
+        raise errors.Unauthenticated("the request holds more than one credential")
+    scheme, _, credential = values[0].partition(b" ")
+    credential = credential.strip(b" ")
+    if scheme.lower() != b"bearer" or not credential:
+        raise errors.Unauthenticated("only Bearer tokens are accepted here: sign in, or take a kubeconfig from the hub")
+    return credential
+
+
+def _take_subprotocol(head: RequestHead) -> bytes | None:
+    found: bytes | None = None
+    for index, (lower, value, _) in enumerate(head.fields):
+        if lower != b"sec-websocket-protocol" or _SUBPROTOCOL not in value:
+            continue
+        offered = [part.strip(b" \t") for part in value.split(b",")]
+        for part in [p for p in offered if p.startswith(_SUBPROTOCOL)]:
+            if found is not None:
+                raise errors.Unauthenticated("the request holds more than one credential")
+            text = part[len(_SUBPROTOCOL) :]
+            try:
+                found = base64.urlsafe_b64decode(text + b"=" * (-len(text) % 4))
+            except binascii.Error as exc:
+                raise errors.Unauthenticated(_REFUSED) from exc
+            offered.remove(part)
+        kept = b", ".join(offered)
+        head.fields[index] = (lower, kept, b"Sec-WebSocket-Protocol: " + kept) if kept else (b"", b"", b"")
+    if found is not None:
+        head.fields[:] = [f for f in head.fields if f[0]]
+    return found

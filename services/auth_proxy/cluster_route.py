@@ -1,0 +1,145 @@
+"""`/k8s/clusters/<name>/…`: a call to a cluster's API server. Authenticate, decide, impersonate, relay — in that order, no wait.
+
+The path behind the cluster's name goes on as raw bytes. What the caller may do inside is judged by the cluster's own RBAC.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+
+from libs.common import errors
+from libs.common.access.live import HasGrants
+from libs.common.relay import rebuild, status
+from libs.common.relay.decision import Decision, Relay, Reshape
+from libs.common.relay.dial import UPGRADES
+from libs.common.relay.head import RequestHead, ResponseHead
+from libs.common.relay.names import CLUSTER_RESPONSE_DROPPED, IDENTITY_PREFIX, KUBERNETES_REQUEST
+from libs.common.relay.session import Session
+from services.auth_proxy.authenticate import Authenticator, Caller
+from services.auth_proxy.calls import Call, Calls, is_watch
+from services.auth_proxy.clusters import ClusterFact
+from services.auth_proxy.tunnels import Tunnels
+
+PREFIX = b"/k8s/clusters/"
+FIRST_BYTE_S = 90.0
+"""Longer than an API server's own limit for short requests (60 s), so that its answer is the one that is seen."""
+_NAME = re.compile(rb"[a-z0-9](?:[-a-z0-9]{0,61}[a-z0-9])?")
+_DOT_SEGMENT = re.compile(rb"(?:/|%2f)(?:\.|%2e){1,2}(?:[/;]|%2f|%5c|$)", re.IGNORECASE)
+# An answer from a cluster may come from anything that runs there; in a browser it must not act as the hub's own page.
+_OWN_HEADERS = b"Content-Security-Policy: sandbox\r\nX-Content-Type-Options: nosniff\r\n"
+_LONG = (b"/watch/", b"/proxy", b"/log", b"/exec", b"/attach", b"/portforward")
+
+
+class ClusterRoute:
+    def __init__(
+        self,
+        authenticator: Authenticator,
+        grants: HasGrants,
+        clusters: Callable[[str], ClusterFact | None],
+        tunnels: Tunnels,
+        calls: Calls,
+    ) -> None:
+        self._authenticator = authenticator
+        self._grants = grants
+        self._clusters = clusters
+        self._tunnels = tunnels
+        self._calls = calls
+        self._reshapes: dict[str, Reshape] = {}
+
+    def route(self, head: RequestHead, session: Session) -> Decision:
+        caller: Caller | None = None
+        name = ""
+        try:
+            name, target = split_target(head.target)
+            check_no_identity(head)
+            caller = self._authenticator.authenticate(head)
+            if caller is None:
+                raise errors.Unauthenticated("no token came with the request: sign in, or take a kubeconfig from the hub")
+            return self._relay(head, session, caller, name, target)
+        except errors.HerdsmanError as exc:
+            self._calls.refused(head, session, exc, caller, name)
+            raise
+
+    def _relay(self, head: RequestHead, session: Session, caller: Caller, name: str, target: bytes) -> Decision:
+        check_scope(head, caller, name)
+        grants = self._grants.current
+        uid = grants.clusters.get(name, "")
+        cluster = self._clusters(uid)
+        block = caller.block(grants, name, uid) if cluster is not None else None
+        if block is None or cluster is None or not block.groups:
+            # One text for a cluster that does not exist and for one that is none of the caller's business.
+            raise errors.Denied(f'you have no role in a cluster "{name}": ask whoever runs it for one', kind="clusters", name=name)
+        if head.upgrade and head.upgrade not in UPGRADES:
+            raise errors.BadRequest("the only protocols to switch to are websocket and SPDY/3.1")
+        built = rebuild.request_head(head, target, allowed=KUBERNETES_REQUEST, host=b"kubernetes", identity=block.lines)
+        rebuild.check_identity(built, block.lines)
+        reshape = self._reshapes.get(name)
+        if reshape is None:
+            reshape = self._reshapes[name] = make_reshape(name)
+        return Relay(
+            self._tunnels.source(cluster),
+            built,
+            reshape,
+            upgrade=head.upgrade,
+            first_byte_s=None if is_long(head, target) else FIRST_BYTE_S,
+            watcher=Call(self._calls, session.peer, caller, name, uid, block.groups),
+        )
+
+
+def split_target(target: bytes) -> tuple[str, bytes]:
+    """(cluster, the target inside it). Raises BadRequest for a name that is no label, and for paths that could be read in two ways."""
+    path, mark, query = target[len(PREFIX) :].partition(b"?")
+    name, _, rest = path.partition(b"/")
+    if _NAME.fullmatch(name) is None:
+        raise errors.BadRequest("the path must be /k8s/clusters/NAME/…, and NAME a cluster's name")
+    if rest.startswith(b"/") or _DOT_SEGMENT.search(b"/" + rest) or b"\\" in rest:
+        raise errors.BadRequest("the path holds an empty, '.' or '..' segment: write the path that is meant")
+    return name.decode("ascii"), b"/" + rest + mark + query
+
+
+def check_no_identity(head: RequestHead) -> None:
+    """A caller can't say who it is by header. Raises Denied, or BadRequest for headers that only servers may write."""
+    for lower, _, _ in head.fields:
+        if lower.startswith(IDENTITY_PREFIX):
+            raise errors.Denied("impersonation through the hub is not supported: leave out --as, --as-group and Impersonate-* headers")
+        if lower.startswith((b"x-remote-", b"herdsman-")):
+            raise errors.BadRequest("the request holds a header that only the hub itself may write")
+
+
+def check_scope(head: RequestHead, caller: Caller, cluster: str) -> None:
+    """What the token, whoever's it is, is good for. Raises Denied."""
+    if caller.clusters and cluster not in caller.clusters:
+        raise errors.Denied(f'this token is not good for cluster "{cluster}"')
+    if caller.principal.read_only and (head.method not in (b"GET", b"HEAD") or head.upgrade):
+        raise errors.Denied("this token is good for reading only")
+    if caller.principal.must_change_password:
+        raise errors.Denied("change your password first: herdsman password")
+
+
+def is_long(head: RequestHead, target: bytes) -> bool:
+    """Whether the answer may rightly be silent for long: watches, logs, streams, and whatever runs behind a proxied service."""
+    return bool(head.upgrade) or is_watch(target) or any(part in target for part in _LONG)
+
+
+def make_reshape(cluster: str) -> Reshape:
+    """The head of an answer, with what a cluster may not say in the hub's name left out. Redirects stay inside the cluster."""
+    prefix = PREFIX + cluster.encode("ascii")
+
+    def reshape(head: ResponseHead, close: bool) -> bytes:
+        if 300 <= head.status < 400:
+            _keep_inside(head, prefix)
+        return rebuild.response_head(head, dropped=CLUSTER_RESPONSE_DROPPED, close=close, own=_OWN_HEADERS)
+
+    return reshape
+
+
+def _keep_inside(head: ResponseHead, prefix: bytes) -> None:
+    """CVE-2022-3172: no answer of a cluster sends a client, and its token, elsewhere. Raises BadGateway."""
+    for index, (lower, value, _) in enumerate(head.fields):
+        if lower != b"location":
+            continue
+        if b":" in value.partition(b"/")[0] or value.startswith(b"//") or b"\\" in value:
+            raise status.BadGateway("the cluster redirects to another server: that is not followed and not passed on")
+        inside = prefix + value if value.startswith(b"/") else value
+        head.fields[index] = (lower, inside, b"Location: " + inside)

@@ -1,0 +1,66 @@
+"""Everything that is no cluster, no agent and no bus goes to the gateway, with the caller's signed envelope and never one that came.
+
+No token passes too: sign-in, health, import manifest and registration are public, and the gateway knows which. A bad token is refused
+here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from libs.common import errors
+from libs.common.crypto.envelope import HEADER, Signer
+from libs.common.relay import rebuild
+from libs.common.relay.decision import Decision, Relay
+from libs.common.relay.head import RequestHead, ResponseHead
+from libs.common.relay.names import GATEWAY_REQUEST
+from libs.common.relay.pool import Pool
+from libs.common.relay.session import Session
+from services.auth_proxy.authenticate import Authenticator, Caller
+from services.auth_proxy.calls import Call, Calls, is_watch
+from services.auth_proxy.cluster_route import check_no_identity
+
+FIRST_BYTE_S = 60.0
+_ENVELOPE = HEADER.encode("ascii") + b": "
+
+
+class GatewayRoute:
+    def __init__(
+        self, authenticator: Authenticator, signer: Signer, monotonic: Callable[[], float], pool: Pool, calls: Calls
+    ) -> None:
+        self._authenticator = authenticator
+        self._signer = signer
+        self._monotonic = monotonic
+        self._pool = pool
+        self._calls = calls
+
+    def route(self, head: RequestHead, session: Session) -> Decision:
+        caller: Caller | None = None
+        try:
+            check_no_identity(head)
+            if head.upgrade and head.upgrade != b"websocket":
+                raise errors.BadRequest("the only protocol to switch to here is websocket")
+            caller = self._authenticator.authenticate(head)
+        except errors.HerdsmanError as exc:
+            self._calls.refused(head, session, exc, caller)
+            raise
+        own = [b"X-Forwarded-For: " + session.peer.encode("ascii"), b"X-Forwarded-Proto: https"]
+        if caller is not None:
+            own.append(_ENVELOPE + caller.envelope(self._signer, self._monotonic()))
+        return Relay(
+            self._pool.fresh if head.upgrade else self._pool,
+            rebuild.request_head(head, head.target, allowed=GATEWAY_REQUEST, own=own),
+            _reshape,
+            upgrade=head.upgrade,
+            first_byte_s=None if head.upgrade or is_watch(head.target) else FIRST_BYTE_S,
+            watcher=Call(self._calls, session.peer, caller),
+        )
+
+    def ready(self, head: RequestHead) -> Decision:
+        """The gateway's own readiness, asked without a caller."""
+        built = rebuild.request_head(head, head.target, allowed=GATEWAY_REQUEST)
+        return Relay(self._pool, built, _reshape, first_byte_s=5.0)
+
+
+def _reshape(head: ResponseHead, close: bool) -> bytes:
+    return rebuild.response_head(head, close=close)

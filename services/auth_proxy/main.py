@@ -1,0 +1,122 @@
+"""The wiring of the front door."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+import ssl
+from pathlib import Path
+
+from libs.common.access.live import start_live_grants
+from libs.common.crypto.envelope import Signer
+from libs.common.relay.pool import Address, Pool
+from libs.common.relay.server import Engine, Limits, listen
+from libs.common.relay.sweeper import Sweeper
+from libs.common.resources.identity import Token, User
+from libs.common.runtime.config import ConfigError
+from libs.common.runtime.host import Host
+from libs.common.runtime.run import run
+from libs.common.store.objects import Objects
+from services.auth_proxy.agent_route import AgentRoute
+from services.auth_proxy.audit import LogAudit
+from services.auth_proxy.authenticate import Authenticator
+from services.auth_proxy.calls import Calls
+from services.auth_proxy.cluster_route import ClusterRoute
+from services.auth_proxy.clusters import ClusterIndex
+from services.auth_proxy.config import AuthProxyConfig, parse_address
+from services.auth_proxy.gateway_route import GatewayRoute
+from services.auth_proxy.nats_route import NatsRoute
+from services.auth_proxy.revocation import Revoker
+from services.auth_proxy.routes import Routes
+from services.auth_proxy.tunnels import LocalTunnels
+
+
+async def build(host: Host[AuthProxyConfig]) -> None:
+    config = host.config
+    tls = load_tls(config.tls_certificate, config.tls_key)
+    signer = Signer.load(config.identity_private_key, host.now)
+    tokens = await host.informer("identity", "tokens")
+    users = await host.informer("identity", "users")
+    clusters_informer = await host.informer("cluster_controller", "clusters")
+    grants = await start_live_grants(host)
+
+    audit = LogAudit(config.audit_file, host.now)
+    calls = Calls(audit)
+    tunnels = LocalTunnels(config.tunnel_wait_s, host.now)
+    clusters = ClusterIndex(clusters_informer, tunnels.drop)
+    authenticator = Authenticator(Objects(tokens, Token), Objects(users, User), host.now)
+    revoker = Revoker(calls, authenticator, grants)
+    for informer in (tokens, users, clusters_informer):
+        informer.subscribe(lambda _change: revoker.wake(), replay=False)
+    grants.subscribe(lambda _grants: revoker.wake())
+
+    sweeper = Sweeper()
+    gateway = Pool(lambda: gateway_address(config), sweeper=sweeper)
+    nats_address = Address("the bus", *parse_address(config.nats_ws_address)) if config.nats_ws_address else None
+    nats = Pool(lambda: nats_address, sweeper=sweeper) if nats_address else None
+    routes = Routes(
+        ClusterRoute(authenticator, grants, clusters.get, tunnels, calls).route,
+        AgentRoute(clusters, tunnels).route,
+        NatsRoute(nats, nats_address.authority if nats_address else b"").route,
+        GatewayRoute(authenticator, signer, host.monotonic, gateway, calls),
+        host.waiting_for,
+    )
+    engine = Engine(routes.route, limits=Limits(sessions=config.max_connections), sweeper=sweeper)
+
+    host.spawn("audit", audit.run())
+    host.spawn("revocation", revoker.run())
+    host.spawn("tunnel pings", tunnels.run())
+    await host.synced()
+    server = await listen(engine, *parse_address(config.listen), tls)
+    write_address(config.listen_file, server)
+
+    async def stop() -> None:
+        server.close()
+        await engine.stop(grace_s=config.stop_timeout_s / 2)
+        tunnels.close()
+        gateway.close()
+
+    host.on_stop(stop)
+    asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, reload_tls, host, tls)
+
+
+def load_tls(certificate: Path, key: Path) -> ssl.SSLContext:
+    """The server's context: TLS 1.2 or newer, HTTP/1.1 only. Raises ConfigError."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    context.set_alpn_protocols(["http/1.1"])
+    try:
+        context.load_cert_chain(certificate, key)
+    except (OSError, ssl.SSLError) as exc:
+        raise ConfigError(f"the certificate {certificate} with the key {key} cannot be used: {exc}") from exc
+    return context
+
+
+def reload_tls(host: Host[AuthProxyConfig], context: ssl.SSLContext) -> None:
+    """SIGHUP: new connections get the certificate that is in the files now; a bad one is reported and the old one stays."""
+    try:
+        load_tls(host.config.tls_certificate, host.config.tls_key)
+    except ConfigError as exc:
+        host.log.error("certificate_refused", error=str(exc))
+        return
+    context.load_cert_chain(host.config.tls_certificate, host.config.tls_key)
+    host.log.info("certificate_reloaded")
+
+
+def gateway_address(config: AuthProxyConfig) -> Address:
+    if config.gateway_socket is not None:
+        return Address("the gateway", unix=config.gateway_socket)
+    return Address("the gateway", *parse_address(config.gateway_address))
+
+
+def write_address(file: Path | None, server: asyncio.Server) -> None:
+    """Say where we listen, whole or not at all: whoever waits for the file reads it at once."""
+    if file is not None:
+        host, port = server.sockets[0].getsockname()[:2]
+        fresh = file.with_name(f"{file.name}.new")
+        fresh.write_text(f"{host}:{port}\n", encoding="ascii")
+        fresh.replace(file)
+
+
+def main() -> None:
+    run("auth_proxy", AuthProxyConfig, build)

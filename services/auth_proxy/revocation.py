@@ -1,0 +1,60 @@
+"""Open streams of whoever lost the right to them are cut: watches, logs, exec and port-forwards included.
+
+`Revoker.wake` is called on every change of tokens, users, clusters and grants; the look itself runs once, soon after. Calls are
+grouped by token and cluster, so it costs one decision for each such pair and none for each stream.
+"""
+
+from __future__ import annotations
+
+import asyncio
+
+from libs.common import errors
+from libs.common.access.live import HasGrants
+from services.auth_proxy.authenticate import Authenticator
+from services.auth_proxy.calls import Call, Calls
+
+_TICK_S = 0.5
+_PAIRS_AT_A_TIME = 200
+
+
+class Revoker:
+    def __init__(self, calls: Calls, authenticator: Authenticator, grants: HasGrants) -> None:
+        self._calls = calls
+        self._authenticator = authenticator
+        self._grants = grants
+        self._changed = asyncio.Event()
+
+    def wake(self) -> None:
+        """Something changed that may take a right away."""
+        self._changed.set()
+
+    async def run(self) -> None:
+        """Look after each change, and every half second for what expired, for ever."""
+        while True:
+            try:
+                async with asyncio.timeout(_TICK_S):
+                    await self._changed.wait()
+            except TimeoutError:
+                await self.review()
+                continue
+            self._changed.clear()
+            await self.review()
+
+    async def review(self) -> None:
+        """Cut every call that would not be let in now."""
+        for number, key in enumerate(list(self._calls.open), 1):
+            streams = self._calls.open.get(key)
+            if streams:
+                self._review_pair(key[0], list(streams))
+            if number % _PAIRS_AT_A_TIME == 0:
+                await asyncio.sleep(0)
+
+    def _review_pair(self, token: str, streams: list[Call]) -> None:
+        caller = self._authenticator.resolve(token)
+        grants = self._grants.current
+        for call in streams:
+            before = call.caller
+            if caller is None or before is None or caller.principal.user_uid != before.principal.user_uid:
+                call.cut(errors.Unauthenticated("the token of this call was revoked or has expired, or its user was disabled"))
+            elif call.cluster and not call.groups <= caller.block(grants, call.cluster, call.cluster_uid).groups:
+                call.cut(errors.Denied(f'a role that this call was let in with in cluster "{call.cluster}" was taken away'))

@@ -1,0 +1,48 @@
+"""The table: path → target. The first prefix that fits wins; all else is the gateway's."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from libs.common.relay.decision import Answer, Decision, Route
+from libs.common.relay.head import RequestHead
+from libs.common.relay.session import Session
+from services.auth_proxy import agent_route, cluster_route, nats_route
+from services.auth_proxy.gateway_route import GatewayRoute
+
+_TEXT = b"text/plain; charset=utf-8"
+
+
+class Routes:
+    """`waiting_for` names what this process itself still waits for."""
+
+    def __init__(
+        self, cluster: Route, agent: Route, nats: Route, gateway: GatewayRoute, waiting_for: Callable[[], list[str]]
+    ) -> None:
+        self._cluster = cluster
+        self._agent = agent
+        self._nats = nats
+        self._gateway = gateway
+        self._waiting_for = waiting_for
+
+    def route(self, head: RequestHead, session: Session) -> Decision:
+        target = head.target
+        if target.startswith(cluster_route.PREFIX):
+            return self._cluster(head, session)
+        if target.startswith(agent_route.PREFIX):
+            return self._agent(head, session)
+        path = target.partition(b"?")[0]
+        if path in nats_route.PATHS:
+            return self._nats(head, session)
+        if path in (b"/healthz", b"/livez"):
+            return Answer(200, b"ok", _TEXT)
+        if path == b"/readyz":
+            return self._ready(head)
+        return self._gateway.route(head, session)
+
+    def _ready(self, head: RequestHead) -> Decision:
+        """Ready means: this process is, and the gateway says so of itself and of all services behind it."""
+        missing = self._waiting_for()
+        if missing:
+            return Answer(503, f"auth_proxy waits for: {', '.join(missing)}\n".encode(), _TEXT)
+        return self._gateway.ready(head)

@@ -1,0 +1,66 @@
+"""`herdsman token`: API keys for scripts. A token's secret is shown once, on stdout, and kept nowhere."""
+
+from __future__ import annotations
+
+import click
+
+from libs.common import errors
+from services.cli import output as out
+from services.cli import resources
+from services.cli.app import App, pass_app
+from services.cli.durations import parse_duration
+
+
+@click.group()
+def token() -> None:
+    """List, create and revoke API tokens."""
+
+
+@token.command("list")
+@click.option("--user", metavar="NAME", help="Only those of this user.")
+@out.output_option("wide", "json", "yaml", "name")
+@pass_app
+def list_tokens(app: App, user: str | None, output: str | None) -> None:
+    """List the tokens that you may see; their secrets are in no list."""
+    with app.hub() as hub:
+        out.print_list(hub, "tokens", output, fields=f"spec.user={user}" if user else "")
+
+
+@token.command()
+@click.option("--description", default="", help="What it is for.")
+@click.option("--cluster", "clusters", multiple=True, metavar="NAME", help="Good for this cluster only; may be repeated.")
+@click.option("--read-only", is_flag=True, help="Good for reading only.")
+@click.option("--ttl", metavar="TIME", help="How long it lives, such as 30d; the hub cuts what is too long.")
+@click.option("-o", "--output", type=click.Choice(["json", "yaml"]), help="Print the answer of the API.")
+@pass_app
+def create(app: App, description: str, clusters: tuple[str, ...], read_only: bool, ttl: str | None, output: str | None) -> None:
+    """Create a token with your own rights, or fewer; print it.
+
+    \b
+    Example:
+      herdsman token create --description ci --cluster prod --read-only --ttl 30d > ci-token
+    """
+    spec: dict[str, object] = {"purpose": "api", "description": description, "clusters": list(clusters), "readOnly": read_only}
+    if ttl:
+        spec["ttlSeconds"] = parse_duration(ttl)
+    with app.hub() as hub:
+        answer = hub.post(resources.path("tokens"), {"apiVersion": resources.API_VERSION, "kind": "Token", "spec": spec})
+    status = answer.get("status") or {}
+    if not status.get("token"):
+        raise errors.Unavailable("the hub sent no token: check that hub and herdsman have the same version (herdsman version --hub)")
+    if output:
+        out.print_document(answer, output)
+        return
+    click.echo(status["token"])
+    out.note(f"shown this once; good until {status.get('expiresAt', 'it is revoked')}")
+
+
+@token.command()
+@click.argument("names", nargs=-1, required=True)
+@pass_app
+def revoke(app: App, names: tuple[str, ...]) -> None:
+    """Revoke tokens by NAME; whatever uses them is cut off within a second."""
+    with app.hub() as hub:
+        for name in names:
+            hub.delete(resources.path("tokens", name))
+            out.note(f"token {name} is revoked")

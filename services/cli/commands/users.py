@@ -1,0 +1,90 @@
+"""`herdsman user`: local users of the hub. Their rights are `grant`'s business."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from libs.common import errors
+from services.cli import output as out
+from services.cli import resources
+from services.cli.app import App, pass_app
+from services.cli.files import read_secret
+
+
+@click.group()
+def user() -> None:
+    """Create, list, disable and delete users."""
+
+
+@user.command()
+@click.argument("name")
+@click.option("--password-file", type=click.Path(path_type=Path), help="File with the first password, - for stdin; asked for otherwise.")
+@click.option("--display-name", default="", help="The name that people see.")
+@pass_app
+def create(app: App, name: str, password_file: Path | None, display_name: str) -> None:
+    """Create a local user who signs in with a password.
+
+    \b
+    Example:
+      herdsman user create ana --display-name "Ana Ruiz" --password-file ana-password
+    """
+    secret = read_secret(password_file) if password_file else out.ask_password(f"Password for {name}", "--password-file", twice=True)
+    spec = {"displayName": display_name} if display_name else {}
+    with app.hub() as hub:
+        created = hub.post(resources.path("users"), resources.new("User", name, spec))
+        try:
+            hub.post("/v1/password", {"user": name, "new_password": secret})
+        except (errors.Invalid, errors.BadRequest, errors.Denied) as error:
+            # Refused for good: a user without a password would only be in the way of the next attempt.
+            uid = (created.get("metadata") or {}).get("uid", "")
+            hub.delete(resources.path("users", name), {"apiVersion": "v1", "kind": "DeleteOptions", "preconditions": {"uid": uid}})
+            raise type(error)(f'user "{name}" was not created, the password was refused: {error.message}', causes=error.causes) from error
+        except errors.HerdsmanError as error:
+            raise type(error)(f'user "{name}" exists now but has no password yet ({error.message}): run "herdsman password {name}"') from error
+    out.note(f'user "{name}" created; give rights with: herdsman grant --user {name} --role ROLE --cluster CLUSTER')
+
+
+@user.command("list")
+@out.output_option("wide", "json", "yaml", "name")
+@pass_app
+def list_users(app: App, output: str | None) -> None:
+    """List the users."""
+    with app.hub() as hub:
+        out.print_list(hub, "users", output)
+
+
+def _set_enabled(app: App, name: str, enabled: bool) -> None:
+    with app.hub() as hub:
+        hub.merge_patch(resources.path("users", name), {"spec": {"enabled": enabled}})
+
+
+@user.command()
+@click.argument("name")
+@pass_app
+def disable(app: App, name: str) -> None:
+    """Refuse every call of NAME from now on and cut their open streams."""
+    _set_enabled(app, name, False)
+    out.note(f'user "{name}" is disabled')
+
+
+@user.command()
+@click.argument("name")
+@pass_app
+def enable(app: App, name: str) -> None:
+    """Let NAME in again."""
+    _set_enabled(app, name, True)
+    out.note(f'user "{name}" is enabled')
+
+
+@user.command()
+@click.argument("name")
+@click.option("-y", "--yes", is_flag=True, help="Do not ask.")
+@pass_app
+def delete(app: App, name: str, yes: bool) -> None:
+    """Delete NAME with all tokens. A later user of the same name is somebody else."""
+    out.confirm(f'Delete user "{name}" and all their tokens?', yes)
+    with app.hub() as hub:
+        hub.delete(resources.path("users", name))
+    out.note(f'user "{name}" is deleted')

@@ -1,0 +1,98 @@
+"""Role templates and a cluster's name → the desired set of that cluster. Pure, and independent of the order of its input.
+
+Memberships are no input: a role in a cluster is one ClusterRole and one binding to a group whose members only the front
+door knows, so the set does not change when people come and go.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from libs.common.access.principal import USER_PREFIX
+from libs.common.access.roles import EffectiveRole
+from libs.common.contracts.messages import DesiredPart, DesiredSet
+from libs.common.kube.objects import content_hash, set_hash
+from libs.common.resources.access import PolicyRule
+
+ROLES_PART = "roles"
+RBAC = "rbac.authorization.k8s.io"
+REPLY_LIMIT_BYTES = 512 << 10
+"""An answer holds at most about so much; the agent asks again with what it has until nothing differs."""
+_LABELS = {"app.kubernetes.io/managed-by": "herdsman", "management.herdsman.dev/part": ROLES_PART}
+
+
+def render_desired(roles: Mapping[str, EffectiveRole], cluster: str) -> list[DesiredPart]:
+    """All parts of one cluster's desired set."""
+    objects = render_roles(roles, cluster)
+    return [DesiredPart(name=ROLES_PART, hash=content_hash(objects), objects=objects)]
+
+
+def render_roles(roles: Mapping[str, EffectiveRole], cluster: str) -> list[dict[str, Any]]:
+    """One ClusterRole for each role of scope cluster or project, and for each cluster role its binding in this cluster."""
+    objects: list[dict[str, Any]] = []
+    for name in sorted(roles):
+        role = roles[name]
+        if role.scope == "global":
+            continue
+        objects.append(
+            {
+                "apiVersion": f"{RBAC}/v1",
+                "kind": "ClusterRole",
+                "metadata": {"name": role_name(name), "labels": dict(_LABELS)},
+                "rules": _render_rules(role.rules),
+            }
+        )
+        if role.scope == "cluster":
+            objects.append(
+                {
+                    "apiVersion": f"{RBAC}/v1",
+                    "kind": "ClusterRoleBinding",
+                    "metadata": {"name": role_name(name), "labels": dict(_LABELS)},
+                    "roleRef": {"apiGroup": RBAC, "kind": "ClusterRole", "name": role_name(name)},
+                    "subjects": [{"apiGroup": RBAC, "kind": "Group", "name": cluster_group(cluster, name)}],
+                }
+            )
+    return objects
+
+
+def role_name(role: str) -> str:
+    """Name of the ClusterRole (and its binding) of a role template."""
+    return f"{USER_PREFIX}{role}"
+
+
+def cluster_group(cluster: str, role: str) -> str:
+    """The synthetic group whose members have `role` in `cluster`; the front door computes the same for each caller."""
+    return f"{USER_PREFIX}cluster:{cluster}:{role}"
+
+
+def select_desired(parts: Iterable[DesiredPart], have: Mapping[str, str], limit_bytes: int = REPLY_LIMIT_BYTES) -> DesiredSet:
+    """What an agent that has `have` must be sent. At least one part that differs is in it, however large."""
+    known = sorted(parts, key=lambda part: part.name)
+    sent: list[DesiredPart] = []
+    size = 0
+    for part in known:
+        if have.get(part.name) == part.hash:
+            continue
+        size += len(part.model_dump_json())
+        if sent and size > limit_bytes:
+            break
+        sent.append(part)
+    return DesiredSet(hash=set_hash({p.name: p.hash for p in known}), names=[p.name for p in known], parts=sent)
+
+
+def _render_rules(rules: Iterable[PolicyRule]) -> list[dict[str, Any]]:
+    """RBAC's form. The API server refuses rules that name both resources and URLs, or resources of no group: split or left out."""
+    rendered: list[dict[str, Any]] = []
+    for rule in rules:
+        if rule.resources and rule.api_groups:
+            item: dict[str, Any] = {"apiGroups": list(rule.api_groups), "resources": list(rule.resources), "verbs": list(rule.verbs)}
+            if rule.resource_names:
+                item["resourceNames"] = list(rule.resource_names)
+            if item not in rendered:
+                rendered.append(item)
+        if rule.non_resource_urls:
+            item = {"nonResourceURLs": list(rule.non_resource_urls), "verbs": list(rule.verbs)}
+            if item not in rendered:
+                rendered.append(item)
+    return rendered

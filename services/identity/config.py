@@ -1,0 +1,36 @@
+"""Settings of the identity service."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from libs.common.runtime.config import ServiceConfig
+from services.identity.tokens import Lifetimes
+
+
+class BootstrapAdmin(BaseModel):
+    """The first user of a new hub. There is no default password."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    user: str = Field(description="Name of the user that is made when the hub has never had one.")
+    password_file: Path = Field(description="File whose first line is the password; read only when the user is made.")
+    must_change_password: bool = Field(
+        default=True, description="False where the password was generated for this hub and is kept in a private file."
+    )
+
+
+class IdentityConfig(ServiceConfig):
+    bootstrap_admin: BootstrapAdmin | None = Field(default=None, description="Absent: no user is ever made by itself.")
+    login_ttl_s: int = Field(
+        default=16 * 3600, gt=0, description="Life of a sign-in: a working day, gone the next morning."
+    )
+    kubeconfig_ttl_s: int = Field(default=30 * 86400, gt=0, description="Longest life of a token in a kubeconfig file.")
+    api_ttl_s: int = Field(default=90 * 86400, gt=0, description="Longest life of an API token.")
+    tokens_per_user: int = Field(default=100, gt=0, description="Live tokens that one user may have.")
+
+    @property
+    def lifetimes(self) -> Lifetimes:
+        return Lifetimes(login_s=self.login_ttl_s, kubeconfig_s=self.kubeconfig_ttl_s, api_s=self.api_ttl_s)

@@ -1,0 +1,181 @@
+"""The methods of identity: sign in, issue and revoke tokens, change passwords. `main` serves them.
+
+Each: who calls → what is asked → may they → act → answer. No message says which part of a credential was wrong.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import datetime
+
+from libs.common import errors
+from libs.common.access.live import HasGrants
+from libs.common.access.principal import Principal
+from libs.common.bus.base import Message
+from libs.common.contracts import messages as m
+from libs.common.crypto.envelope import Verifier
+from libs.common.observe import log
+from libs.common.resources.identity import Token, User
+from libs.common.resources.meta import check_label
+from libs.common.store.base import Store
+from libs.common.store.objects import modify, read
+from services.identity.logins import LastLogins
+from services.identity.passwords import Passwords, check_policy
+from services.identity.throttle import Throttle
+from services.identity.tokens import Tokens
+
+WRONG = "the user name or the password is wrong, or the user is disabled"
+
+
+@dataclass(slots=True)
+class Handlers:
+    """What the methods need; stateless but for the throttle."""
+
+    store: Store
+    passwords: Passwords
+    throttle: Throttle
+    tokens: Tokens
+    logins: LastLogins
+    verifier: Verifier
+    grants: HasGrants
+    now: Callable[[], datetime]
+
+    async def login(self, request: m.LoginRequest, _message: Message) -> m.IssuedToken:
+        """A sign-in with name and password. Raises Unauthenticated, TooManyRequests."""
+        self.throttle.begin(request.user, request.client_address)
+        user = await self._find(request.user)
+        stored = user.private.password_hash if user is not None else ""
+        right = await self.passwords.verify(stored, request.password)
+        if user is None or not right or not user.spec.enabled or user.deleting:
+            log.get("identity").info("login_refused", user=request.user, client_address=request.client_address)
+            raise errors.Unauthenticated(WRONG)
+        self.throttle.succeeded(request.user, request.client_address)
+        if self.passwords.is_outdated(stored):
+            await self._store_hash(user, stored, await self.passwords.hash(request.password))
+        issued = await self.tokens.issue(user, "login", description=request.description)
+        self.logins.note(user)
+        return issued
+
+    async def issue_token(self, request: m.TokenIssue, _message: Message) -> m.IssuedToken:
+        """A token for the caller, never good for more, nor (unless the caller signed in) for longer, than the caller's own."""
+        principal = self.verifier.open(request.identity)
+        user = await self._caller(principal)
+        if principal.must_change_password:
+            raise errors.Denied("the password must be changed before tokens can be issued: run `herdsman password`")
+        clusters = _scope(principal, request.clusters)
+        parent = await self._own_token(principal)
+        return await self.tokens.issue(
+            user, request.purpose, description=request.description, clusters=clusters,
+            read_only=request.read_only or principal.read_only, ttl_s=request.ttl_s,
+            parent_expiry=None if parent is None or parent.spec.purpose == "login" else parent.spec.expires_at,
+        )  # fmt: skip
+
+    async def revoke_token(self, request: m.TokenRevoke, _message: Message) -> m.Empty:
+        """Sign-out: the token that was used is gone."""
+        principal = self.verifier.open(request.identity)
+        if not principal.token:
+            raise errors.BadRequest("this caller did not come with a token, so there is none to revoke")
+        await self.tokens.revoke(principal.token)
+        return m.Empty()
+
+    async def change_password(self, request: m.PasswordChange, _message: Message) -> m.Empty:
+        """One's own, with the current one; another person's by whoever may update users and holds all of that person's rights.
+
+        Ends the person's other sign-ins; a password that somebody else set ends all of the person's tokens.
+        """
+        principal = self.verifier.open(request.identity)
+        if principal.clusters or principal.read_only:
+            raise errors.Denied("a restricted token cannot change passwords: sign in")
+        caller = await self._caller(principal)
+        own = request.user == caller.name
+        user = caller if own else await self._access_other(principal, request.user)
+        if own:
+            self.throttle.begin(caller.name, "")
+            if not await self.passwords.verify(caller.private.password_hash, request.current_password):
+                raise errors.Denied("the current password is wrong")
+            self.throttle.succeeded(caller.name, "")
+            if request.new_password == request.current_password:
+                raise errors.Invalid("the new password must differ from the current one")
+        check_policy(request.new_password, user.name)
+        stored = await self.passwords.hash(request.new_password)
+        await self._store_hash(user, None, stored, must_change=request.must_change and not own)
+        if own:
+            await self.tokens.revoke_all(user.name, keep=principal.token, purposes=("login",))
+        else:
+            await self.tokens.revoke_all(user.name)
+        log.get("identity").info("password_changed", user=user.name, changed_by=caller.name)
+        return m.Empty()
+
+    # ── access: the only way from a name that somebody gave to a user ────────────────────────────────────────────────
+
+    async def _find(self, name: str) -> User | None:
+        try:
+            return await read(self.store, User, check_label(name))
+        except (ValueError, errors.NotFound):
+            return None
+
+    async def _caller(self, principal: Principal) -> User:
+        """The caller's User. Raises Unauthenticated when it is gone, disabled, or another one of the same name."""
+        user = await self._find(principal.user)
+        if user is None or user.uid != principal.user_uid or not user.spec.enabled or user.deleting:
+            raise errors.Unauthenticated("your user is gone or disabled: sign in again")
+        return user
+
+    async def _access_other(self, principal: Principal, name: str) -> User:
+        """Another person, for whoever may set that person's password. Raises Denied, NotFound."""
+        if principal.must_change_password:
+            raise errors.Denied("your own password must be changed first")
+        grants = self.grants.current
+        if not grants.is_allowed(principal, "update", "users", name):
+            raise errors.Denied(f'cannot set the password of user "{name}": the right to update that user is missing')
+        user = await self._find(name)
+        if user is None:
+            raise errors.not_found("User", name)
+        lacking = grants.covers_user(principal, name)
+        if lacking:
+            raise errors.Denied(
+                f'cannot set the password of user "{name}", who holds rights that you lack: {"; ".join(lacking[:5])}'
+            )
+        return user
+
+    async def _own_token(self, principal: Principal) -> Token | None:
+        if not principal.token:
+            return None
+        try:
+            return await read(self.store, Token, principal.token)
+        except errors.NotFound as exc:
+            raise errors.Unauthenticated("your token was revoked: sign in again") from exc
+
+    async def _store_hash(
+        self, user: User, only_if: str | None, stored: str, *, must_change: bool | None = None
+    ) -> None:
+        """Write a hash to this very user; `only_if`: only while the stored one is still that."""
+
+        def mutate(current: User) -> bool:
+            if current.uid != user.uid or (only_if is not None and current.private.password_hash != only_if):
+                return False
+            current.private.password_hash = stored
+            if must_change is not None:
+                current.status.must_change_password = must_change
+            return True
+
+        await modify(self.store, User, user.name, mutate, now=self.now)
+
+
+def _scope(principal: Principal, clusters: list[str]) -> tuple[str, ...]:
+    """The clusters a new token is good for: what was asked for, within what the caller's own token is good for."""
+    for index, name in enumerate(clusters):
+        try:
+            check_label(name)
+        except ValueError as exc:
+            raise errors.Invalid(f'clusters[{index}]: "{name}" is no cluster name: it {exc}') from exc
+    wanted = tuple(dict.fromkeys(clusters))
+    if not principal.clusters:
+        return wanted
+    if not wanted:
+        return tuple(principal.clusters)
+    beyond = set(wanted) - set(principal.clusters)
+    if beyond:
+        raise errors.Denied(f"your token is not good for cluster {', '.join(sorted(beyond))}: sign in")
+    return wanted

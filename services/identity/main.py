@@ -1,0 +1,61 @@
+"""The wiring of identity."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from libs.common.access.live import start_live_grants
+from libs.common.apiserver.strategy import Strategy
+from libs.common.apiserver.writer import ResourceWriter
+from libs.common.contracts.methods import CHANGE_PASSWORD, ISSUE_TOKEN, LOGIN, REVOKE_TOKEN, WRITE
+from libs.common.reconcile import Reconciler, follow
+from libs.common.resources.identity import Token
+from libs.common.runtime import Host
+from libs.common.store.objects import Objects
+from services.identity.bootstrap import bootstrap_admin
+from services.identity.config import IdentityConfig
+from services.identity.handlers import Handlers
+from services.identity.logins import LastLogins
+from services.identity.passwords import Passwords
+from services.identity.reconciler import TokenReconciler, keys_of_token, keys_of_user
+from services.identity.strategies import TokenStrategy, UserStrategy
+from services.identity.throttle import Throttle
+from services.identity.token_index import TokenIndex
+from services.identity.tokens import Tokens
+
+
+async def build(host: Host[IdentityConfig]) -> None:
+    config = host.config
+    store = host.store("identity")
+    grants = await start_live_grants(host)
+    users, tokens_seen = await host.informer("identity", "users"), await host.informer("identity", "tokens")
+    await host.synced()
+
+    passwords = Passwords()
+    host.on_stop(passwords.aclose)
+    index = TokenIndex(tokens_seen)
+    tokens = Tokens(store, index, host.now, config.lifetimes, config.tokens_per_user)
+    logins = LastLogins(store, host.now)
+    host.on_stop(logins.flush)
+    host.spawn("last logins", logins.run())
+
+    if config.bootstrap_admin is not None:
+        await bootstrap_admin(
+            store, passwords, config.bootstrap_admin.user, config.bootstrap_admin.password_file,
+            any_user=bool(users.entries), must_change_password=config.bootstrap_admin.must_change_password, now=host.now,
+        )  # fmt: skip
+
+    reconciler = TokenReconciler(store, tokens, Objects(tokens_seen, Token), host.now)
+    sweeper = Reconciler("tokens", reconciler.reconcile)
+    follow(tokens_seen, sweeper, keys_of_token)
+    follow(users, sweeper, keys_of_user(index))
+    host.spawn("token sweeper", sweeper.run())
+
+    strategies: dict[str, Strategy[Any]] = {"users": UserStrategy(grants), "tokens": TokenStrategy()}
+    writer = ResourceWriter(store, strategies, host.verifier, grants, host.now)
+    handlers = Handlers(store, passwords, Throttle(host.monotonic), tokens, logins, host.verifier, grants, host.now)
+    await host.serve(WRITE["identity"], writer.handle)
+    await host.serve(LOGIN, handlers.login)
+    await host.serve(ISSUE_TOKEN, handlers.issue_token)
+    await host.serve(REVOKE_TOKEN, handlers.revoke_token)
+    await host.serve(CHANGE_PASSWORD, handlers.change_password)

@@ -1,0 +1,59 @@
+"""What is special about writing Users and Tokens through the API. `main` gives them to the ResourceWriter.
+
+Passwords never come this way: `handlers.change_password`. Tokens are issued by `handlers.issue_token` and here only deleted.
+"""
+
+from __future__ import annotations
+
+from libs.common import errors
+from libs.common.access.live import HasGrants
+from libs.common.access.principal import local_user_principal
+from libs.common.apiserver import validate
+from libs.common.apiserver.strategy import Strategy, WriteContext
+from libs.common.resources.identity import Token, User
+from services.identity import rules
+
+
+class UserStrategy(Strategy[User]):
+    """The name is part of the impersonated user name, so it is a label: no `system:`, no dots, no case to confuse."""
+
+    model = User
+    name_is_label = True
+
+    def __init__(self, grants: HasGrants) -> None:
+        self._grants = grants
+
+    async def prepare(self, ctx: WriteContext, old: User | None, new: User) -> User:
+        """The principal id is made from the uid: a user made again under the same name is somebody else."""
+        new.status.principal_id = local_user_principal(new.uid)
+        if old is None:
+            new.status.must_change_password = False
+        return new
+
+    async def admit(self, ctx: WriteContext, old: User | None, new: User) -> None:
+        if ctx.subresource:
+            raise errors.Denied("the status of a user is written by the hub alone", kind="User", name=new.name)
+        if old is not None and old.spec.enabled and not new.spec.enabled:
+            self._check_not_last_admin(new.name, "disabled")
+
+    async def admit_delete(self, ctx: WriteContext, old: User) -> None:
+        if old.spec.enabled:
+            self._check_not_last_admin(old.name, "deleted")
+
+    def _check_not_last_admin(self, name: str, done: str) -> None:
+        if rules.is_last_admin(self._grants.current, name):
+            raise validate.forbidden_field(
+                User, name, "metadata.name" if done == "deleted" else "spec.enabled",
+                f"the last enabled admin cannot be {done}: give the role {rules.ADMIN_ROLE} to another user first",
+            )  # fmt: skip
+
+
+class TokenStrategy(Strategy[Token]):
+    """Tokens are made by sign-in and by TokenIssue; through the API they are only read and deleted."""
+
+    model = Token
+
+    async def admit(self, ctx: WriteContext, old: Token | None, new: Token) -> None:
+        raise errors.MethodNotAllowed(
+            "tokens are issued, listed and deleted, never written", kind="Token", name=new.name
+        )

@@ -1,0 +1,267 @@
+from __future__ import annotations
+
+from contextlib import asynccontextmanager
+from datetime import timedelta
+
+import pytest
+
+from libs.common import errors
+from libs.common.access.token_text import hash_secret, parse_token_text
+from libs.common.bus.base import Message
+from libs.common.contracts import messages as m
+from libs.common.reconcile import DONE, After
+from libs.common.resources.identity import Token, User
+from services.identity.handlers import WRONG, Handlers
+from services.identity.logins import LastLogins
+from services.identity.passwords import Passwords
+from services.identity.reconciler import TokenReconciler
+from services.identity.throttle import Throttle
+from services.identity.token_index import TokenIndex
+from services.identity.tokens import Lifetimes, Tokens
+from tests.access import made
+from tests.access.hub import ADMIN, Hub, running_hub
+
+PASSWORD = "correct horse battery"
+MESSAGE = Message("svc.identity.v1.test", b"", {})
+ADA, BOB, EVE = made.user("ada"), made.user("bob"), made.user("eve")
+
+
+class Service:
+    """Handlers on a hub in memory, with cheap hashing; parameters change the cost of a hash, not what is checked."""
+
+    def __init__(self, hub: Hub, per_user: int = 100) -> None:
+        self.hub, store = hub, hub.stores["identity"]
+        self.passwords = Passwords(memory_kib=64, passes=1)
+        self.index = TokenIndex(hub.informers["tokens"])
+        self.tokens = Tokens(store, self.index, hub.now, Lifetimes(), per_user)
+        self.logins = LastLogins(store, hub.now)
+        self.handlers = Handlers(
+            store, self.passwords, Throttle(lambda: 0.0), self.tokens, self.logins, hub.verifier, hub.live, hub.now
+        )
+        self.reconciler = TokenReconciler(store, self.tokens, hub.objects(Token), hub.now)
+
+    async def login(self, user: str = "ada", password: str = PASSWORD) -> m.IssuedToken:
+        return await self.handlers.login(
+            m.LoginRequest(user=user, password=password, client_address="192.0.2.1"), MESSAGE
+        )
+
+    async def issue(self, who: User, **more) -> m.IssuedToken:
+        caller = {k: more.pop(k) for k in ("token", "read_only_caller", "scope", "must_change_password") if k in more}
+        envelope = self.hub.envelope(
+            who, token=caller.get("token", ""), read_only=caller.get("read_only_caller", False),
+            clusters=caller.get("scope", []), must_change_password=caller.get("must_change_password", False),
+        )  # fmt: skip
+        request = m.TokenIssue(identity=envelope, purpose=more.pop("purpose", "api"), **more)
+        return await self.handlers.issue_token(request, MESSAGE)
+
+    async def change(self, who: User, user: str, new: str, current: str = "", **more) -> m.Empty:
+        request = m.PasswordChange(
+            identity=self.hub.envelope(who, **more), user=user, current_password=current, new_password=new
+        )
+        return await self.handlers.change_password(request, MESSAGE)
+
+    async def token(self, name: str) -> Token:
+        return await self.hub.get(Token, name)
+
+
+@asynccontextmanager
+async def running(clock, *, per_user: int = 100, bindings=()):
+    async with running_hub(clock) as hub:
+        service = Service(hub, per_user)
+        for user in (ADA, BOB, EVE):
+            stored = user.model_copy(deep=True)
+            stored.private.password_hash = await service.passwords.hash(PASSWORD)
+            await hub.put(stored)
+        helper = made.role("helper", "global", hub=[made.hub_rule("get update", "users")])
+        await hub.put(
+            ADMIN, helper, made.role("viewer", "cluster", rules=[made.rule("get", "pods")]), made.cluster("east")
+        )
+        await hub.put(*bindings)
+        yield service
+        await service.passwords.aclose()
+
+
+async def test_a_sign_in_gives_a_token_whose_secret_is_stored_as_a_hash(clock):
+    async with running(clock) as s:
+        issued = await s.login()
+        text = parse_token_text(issued.token)
+        stored = await s.token(text.name)
+        assert stored.private.secret_hash == hash_secret(text.secret)
+        assert text.secret not in str(stored.to_document())
+        assert stored.spec.user_uid == ADA.uid
+        assert stored.spec.expires_at == clock() + timedelta(hours=16)
+        await s.logins.flush()
+        assert (await s.hub.get(User, "ada")).status.last_login == clock()
+
+
+@pytest.mark.parametrize(
+    ("user", "password"), [("ada", "wrong"), ("nobody", PASSWORD), ("No Body", PASSWORD), ("ada", "")]
+)
+async def test_a_refused_sign_in_never_says_which_part_was_wrong(clock, user, password):
+    async with running(clock) as s:
+        with pytest.raises(errors.Unauthenticated) as refused:
+            await s.login(user, password)
+        assert refused.value.message == WRONG
+
+
+async def test_a_disabled_user_cannot_sign_in_nor_issue_tokens(clock):
+    async with running(clock) as s:
+        disabled = (await s.hub.get(User, "ada")).model_copy(deep=True)
+        disabled.spec.enabled = False
+        await s.hub.put(disabled)
+        with pytest.raises(errors.Unauthenticated, match=WRONG):
+            await s.login()
+        with pytest.raises(errors.Unauthenticated):
+            await s.issue(ADA)
+
+
+async def test_a_user_without_a_password_cannot_sign_in(clock):
+    async with running(clock) as s:
+        await s.hub.put(made.user("machine"))
+        with pytest.raises(errors.Unauthenticated, match=WRONG):
+            await s.login("machine", "")
+
+
+async def test_guessing_is_slowed_down(clock):
+    async with running(clock) as s:
+        for _ in range(6):
+            with pytest.raises(errors.Unauthenticated):
+                await s.login(password="a wrong password")
+        with pytest.raises(errors.TooManyRequests):
+            await s.login()
+
+
+async def test_a_hash_of_older_parameters_is_renewed_at_sign_in(clock):
+    async with running(clock) as s:
+        older = Passwords(memory_kib=32, passes=1)
+        user = await s.hub.get(User, "ada")
+        before = user.private.password_hash = await older.hash(PASSWORD)
+        await older.aclose()
+        await s.hub.put(user)
+        await s.login()
+        after = (await s.hub.get(User, "ada")).private.password_hash
+        assert after != before
+        assert not s.passwords.is_outdated(after)
+
+
+async def test_a_user_made_again_is_not_the_old_one(clock):
+    async with running(clock) as s:
+        with pytest.raises(errors.Unauthenticated):
+            await s.issue(made.user("ada", "uid-of-an-earlier-ada"))
+
+
+@pytest.mark.parametrize(
+    ("purpose", "ttl_s", "days"), [("api", None, 90), ("api", 10**9, 90), ("kubeconfig", None, 30), ("api", 86400, 1)]
+)
+async def test_the_life_of_a_token_is_cut_to_its_purpose(clock, purpose, ttl_s, days):
+    async with running(clock) as s:
+        issued = await s.issue(ADA, purpose=purpose, ttl_s=ttl_s)
+        assert issued.expires_at == clock() + timedelta(days=days)
+
+
+async def test_a_token_never_outlives_or_exceeds_the_one_that_asked_for_it(clock):
+    async with running(clock) as s:
+        parent = await s.issue(ADA, ttl_s=600, clusters=["east"], read_only=True)
+        child = await s.issue(ADA, token=parent.name, read_only_caller=True, scope=["east"])
+        stored = await s.token(child.name)
+        assert stored.spec.expires_at == parent.expires_at
+        assert stored.spec.read_only
+        assert stored.spec.clusters == ["east"]
+        with pytest.raises(errors.Denied, match="not good for cluster west"):
+            await s.issue(ADA, token=parent.name, scope=["east"], clusters=["west"])
+
+
+async def test_a_revoked_token_issues_nothing(clock):
+    async with running(clock) as s:
+        parent = await s.issue(ADA)
+        envelope = s.hub.envelope(ADA, token=parent.name)
+        await s.handlers.revoke_token(m.TokenRevoke(identity=envelope), MESSAGE)
+        await s.handlers.revoke_token(m.TokenRevoke(identity=envelope), MESSAGE)
+        with pytest.raises(errors.NotFound):
+            await s.token(parent.name)
+        with pytest.raises(errors.Unauthenticated):
+            await s.issue(ADA, token=parent.name)
+
+
+async def test_a_password_that_must_be_changed_gives_no_tokens(clock):
+    async with running(clock) as s:
+        with pytest.raises(errors.Denied, match="must be changed"):
+            await s.issue(ADA, must_change_password=True)
+
+
+async def test_the_cap_removes_expired_tokens_first_and_sign_in_always_works(clock):
+    async with running(clock, per_user=3) as s:
+        short = await s.issue(ADA, ttl_s=60)
+        await s.issue(ADA)
+        first = await s.login()
+        with pytest.raises(errors.TooManyRequests, match="3 live tokens"):
+            await s.issue(ADA)
+        second = await s.login()
+        with pytest.raises(errors.NotFound):
+            await s.token(first.name)
+        clock.forward(61)
+        await s.issue(ADA)
+        with pytest.raises(errors.NotFound):
+            await s.token(short.name)
+        assert (await s.token(second.name)).spec.user == "ada"
+        await s.issue(BOB)
+
+
+async def test_expired_tokens_and_those_of_gone_users_are_removed(clock):
+    async with running(clock) as s:
+        mine, bobs = await s.issue(ADA, ttl_s=100), await s.issue(BOB)
+        await s.hub.settle()
+        assert isinstance(await s.reconciler.reconcile(mine.name), After)
+        clock.forward(161)
+        assert await s.reconciler.reconcile(mine.name) == DONE
+        assert isinstance(await s.reconciler.reconcile(bobs.name), After)
+        await s.hub.delete(BOB)
+        await s.hub.put(made.user("bob", "uid-of-another-bob"))
+        assert await s.reconciler.reconcile(bobs.name) == DONE
+        for gone in (mine, bobs):
+            with pytest.raises(errors.NotFound):
+                await s.token(gone.name)
+
+
+async def test_changing_ones_own_password_needs_the_current_one_and_ends_other_sign_ins(clock):
+    async with running(clock) as s:
+        here, there, api = await s.login(), await s.login(), await s.issue(ADA)
+        with pytest.raises(errors.Denied, match="current password is wrong"):
+            await s.change(ADA, "ada", "another good password", "not it")
+        with pytest.raises(errors.Invalid, match="must differ"):
+            await s.change(ADA, "ada", PASSWORD, PASSWORD)
+        with pytest.raises(errors.Invalid, match="at least 12"):
+            await s.change(ADA, "ada", "short", PASSWORD)
+        await s.change(ADA, "ada", "another good password", PASSWORD, token=here.name)
+        await s.login(password="another good password")
+        with pytest.raises(errors.Unauthenticated):
+            await s.login()
+        assert await s.token(here.name)
+        assert await s.token(api.name)
+        with pytest.raises(errors.NotFound):
+            await s.token(there.name)
+
+
+async def test_only_who_holds_all_rights_of_a_person_sets_that_persons_password(clock):
+    bindings = [made.binding(ADA, "admin", everywhere=True), made.binding(BOB, "helper", everywhere=True)]
+    async with running(clock, bindings=bindings) as s:
+        api = await s.issue(EVE)
+        await s.change(BOB, "eve", "set by the helper")
+        await s.login("eve", "set by the helper")
+        with pytest.raises(errors.NotFound):
+            await s.token(api.name)
+        with pytest.raises(errors.Denied, match="holds rights that you lack"):
+            await s.change(BOB, "ada", "taking over the admin")
+        with pytest.raises(errors.Denied, match="right to update that user is missing"):
+            await s.change(EVE, "bob", "just trying it out")
+        await s.hub.put(made.binding(EVE, "viewer", cluster="east"))
+        with pytest.raises(errors.Denied, match="get pods"):
+            await s.change(BOB, "eve", "another one for eve")
+
+
+async def test_restricted_tokens_change_no_password(clock):
+    async with running(clock) as s:
+        with pytest.raises(errors.Denied):
+            await s.change(ADA, "ada", "another good password", PASSWORD, read_only=True)
+        with pytest.raises(errors.Denied):
+            await s.change(ADA, "ada", "another good password", PASSWORD, clusters=["east"])

@@ -1,0 +1,1 @@
+"""The store: one suite of promises (`conformance`) for every implementation, and the informer on top."""
