@@ -9,6 +9,7 @@ import asyncio
 import json
 import signal
 import sys
+import time
 from collections.abc import Coroutine
 from pathlib import Path
 from typing import Any, TypeVar
@@ -170,6 +171,25 @@ def doctor(output: str) -> None:
 def image_import(name: str, tarball: Path, directory: Path | None) -> None:
     """Put the image in TARBALL (docker-archive or OCI) onto the node of cluster NAME."""
     click.echo(asyncio.run(Cluster.find(name, directory).import_image(tarball)).strip())
+
+
+@main.command("agent-image")
+@click.argument("names", nargs=-1)
+@_directory
+def agent_image(names: tuple[str, ...], directory: Path | None) -> None:
+    """Make the agent's image, and put it onto the nodes of the full clusters NAMES."""
+    # Only here: this one command needs the packages of the services.
+    from integration.kubelab.agent_image import AGENT_IMAGE
+    from integration.kubelab.agent_image import agent_image as make
+
+    clusters = [Cluster.find(name, directory) for name in names]
+    began = time.monotonic()
+    tarball = make()
+    click.echo(f"{AGENT_IMAGE}  {tarball.stat().st_size / 1e6:.0f} MB  {time.monotonic() - began:.1f} s  {tarball}")
+    for cluster in clusters:
+        began = time.monotonic()
+        asyncio.run(cluster.import_image(tarball))
+        click.echo(f"{cluster.name}: imported  {time.monotonic() - began:.1f} s")
 
 
 def _check_kind(full: bool, minimal: bool) -> None:

@@ -11,25 +11,36 @@ import random
 import time
 from collections.abc import Callable
 from dataclasses import replace
+from datetime import UTC, datetime
 from pathlib import Path
+from typing import Protocol
 
 import structlog
 
 from libs.common import errors
 from libs.common.bus.base import Bus
+from libs.common.bus.credentials import Credential
 from libs.common.contracts.messages import AgentCredential, AgentRenewal
 from libs.common.contracts.methods import RENEW_AGENT
-from libs.common.runtime.version import VERSION
 from services.agent.identity import digest_of, read_token
 from services.agent.state import Identity, State
+from services.agent.version import agent_version
 
 CREDENTIAL_RENEWED = "credential_renewed"
 RENEWAL_FAILED = "credential_renewal_failed"
 RENEWAL_REFUSED = "credential_renewal_refused"
+CREDENTIAL_EXPIRED = "credential_expired"
 LOOK_EVERY_S = 5.0
+COMPLAIN_EVERY_S = 600.0
 REFUSED_PAUSE_S = 60.0
 _BACKOFF_S = (1.0, 120.0)
 log = structlog.get_logger(__name__)
+
+
+class RefreshableBus(Bus, Protocol):
+    def refresh(self) -> None:
+        """Connect anew with what `CredentialKeeper.credential` gives now."""
+        ...
 
 
 class FreshToken(Exception):
@@ -37,18 +48,31 @@ class FreshToken(Exception):
 
 
 class CredentialKeeper:
-    """Holds the identity in use. `bus` asks `jwt` whenever it connects, so a renewed one is used from then on."""
+    """Holds the identity in use. The bus asks for `credential` whenever it connects, so a renewed one is used from then on."""
 
-    def __init__(self, identity: Identity, state: State, *, fresh: bool, monotonic: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self, identity: Identity, state: State, *, fresh: bool,
+        monotonic: Callable[[], float] = time.monotonic, now: Callable[[], datetime] = lambda: datetime.now(UTC),
+    ) -> None:  # fmt: skip
         self.identity = identity
         self._state = state
         self._monotonic = monotonic
+        self._now = now
         self._renew_at = monotonic() + (identity.renew_after_s if fresh else 0.0)
+        self._complain_at = float("-inf")
 
-    def jwt(self) -> str:
-        return self.identity.jwt
+    async def credential(self) -> Credential:
+        """What is shown to the bus at each dial. Says so when it looks expired: the bus will refuse it, and only a person can help."""
+        if datetime.fromisoformat(self.identity.expires_at) <= self._now() and self._monotonic() >= self._complain_at:
+            self._complain_at = self._monotonic() + COMPLAIN_EVERY_S
+            log.error(
+                CREDENTIAL_EXPIRED, expired_at=self.identity.expires_at, cluster=self.identity.cluster,
+                advice="the hub was away for too long, or this machine's clock is wrong; issue a fresh registration token "
+                "(herdsman cluster import) and put it in the place of the old one: the agent registers again by itself",
+            )  # fmt: skip
+        return Credential(self.identity.jwt, self.identity.seed)
 
-    async def run(self, bus: Bus) -> None:
+    async def run(self, bus: RefreshableBus) -> None:
         """Renew when it is time, for ever."""
         attempt = 0
         while True:
@@ -57,6 +81,7 @@ class CredentialKeeper:
                 continue
             try:
                 await self.renew(bus)
+                bus.refresh()
                 attempt = 0
             except (errors.Denied, errors.NotFound) as exc:
                 self._renew_at = self._monotonic() + REFUSED_PAUSE_S * random.uniform(0.5, 1.5)
@@ -69,7 +94,7 @@ class CredentialKeeper:
 
     async def renew(self, bus: Bus) -> None:
         """One renewal. The state is written before the JWT is used: what is used is never forgotten. Raises the hub's errors."""
-        request = AgentRenewal(agent_version=VERSION, public_key=self.identity.public_key)
+        request = AgentRenewal(agent_version=agent_version(), public_key=self.identity.public_key)
         answer = await bus.request(RENEW_AGENT.agent_subject(self.identity.cluster_uid), request, AgentCredential, timeout_s=10)
         renewed = replace(
             self.identity, jwt=answer.jwt, cluster=answer.cluster, expires_at=answer.expires_at.isoformat(), renew_after_s=answer.renew_after_s

@@ -39,13 +39,17 @@ _ORDER = (*BINDING_KINDS, *ROLE_KINDS)
 class Detacher:
     """`namespace` is the agent's own in a pod; empty for a plain process, which has no objects of its own in the cluster."""
 
-    def __init__(self, client: KubeClient, discovery: Discovery, bus: Bus, cluster_uid: str, state: State, namespace: str = "") -> None:
+    def __init__(
+        self, client: KubeClient, discovery: Discovery, bus: Bus, cluster_uid: str, state: State, namespace: str = "",
+        *, budget_s: float = REMOVAL_BUDGET_S,
+    ) -> None:  # fmt: skip
         self._client = client
         self._discovery = discovery
         self._bus = bus
         self._uid = cluster_uid
         self._state = state
         self._namespace = namespace
+        self._budget_s = budget_s
 
     async def run(self) -> None:
         """Everything: remove, prove, report, remove itself, forget."""
@@ -59,7 +63,7 @@ class Detacher:
 
     async def remove(self) -> list[str]:
         """Remove all that we own but the agent itself. Returns what could not be removed, for people."""
-        give_up = time.monotonic() + REMOVAL_BUDGET_S
+        give_up = time.monotonic() + self._budget_s
         problems: dict[str, str] = {}
         suspects: list[ApiResource] | None = None
         while True:

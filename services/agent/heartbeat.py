@@ -15,7 +15,7 @@ from libs.common.bus.base import Bus
 from libs.common.contracts import subjects
 from libs.common.contracts.messages import Heartbeat
 from libs.common.kube.client import KubeClient
-from libs.common.runtime.version import VERSION
+from services.agent.version import agent_version
 
 EVERY_S = 10.0
 LOOK_EVERY_S = 1.0
@@ -107,7 +107,7 @@ class HeartbeatSender:
     def compose(self) -> Heartbeat:
         s = self._sources
         return Heartbeat(
-            agent_version=VERSION, kubernetes_version=s.probe.version, api_server_healthy=s.probe.healthy,
+            agent_version=agent_version(), kubernetes_version=s.probe.version, api_server_healthy=s.probe.healthy,
             api_server_message=s.probe.message, node_count=s.node_count(), tunnels=s.tunnels(), applied=dict(s.applied()),
         )  # fmt: skip
 

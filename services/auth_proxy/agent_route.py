@@ -28,7 +28,9 @@ log = structlog.get_logger(component="agents")
 PREFIX = b"/agent/v1/"
 _INSTANCE = re.compile(rb"[0-9a-zA-Z-]{8,64}")
 _USER_KEY = 20 << 3
-_SWITCH = b"HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: " + tunnel.PROTOCOL.encode() + b"\r\n\r\n"
+_SWITCH = (
+    b"HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: " + tunnel.PROTOCOL.encode() + b"\r\n\r\n"
+)
 _UNKNOWN = "the cluster is not known here, or the key is not its agent's: register again with a new registration token"
 
 

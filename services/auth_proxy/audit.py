@@ -10,7 +10,7 @@ import json
 import sys
 from collections import deque
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass, fields
 from datetime import datetime
 from pathlib import Path
 from typing import Protocol
@@ -40,6 +40,10 @@ class Record:
     duration_ms: float
     client: str
     error: str
+
+
+_FIELDS = tuple(f.name for f in fields(Record))
+_encode = json.JSONEncoder(check_circular=False).encode
 
 
 class AuditSink(Protocol):
@@ -76,9 +80,10 @@ class LogAudit:
         lines = []
         while self._queue:
             moment, record = self._queue.popleft()
-            entry = {"event": "call_ended", "time": round(moment, 3), **asdict(record)}
+            entry = {"event": "call_ended", "time": round(moment, 3)}
+            entry.update((name, getattr(record, name)) for name in _FIELDS)
             entry["path"] = record.path[:_MAX_PATH]
-            lines.append(json.dumps(entry) + "\n")
+            lines.append(_encode(entry) + "\n")
         dropped, self.dropped = self.dropped, 0
         if dropped:
             log.error("audit_records_dropped", records=dropped)

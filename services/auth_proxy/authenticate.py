@@ -32,7 +32,16 @@ _ENVELOPE_REUSE_S = LIFETIME_S / 4
 class Caller:
     """One token that may be used now, with what was made ready for it. Dropped as a whole, never changed in its facts."""
 
-    __slots__ = ("_blocks", "_envelope", "_envelope_until", "_made_with", "clusters", "expires", "principal", "secret_hash")
+    __slots__ = (
+        "_blocks",
+        "_envelope",
+        "_envelope_until",
+        "_made_with",
+        "clusters",
+        "expires",
+        "principal",
+        "secret_hash",
+    )
 
     def __init__(self, principal: Principal, secret_hash: bytes, expires: float) -> None:
         self.principal = principal
@@ -65,15 +74,12 @@ class Caller:
 
 
 class Authenticator:
-    """Follows tokens and users. `on_change` hears the name of each token whose caller was dropped."""
+    """Follows tokens and users. Invariant: a caller that is remembered is one that would be made the same way now."""
 
-    def __init__(
-        self, tokens: Objects[Token], users: Objects[User], now: Now, on_change: Callable[[str], None] = lambda _name: None
-    ) -> None:
+    def __init__(self, tokens: Objects[Token], users: Objects[User], now: Now) -> None:
         self._tokens = tokens
         self._users = users
         self._now = now
-        self._on_change = on_change
         self._callers: dict[str, Caller] = {}
         self._of_user: dict[str, set[str]] = {}
         tokens.informer.subscribe(self._token_changed, replay=False)
@@ -142,7 +148,6 @@ class Authenticator:
         caller = self._callers.pop(name, None)
         if caller is not None:
             self._of_user.get(caller.principal.user, set()).discard(name)
-        self._on_change(name)
 
 
 def find_credential(head: RequestHead) -> bytes | None:

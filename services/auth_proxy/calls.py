@@ -38,7 +38,13 @@ class Call:
     __slots__ = ("_calls", "caller", "cluster", "cluster_uid", "exchange", "groups", "peer")
 
     def __init__(
-        self, calls: Calls, peer: str, caller: Caller | None, cluster: str = "", cluster_uid: str = "", groups: frozenset[str] = frozenset()
+        self,
+        calls: Calls,
+        peer: str,
+        caller: Caller | None,
+        cluster: str = "",
+        cluster_uid: str = "",
+        groups: frozenset[str] = frozenset(),
     ) -> None:
         self._calls = calls
         self.peer = peer

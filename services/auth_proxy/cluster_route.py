@@ -28,7 +28,7 @@ _NAME = re.compile(rb"[a-z0-9](?:[-a-z0-9]{0,61}[a-z0-9])?")
 _DOT_SEGMENT = re.compile(rb"(?:/|%2f)(?:\.|%2e){1,2}(?:[/;]|%2f|%5c|$)", re.IGNORECASE)
 # An answer from a cluster may come from anything that runs there; in a browser it must not act as the hub's own page.
 _OWN_HEADERS = b"Content-Security-Policy: sandbox\r\nX-Content-Type-Options: nosniff\r\n"
-_LONG = (b"/watch/", b"/proxy", b"/log", b"/exec", b"/attach", b"/portforward")
+_LONG = re.compile(rb"/(?:watch/|proxy|log|exec|attach|portforward)")
 
 
 class ClusterRoute:
@@ -55,7 +55,9 @@ class ClusterRoute:
             check_no_identity(head)
             caller = self._authenticator.authenticate(head)
             if caller is None:
-                raise errors.Unauthenticated("no token came with the request: sign in, or take a kubeconfig from the hub")
+                raise errors.Unauthenticated(
+                    "no token came with the request: sign in, or take a kubeconfig from the hub"
+                )
             return self._relay(head, session, caller, name, target)
         except errors.HerdsmanError as exc:
             self._calls.refused(head, session, exc, caller, name)
@@ -69,7 +71,9 @@ class ClusterRoute:
         block = caller.block(grants, name, uid) if cluster is not None else None
         if block is None or cluster is None or not block.groups:
             # One text for a cluster that does not exist and for one that is none of the caller's business.
-            raise errors.Denied(f'you have no role in a cluster "{name}": ask whoever runs it for one', kind="clusters", name=name)
+            raise errors.Denied(
+                f'you have no role in a cluster "{name}": ask whoever runs it for one', kind="clusters", name=name
+            )
         if head.upgrade and head.upgrade not in UPGRADES:
             raise errors.BadRequest("the only protocols to switch to are websocket and SPDY/3.1")
         built = rebuild.request_head(head, target, allowed=KUBERNETES_REQUEST, host=b"kubernetes", identity=block.lines)
@@ -102,7 +106,9 @@ def check_no_identity(head: RequestHead) -> None:
     """A caller can't say who it is by header. Raises Denied, or BadRequest for headers that only servers may write."""
     for lower, _, _ in head.fields:
         if lower.startswith(IDENTITY_PREFIX):
-            raise errors.Denied("impersonation through the hub is not supported: leave out --as, --as-group and Impersonate-* headers")
+            raise errors.Denied(
+                "impersonation through the hub is not supported: leave out --as, --as-group and Impersonate-* headers"
+            )
         if lower.startswith((b"x-remote-", b"herdsman-")):
             raise errors.BadRequest("the request holds a header that only the hub itself may write")
 
@@ -119,7 +125,7 @@ def check_scope(head: RequestHead, caller: Caller, cluster: str) -> None:
 
 def is_long(head: RequestHead, target: bytes) -> bool:
     """Whether the answer may rightly be silent for long: watches, logs, streams, and whatever runs behind a proxied service."""
-    return bool(head.upgrade) or is_watch(target) or any(part in target for part in _LONG)
+    return bool(head.upgrade) or is_watch(target) or _LONG.search(target) is not None
 
 
 def make_reshape(cluster: str) -> Reshape:

@@ -13,18 +13,30 @@ class AuthProxyConfig(ServiceConfig):
     """`gateway_socket` or `gateway_address` says where the gateway listens; the socket wins."""
 
     listen: str = Field(default="0.0.0.0:8443", description="Public address; port 0 = any free one, see listen_file.")
-    listen_file: Path | None = Field(default=None, description="Where the chosen public address is written, for port 0.")
+    listen_file: Path | None = Field(
+        default=None, description="Where the chosen public address is written, for port 0."
+    )
     tls_certificate: Path = Field(description="PEM file: the certificate, then its chain. Read again on SIGHUP.")
     tls_key: Path = Field(description="PEM file with the certificate's private key.")
-    identity_private_key: Path = Field(description="PEM file that signs identity envelopes; only the front door has it.")
+    identity_private_key: Path = Field(
+        description="PEM file that signs identity envelopes; only the front door has it."
+    )
     gateway_socket: Path | None = Field(default=None, description="Unix socket of the gateway.")
     gateway_address: str = Field(default="", description="host:port of the gateway, where it is another machine's.")
-    nats_ws_address: str = Field(default="", description="host:port of nats-server's WebSocket listener; empty = /nats is not served.")
-    max_connections: int = Field(default=20_000, gt=0, description="More are closed at once: each costs about 25 KiB with TLS.")
-    tunnel_wait_s: float = Field(
-        default=10.0, gt=0, description="How long a request waits for a reverse connection of a cluster that was there a moment ago."
+    nats_ws_address: str = Field(
+        default="", description="host:port of nats-server's WebSocket listener; empty = /nats is not served."
     )
-    audit_file: Path | None = Field(default=None, description="Where each call is written down, a JSON line each; default: standard error.")
+    max_connections: int = Field(
+        default=20_000, gt=0, description="More are closed at once: each costs about 25 KiB with TLS."
+    )
+    tunnel_wait_s: float = Field(
+        default=10.0,
+        gt=0,
+        description="How long a request waits for a reverse connection of a cluster that was there a moment ago.",
+    )
+    audit_file: Path | None = Field(
+        default=None, description="Where each call is written down, a JSON line each; default: standard error."
+    )
 
     @field_validator("listen", "gateway_address", "nats_ws_address")
     @classmethod

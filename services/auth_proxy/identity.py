@@ -29,7 +29,10 @@ class Block:
 
 def render(principal: Principal, groups: tuple[str, ...], cluster_uid: str) -> Block:
     """The block for these groups. Raises Internal for a group that is not the hub's."""
-    lines = [f"Impersonate-User: {USER_PREFIX}{_encode(principal.user)}", f"Impersonate-Uid: {_encode(principal.user_uid)}"]
+    lines = [
+        f"Impersonate-User: {USER_PREFIX}{_encode(principal.user)}",
+        f"Impersonate-Uid: {_encode(principal.user_uid)}",
+    ]
     for group in sorted(set(groups)):
         if not group.startswith(USER_PREFIX):
             raise errors.Internal("a group that is not the hub's was about to be impersonated: it was stopped")

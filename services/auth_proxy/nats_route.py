@@ -14,7 +14,13 @@ from libs.common.relay.session import Session
 
 PATHS = (b"/nats", b"/nats/")
 _ALLOWED = frozenset(
-    {b"sec-websocket-extensions", b"sec-websocket-key", b"sec-websocket-protocol", b"sec-websocket-version", b"user-agent"}
+    {
+        b"sec-websocket-extensions",
+        b"sec-websocket-key",
+        b"sec-websocket-protocol",
+        b"sec-websocket-version",
+        b"user-agent",
+    }
 )
 
 

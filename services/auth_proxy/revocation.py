@@ -55,6 +55,12 @@ class Revoker:
         for call in streams:
             before = call.caller
             if caller is None or before is None or caller.principal.user_uid != before.principal.user_uid:
-                call.cut(errors.Unauthenticated("the token of this call was revoked or has expired, or its user was disabled"))
+                call.cut(
+                    errors.Unauthenticated(
+                        "the token of this call was revoked or has expired, or its user was disabled"
+                    )
+                )
             elif call.cluster and not call.groups <= caller.block(grants, call.cluster, call.cluster_uid).groups:
-                call.cut(errors.Denied(f'a role that this call was let in with in cluster "{call.cluster}" was taken away'))
+                call.cut(
+                    errors.Denied(f'a role that this call was let in with in cluster "{call.cluster}" was taken away')
+                )

@@ -202,7 +202,9 @@ class ClusterTunnels:
         if not self._all:
             return errors.Unavailable(self._explain_absence())
         name = self.fact.name
-        return errors.Unavailable(f'all connections to cluster "{name}" are in use and no further one came', retry_after_s=1)
+        return errors.Unavailable(
+            f'all connections to cluster "{name}" are in use and no further one came', retry_after_s=1
+        )
 
     def _explain_absence(self) -> str:
         since = self._gone_since or self.fact.last_heartbeat

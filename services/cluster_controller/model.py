@@ -10,9 +10,9 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 
 import msgpack
-import nkeys
 
 from libs.common import errors
+from libs.common.bus.accounts import is_user_public_key
 
 FINALIZER = "management.herdsman.dev/detach"
 """Set at creation: the Cluster stays until its agent reported that it has removed everything."""
@@ -69,11 +69,7 @@ def unknown_token() -> errors.Unauthenticated:
 
 def check_public_key(key: str) -> None:
     """A public NKEY of a user, check sum included. Raises Invalid."""
-    try:
-        raw = base64.b32decode(key)
-    except ValueError:
-        raw = b""
-    if len(raw) != 35 or raw[0] != nkeys.PREFIX_BYTE_USER or nkeys.crc16(raw[:-2]) != int.from_bytes(raw[-2:], "little"):
+    if not is_user_public_key(key):
         raise errors.Invalid("the public key is no NKEY of a user", causes=[errors.Cause("public_key", "is no NKEY of a user")])
 
 

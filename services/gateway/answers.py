@@ -21,7 +21,9 @@ def dump(document: Any) -> bytes:
     return json.dumps(document, separators=(",", ":"), ensure_ascii=False).encode()
 
 
-def answer(document: Any, status: int = 200, *, warnings: Iterable[str] = (), headers: Mapping[str, str] | None = None) -> web.Response:
+def answer(
+    document: Any, status: int = 200, *, warnings: Iterable[str] = (), headers: Mapping[str, str] | None = None
+) -> web.Response:
     """A JSON answer; each warning becomes a header that kubectl prints."""
     response = web.Response(body=dump(document), status=status, content_type="application/json", headers=headers)
     for text in warnings:

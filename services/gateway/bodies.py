@@ -137,11 +137,6 @@ def _text(text: str) -> str:
 class _Loader(yaml.SafeLoader):
     """YAML 1.1 as Kubernetes reads it: JSON's types, no timestamps, no aliases."""
 
-    yaml_implicit_resolvers = {
-        first: [(tag, pattern) for tag, pattern in resolvers if not tag.endswith((":timestamp", ":merge", ":value"))]
-        for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
-    }
-
     def compose_node(self, parent: Any, index: Any) -> Any:
         if self.check_event(yaml.AliasEvent):
             raise ValueError("aliases are not supported")
@@ -157,6 +152,10 @@ class _Loader(yaml.SafeLoader):
         return made
 
 
+_Loader.yaml_implicit_resolvers = {
+    first: [(tag, pattern) for tag, pattern in resolvers if not tag.endswith((":timestamp", ":merge", ":value"))]
+    for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
+}
 _Loader.add_constructor("tag:yaml.org,2002:map", _Loader.construct_pairs_object)
 
 

@@ -97,6 +97,14 @@ class Hub:
         return reply
 
 
+async def end(tasks: list[asyncio.Task[None]]) -> None:
+    """Cancel until they are done: before Python 3.12 `asyncio.wait_for`, on which watches wait, can swallow a cancellation."""
+    while not all(task.done() for task in tasks):
+        for task in tasks:
+            task.cancel()
+        await asyncio.sleep(0)
+
+
 @asynccontextmanager
 async def running_hub(clock) -> AsyncIterator[Hub]:
     hub = Hub(clock)
@@ -108,8 +116,7 @@ async def running_hub(clock) -> AsyncIterator[Hub]:
             yield hub
         finally:
             hub.live.close()
-            for task in started:
-                task.cancel()
+            await end(started)
 
 
 ADMIN = made.role("admin", "global", hub=[{"verbs": ["*"], "apiGroups": ["*"], "resources": ["*"]}])

@@ -10,6 +10,7 @@ from libs.common.resources.registry import BY_MODEL, BY_PLURAL
 from libs.common.store.informer import Informer
 from libs.common.store.memory import MemoryStore
 from tests.access import made
+from tests.access.hub import end
 
 ADA = made.user("ada")
 OWNER = made.role("owner", "cluster", hub=[made.hub_rule("get", "nodes")])
@@ -55,8 +56,7 @@ async def world(clock, *, run=False):
             yield w
         finally:
             w.live.close()
-            for task in started:
-                task.cancel()
+            await end(started)
 
 
 async def test_a_grant_and_a_revocation_count_on_the_next_call(clock):

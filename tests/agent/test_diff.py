@@ -10,7 +10,17 @@ from hypothesis import strategies as st
 
 from libs.common.kube.objects import Ref, ref_of
 from services.agent.diff import Apply, Delete, Step, diff_parts
-from services.agent.owned import AGENT_PART, MANAGED_BY, PART, RBAC, RBAC_GROUP, find_refusal, is_owned, mark, part_label
+from services.agent.owned import (
+    AGENT_PART,
+    MANAGED_BY,
+    PART,
+    RBAC,
+    RBAC_GROUP,
+    find_refusal,
+    is_owned,
+    mark,
+    part_label,
+)
 
 Cluster = dict[Ref, dict[str, Any]]
 

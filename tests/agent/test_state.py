@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 from pathlib import Path
 
@@ -48,7 +49,7 @@ async def test_detaching_forgets_everything(tmp_path: Path) -> None:
     await state.save_identity(IDENTITY)
     await state.save_kept(KEPT)
     await state.delete()
-    assert {p.name for p in tmp_path.iterdir()} == {"lock"}
+    assert await asyncio.to_thread(os.listdir, tmp_path) == ["lock"]
     assert await state.load_identity() is None
     state.close()
 

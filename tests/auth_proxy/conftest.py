@@ -38,7 +38,9 @@ class Echo:
                 head = await reader.readuntil(b"\r\n\r\n")
                 self.heads.append(head)
                 if b"Upgrade: SPDY" in head and not self.reply:
-                    writer.write(b"HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: SPDY/3.1\r\n\r\n")
+                    writer.write(
+                        b"HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: SPDY/3.1\r\n\r\n"
+                    )
                     while data := await reader.read(65536):
                         writer.write(data)
                 elif b"watch=true" in head:
@@ -67,5 +69,5 @@ async def echo() -> AsyncIterator[Echo]:
 
 @pytest.fixture
 async def door(tmp_path: Path) -> AsyncIterator[Door]:
-    async with open_door(tmp_path) as opened:
+    async with open_door(tmp_path, tunnel_wait_s=1.0) as opened:
         yield opened

@@ -23,6 +23,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
+from libs.common import errors
 from libs.common.bus.memory import MemoryBus
 from libs.common.crypto.envelope import Verifier, generate_key_pair
 from libs.common.relay.dial import ReverseDialer, new_instance
@@ -31,7 +32,14 @@ from libs.common.relay.outbound import Hub
 from libs.common.relay.pool import Address
 from libs.common.relay.sweeper import Sweeper
 from libs.common.resources import codec
-from libs.common.resources.access import BindingScope, PolicyRule, RoleTemplate, RoleTemplateBinding, RoleTemplateBindingSpec, RoleTemplateSpec
+from libs.common.resources.access import (
+    BindingScope,
+    PolicyRule,
+    RoleTemplate,
+    RoleTemplateBinding,
+    RoleTemplateBindingSpec,
+    RoleTemplateSpec,
+)
 from libs.common.resources.clusters import AgentStatus, Cluster, ClusterStatus
 from libs.common.resources.identity import Token, TokenPrivate, TokenSpec, User
 from libs.common.resources.meta import ObjectMeta, Resource
@@ -107,7 +115,7 @@ class Door:
         key = kind.key(resource.name)
         try:
             entry = await store.get(key)
-        except Exception:
+        except errors.NotFound:
             await store.create(key, codec.encode(resource))
         else:
             await store.update(key, codec.encode(resource), entry.revision)
@@ -231,7 +239,9 @@ class Reply:
 
 
 def meta(name: str, uid: str = "") -> ObjectMeta:
-    return ObjectMeta(name=name, uid=uid or secrets.token_hex(8), creation_timestamp=dt.datetime.now(dt.UTC), generation=1)
+    return ObjectMeta(
+        name=name, uid=uid or secrets.token_hex(8), creation_timestamp=dt.datetime.now(dt.UTC), generation=1
+    )
 
 
 @asynccontextmanager
@@ -255,14 +265,22 @@ async def open_door(folder: Path, **settings: object) -> AsyncIterator[Door]:
             **settings,
         }
     )
-    stores = {bucket: MemoryStore(bucket) for bucket in ("identity", "authz", "cluster_controller", "project", "node_registry")}
-    async with asyncio.TaskGroup() as tasks:
-        async with AsyncExitStack() as stack:
-            host = Host(
-                "auth_proxy", config, MemoryBus(), stores.__getitem__, Verifier.load(folder / "identity.pem", Host.now), tasks, stack
-            )
-            await build(host)
-            await host.finish_build()
-            port = int((folder / "listen").read_text().rpartition(":")[2])
-            yield Door(host, stores, tasks, port, certificate, folder / "audit.log")
-            host.begin_stop()
+    stores = {
+        bucket: MemoryStore(bucket)
+        for bucket in ("identity", "authz", "cluster_controller", "project", "node_registry")
+    }
+    async with asyncio.TaskGroup() as tasks, AsyncExitStack() as stack:
+        host = Host(
+            "auth_proxy",
+            config,
+            MemoryBus(),
+            stores.__getitem__,
+            Verifier.load(folder / "identity.pem", Host.now),
+            tasks,
+            stack,
+        )
+        await build(host)
+        await host.finish_build()
+        port = int((folder / "listen").read_text().rpartition(":")[2])
+        yield Door(host, stores, tasks, port, certificate, folder / "audit.log")
+        host.begin_stop()

@@ -17,7 +17,9 @@ POD = "/k8s/clusters/prod/api/v1/namespaces/default/pods"
 async def test_call_reaches_the_cluster_with_identity_and_the_agents_credential(door, echo):
     token = await door.member()
     async with door.agent("prod", echo.address):
-        reply = await door.get(POD + "?limit=5&x=%2F", token, "Accept: application/json", "Cookie: a=b", "X-Forwarded-For: 1.2.3.4")
+        reply = await door.get(
+            POD + "?limit=5&x=%2F", token, "Accept: application/json", "Cookie: a=b", "X-Forwarded-For: 1.2.3.4"
+        )
     assert reply.status == 200
     seen = json.loads(reply.body)["head"]
     assert seen.startswith("GET /api/v1/namespaces/default/pods?limit=5&x=%2F HTTP/1.1\r\n")
@@ -29,7 +31,9 @@ async def test_call_reaches_the_cluster_with_identity_and_the_agents_credential(
         assert absent not in seen
 
 
-@pytest.mark.parametrize("credential", ["", "Bearer", "Bearer  ", "Basic YTpi", "Bearer hm_x_y", "Bearer hm_", "Bearer x", "bearer hm__"])
+@pytest.mark.parametrize(
+    "credential", ["", "Bearer", "Bearer  ", "Basic YTpi", "Bearer hm_x_y", "Bearer hm_", "Bearer x", "bearer hm__"]
+)
 async def test_no_or_bad_credential_is_401(door, echo, credential):
     await door.member()
     lines = [f"Authorization: {credential}"] if credential else []
@@ -82,13 +86,10 @@ async def test_user_made_again_under_the_same_name_inherits_nothing(door, echo):
 
 async def test_disconnected_cluster_is_503_without_retry_after_and_says_since_when(door, echo):
     token = await door.member()
-    tunnels = door.host.config.tunnel_wait_s
-    assert tunnels == 10.0
     async with door.agent("prod", echo.address):
         assert (await door.get(POD, token)).status == 200
     await asyncio.sleep(0.05)
-    reply_task = asyncio.create_task(door.get(POD, token))
-    reply = await reply_task
+    reply = await door.get(POD, token)
     assert reply.status == 503
     assert b"Retry-After" not in reply.head
     assert "is not connected since 20" in reply.message
@@ -102,7 +103,7 @@ async def test_request_waits_for_an_agent_that_comes_back(door, echo):
         assert (await waiting).status == 200
 
 
-async def test_many_parallel_calls_grow_the_number_of_connections(door, echo):
+async def test_many_parallel_calls_grow_the_number_of_connections(door, echo, eventually):
     token = await door.member()
     async with door.agent("prod", echo.address, idle=2) as agent:
         watches = [await door.connect() for _ in range(10)]
@@ -114,11 +115,10 @@ async def test_many_parallel_calls_grow_the_number_of_connections(door, echo):
         assert {r.status for r in replies} == {200}
         for _, writer in watches:
             writer.close()
-        while agent.serving:
-            await asyncio.sleep(0.01)
+        await eventually(lambda: not agent.serving)
 
 
-async def test_exec_is_spliced_through_door_and_agent(door, echo):
+async def test_exec_is_spliced_through_door_and_agent(door, echo, eventually):
     token = await door.member()
     async with door.agent("prod", echo.address) as agent:
         reader, writer = await door.connect()
@@ -131,14 +131,14 @@ async def test_exec_is_spliced_through_door_and_agent(door, echo):
         writer.write(data)
         assert await asyncio.wait_for(reader.readexactly(len(data)), 10) == data
         writer.close()
-        while agent.serving:
-            await asyncio.sleep(0.01)
+        await eventually(lambda: not agent.serving)
     assert echo.heads[0].count(b"X-Stream-Protocol-Version") == 2
     assert echo.heads[0].count(b"Impersonate-User: herdsman:ada") == 1
 
 
 @pytest.mark.parametrize(
-    "change", ["user disabled", "token revoked", "binding removed", "cluster deleted", "token expired", "user made again"]
+    "change",
+    ["user disabled", "token revoked", "binding removed", "cluster deleted", "token expired", "user made again"],
 )
 async def test_lost_right_cuts_open_streams_within_a_second(door, echo, change):
     person = await door.user("ada")
@@ -195,7 +195,10 @@ async def test_calls_are_audited_the_denied_ones_too_and_without_secrets(door, e
         await door.get(POD, "hm_no_no")
     await asyncio.sleep(0.7)
     records = [json.loads(line) for line in door.audit_file.read_text().splitlines()]
-    assert [(r["user"], r["verb"], r["status"], r["cluster"]) for r in records] == [("ada", "get", 200, "prod"), ("", "get", 401, "prod")]
+    assert [(r["user"], r["verb"], r["status"], r["cluster"]) for r in records] == [
+        ("ada", "get", 200, "prod"),
+        ("", "get", 401, "prod"),
+    ]
     text = door.audit_file.read_text()
     assert token.rpartition("_")[2] not in text
     assert "secret=query" not in text

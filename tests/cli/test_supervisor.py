@@ -122,7 +122,7 @@ async def test_hurry_does_not_wait_for_the_deadline(tmp_path, supervisor):
 
 
 async def test_one_that_cannot_start_is_reported_with_its_own_words(tmp_path, supervisor):
-    with pytest.raises(errors.Unavailable, match="broken cannot start: no such database; see .*broken.log"):
+    with pytest.raises(errors.Unavailable, match=r"broken cannot start: no such database; see .*broken\.log"):
         await supervisor.start([program(tmp_path, "broken", DIES)])
 
 
@@ -137,7 +137,7 @@ async def test_a_missing_program_is_a_sentence(tmp_path, supervisor):
 
 
 async def test_a_final_code_ends_it_for_good(tmp_path, supervisor, notes):
-    await supervisor.start([program(tmp_path, "worker", "raise SystemExit(0)", ready=None, final_codes=frozenset({0}))])
+    await supervisor.start([program(tmp_path, "worker", "raise SystemExit(0)", ready=None, is_final=lambda code: code == 0)])
     await asyncio.wait_for(supervisor.wait_over("worker"), 5)
     assert notes.names("finished") == ["worker"]
     assert notes.names("died") == []
@@ -180,7 +180,9 @@ async def test_children_die_when_the_supervisor_is_killed(tmp_path, eventually):
 
         asyncio.run(main())
     """)
-    parent = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True, cwd=tmp_path)
+    parent = subprocess.Popen(  # noqa: ASYNC220
+        [sys.executable, "-c", code], stdout=subprocess.PIPE, text=True, cwd=tmp_path
+    )
     try:
         assert parent.stdout is not None
         child = ProcessId.current(int(await asyncio.to_thread(parent.stdout.readline)))

@@ -16,6 +16,8 @@ from libs.common import errors
 from libs.common.apiserver.managed_fields import KEYED, SETS, FieldSet, Manager, Path, leaves
 from libs.common.resources.meta import format_time
 
+KUBECTL = "kubectl"
+LAST_APPLIED = "kubectl.kubernetes.io/last-applied-configuration"
 _MISSING = object()
 
 
@@ -41,7 +43,11 @@ def apply(
     conflicts = [(m, sorted(_overlap(m.fields, contested))) for m in others]
     conflicts = [(m, paths) for m, paths in conflicts if paths]
     if conflicts and not force:
-        raise _conflict(conflicts)
+        excused = _from_client_side_apply(live, current, subresource) if name == KUBECTL else frozenset()
+        refused = [(m, [p for p in paths if p not in excused]) for m, paths in conflicts]
+        refused = [(m, paths) for m, paths in refused if paths]
+        if refused:
+            raise _conflict(refused)
     taken = frozenset(path for _, paths in conflicts for path in paths)
     others = [replace(m, fields=m.fields - taken) for m in others]
 
@@ -58,6 +64,19 @@ def apply(
     unchanged = before is not None and before.fields == fields and merged == live
     time = before.time if before is not None and unchanged else format_time(now)
     return merged, [m for m in others if m.fields] + [Manager(name, "Apply", fields, time, subresource)]
+
+
+def _from_client_side_apply(live: Mapping[str, Any], current: Mapping[Path, Any], subresource: str) -> FieldSet:
+    """Fields that kubectl's client-side apply set and nobody changed since: its server-side apply may take these over, so that
+    people can move from one to the other."""
+    text = (live.get("metadata", {}).get("annotations") or {}).get(LAST_APPLIED)
+    try:
+        applied = json.loads(text) if text else None
+    except ValueError:
+        return frozenset()
+    if not isinstance(applied, Mapping):
+        return frozenset()
+    return frozenset(p for p, value in leaves(applied, subresource).items() if current.get(p, _MISSING) == value)
 
 
 def _overlap(fields: FieldSet, contested: set[Path]) -> set[Path]:

@@ -119,7 +119,7 @@ def _operations(
     for verb, method, action, parameters in table:
         if verb not in verbs:
             continue
-        result = f"{schema}List" if verb == "list" else schema
+        result = f"{schema}List" if schema and verb == "list" else schema
         operation: dict[str, Any] = {
             "description": f"{action} {kind}",
             "operationId": f"{action}{''.join(p.title() for p in row.group.split('.')[:1])}{row.version.title()}{kind}{suffix.title()}",

@@ -17,6 +17,8 @@ from libs.common.apiserver.surface import GROUP_VERSIONS
 from libs.common.resources.meta import VERSION
 
 MEDIA_TYPE = "application/com.github.proto-openapi.spec.v2@v1.0+protobuf"
+RETURNED_MEDIA_TYPE = "application/com.github.proto-openapi.spec.v2.v1.0+protobuf"
+"""What the answer is called: no media type may hold the @ that clients ask with, and old clients refuse an answer that does."""
 OLD_MEDIA_TYPE = "application/com.github.googleapis.gnostic.OpenAPIv2@68f4ded+protobuf"
 _METHODS = ("get", "put", "post", "delete", "options", "head", "patch")
 _OBJECT_METHODS = {method: number for number, method in enumerate(_METHODS, start=2)}
@@ -151,7 +153,7 @@ def _encode_parameter(parameter: Mapping[str, Any]) -> bytes:
     )
     is_query = parameter["in"] == "query"
     inner += encode_field(6 if is_query else 5, parameter["type"]) + encode_field(20 if is_query else 19, True)
-    return encode_field(1, encode_field(1, encode_field(2, encode_field(3 if is_query else 4, inner))))
+    return encode_field(1, encode_field(2, encode_field(3 if is_query else 4, inner)))
 
 
 _SCHEMA_TEXT = {"$ref": 1, "format": 2, "title": 3, "description": 4, "pattern": 13}

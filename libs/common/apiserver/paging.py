@@ -1,7 +1,8 @@
-"""Pages of a list: limit, continue and one consistent moment. Pure; the gateway's lists call it on a snapshot."""
+"""Pages of a list: limit, continue and one consistent moment. The gateway's lists call it on a snapshot."""
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import binascii
 import json
@@ -14,6 +15,8 @@ from libs.common.resources import codec
 from libs.common.store.base import Entry
 
 MAX_LIMIT = 10_000
+YIELD_EVERY = 256
+"""Entries looked at without letting other calls run."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +61,7 @@ def parse_limit(text: str) -> int:
     return min(int(text), MAX_LIMIT)
 
 
-def cut_page(
+async def cut_page(
     entries: Sequence[Entry],
     revision: int,
     cursor: Cursor | None,
@@ -73,7 +76,9 @@ def cut_page(
     """
     documents: list[dict[str, Any]] = []
     last, rest = "", 0
-    for entry in entries:
+    for number, entry in enumerate(entries):
+        if number % YIELD_EVERY == YIELD_EVERY - 1:
+            await asyncio.sleep(0)
         if cursor is not None and entry.key <= cursor.after:
             continue
         full = bool(limit) and len(documents) == limit

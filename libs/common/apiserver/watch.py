@@ -9,7 +9,7 @@ answered 410 unless nothing has changed since.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncGenerator, Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -101,17 +101,20 @@ class WatchCache:
         *,
         bookmark_every_s: float | None = None,
         initial_events_end: bool = False,
-    ) -> AsyncIterator[Event]:
+        check: Callable[[], None] = lambda: None,
+    ) -> AsyncGenerator[Event]:
         """Changes after `revision`, for ever; None = first everything that is here, as ADDED.
 
         `predicate` sees old and new documents: what begins to match is ADDED, what ceases to is DELETED. Bookmarks pass
-        every filter. Raises Expired when the stream can't go on without a gap: the client has to list again.
+        every filter. `check` is called before anything is sent and on every `wake`; what it raises ends the stream. Raises
+        Expired when the stream can't go on without a gap: the client has to list again.
         """
         life = self._life
         waker = asyncio.Event()
         self._wakers.add(waker)
         self.streams += 1
         try:
+            check()
             position, seen = self._next, self.informer.revision
             if revision is None:
                 for entry in sorted(self.informer.entries.values(), key=lambda e: e.key):
@@ -124,6 +127,7 @@ class WatchCache:
                 position = self._position_after(revision)
             while True:
                 waker.clear()
+                check()
                 while position < self._next:
                     if self._life != life or position < self._first:
                         raise expired(seen, self.since)
@@ -170,7 +174,7 @@ class WatchCache:
             self._first += 1
             self._bytes -= _size(dropped)
             self.since = dropped.last.revision
-        self._wake()
+        self.wake()
 
     def _reset(self, change: Change) -> None:
         self._ring.clear()
@@ -179,9 +183,10 @@ class WatchCache:
         self._life += 1
         self._last_revision = change.last.revision
         self.since = max(change.last.revision, self.informer.revision)
-        self._wake()
+        self.wake()
 
-    def _wake(self) -> None:
+    def wake(self) -> None:
+        """Let every stream run its check again."""
         for waker in self._wakers:
             waker.set()
 

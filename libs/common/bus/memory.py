@@ -61,9 +61,11 @@ class MemoryBus:
         if not taken:
             raise nobody_serves(subject)
         try:
-            return parse_reply(reply, await asyncio.wait_for(answered, timeout_s))
+            async with asyncio.timeout(timeout_s):
+                answer = await answered
         except TimeoutError as exc:
             raise no_answer(subject, timeout_s) from exc
+        return parse_reply(reply, answer)
 
     async def publish(self, subject: str, payload: BaseModel) -> None:
         self._deliver(subject, pack(payload), message_headers(), _into_the_void)

@@ -19,8 +19,8 @@ from libs.common.bus.reply import pack_error, pack_reply
 
 Respond = Callable[[bytes], Awaitable[None]]
 
-HANDLER_LIMIT_S = 120.0
-"""No answer takes longer: a handler that hangs would otherwise hold its place for ever."""
+HANDLER_LIMIT_S = 55.0
+"""No answer takes longer: a handler that hangs would hold its place for ever, and the right to answer ends at 60 s."""
 DRAIN_S = 10.0
 LISTEN_BACKLOG = 1024
 

@@ -60,5 +60,5 @@ def configure(service: str, level: str = "info", log_format: LogFormat = "consol
 
 
 def get(name: str) -> Any:
-    """A logger whose lines carry `logger=<name>`."""
-    return structlog.get_logger(logger=name)
+    """A logger whose lines carry `component=<name>`."""
+    return structlog.get_logger(component=name)

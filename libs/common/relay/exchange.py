@@ -165,7 +165,9 @@ class Exchange:
             self._retried = True
             self._open()
         else:
-            self._fail(status.BadGateway("the connection was lost before an answer came: the request may have taken effect"))
+            self._fail(
+                status.BadGateway("the connection was lost before an answer came: the request may have taken effect")
+            )
 
     def _is_stale(self, upstream: Upstream | Splice | None) -> bool:
         """A kept connection that the far side had closed meanwhile: one more try is safe, and only then."""

@@ -44,4 +44,6 @@ def check(head: RequestHead) -> list[bytes]:
 
 def _check_name(value: bytes, what: str) -> None:
     if not value.startswith(PREFIX) or len(value) == len(PREFIX):
-        raise errors.Denied(f"the agent refuses the request: a {what} to impersonate does not begin with {PREFIX.decode()}")
+        raise errors.Denied(
+            f"the agent refuses the request: a {what} to impersonate does not begin with {PREFIX.decode()}"
+        )

@@ -64,13 +64,17 @@ class Handshake(asyncio.Protocol):
         try:
             head = parse_response(self._buffer[: end + 4])
         except errors.BadRequest as exc:
-            raise errors.Unavailable("what answers at the hub's address does not speak HTTP/1.1: check the URL") from exc
+            raise errors.Unavailable(
+                "what answers at the hub's address does not speak HTTP/1.1: check the URL"
+            ) from exc
         self._buffer = self._buffer[end + 4 :]
         if head.status == 101:
             return head, b""
         size = head.content_length
         if head.chunked or size is None or size > _MAX_BODY:
-            raise errors.Unavailable(f"what answers at the hub's address is no hub (status {head.status}): check the URL")
+            raise errors.Unavailable(
+                f"what answers at the hub's address is no hub (status {head.status}): check the URL"
+            )
         while len(self._buffer) < size:
             await self._more()
         body, self._buffer = self._buffer[:size], self._buffer[size:]

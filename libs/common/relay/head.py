@@ -23,7 +23,12 @@ _FIELDS = rb"(?:" + _TOKEN + rb":[\t\x20-\x7e\x80-\xff]*+\r\n)*+\r\n"
 _REQUEST = re.compile(rb"([A-Z]{1,32}) ([\x21-\x7e]++) HTTP/1\.([01])\r\n" + _FIELDS)
 _RESPONSE = re.compile(rb"HTTP/1\.([01]) ([1-5][0-9][0-9])(?: [\t\x20-\x7e\x80-\xff]*+)?\r\n" + _FIELDS)
 _DIGITS = re.compile(rb"[0-9]{1,18}")
-_UNDERSCORED = frozenset({b"content-length", b"transfer-encoding"}) | {b"authorization", b"cookie", b"host", b"connection"}
+_UNDERSCORED = frozenset({b"content-length", b"transfer-encoding"}) | {
+    b"authorization",
+    b"cookie",
+    b"host",
+    b"connection",
+}
 _KNOWN_CONNECTION = frozenset({b"keep-alive", b"close", b"upgrade"})
 _PARSED = frozenset({b"content-length", b"transfer-encoding", b"connection", b"upgrade", b"host", b"expect"})
 

@@ -63,7 +63,11 @@ async def connect(hub: Hub, factory: Callable[[], P], *, timeout_s: float = 10.0
     sock: socket.socket | None = None
     try:
         async with asyncio.timeout(timeout_s):
-            sock = await _open_socket(proxy.hostname or "", proxy.port or 80) if proxy else await _open_socket(hub.host, hub.port)
+            sock = (
+                await _open_socket(proxy.hostname or "", proxy.port or 80)
+                if proxy
+                else await _open_socket(hub.host, hub.port)
+            )
             if proxy:
                 await _open_through(sock, proxy, hub)
             step = f"the hub {hub.authority}"
@@ -73,7 +77,9 @@ async def connect(hub: Hub, factory: Callable[[], P], *, timeout_s: float = 10.0
             )  # fmt: skip
             sock = None
     except TimeoutError as exc:
-        raise errors.Unavailable(f"{step} did not answer within {timeout_s:g} s: check the address and the firewall") from exc
+        raise errors.Unavailable(
+            f"{step} did not answer within {timeout_s:g} s: check the address and the firewall"
+        ) from exc
     except ssl.SSLCertVerificationError as exc:
         raise errors.Unavailable(explain_certificate(hub, exc)) from exc
     except ssl.SSLError as exc:
@@ -90,7 +96,9 @@ def explain_certificate(hub: Hub, exc: ssl.SSLCertVerificationError) -> str:
     """Why the hub's certificate is refused, and what to do about it."""
     reason = exc.verify_message or exc.reason or "unknown reason"
     if "not yet valid" in reason:
-        return f"the certificate of the hub {hub.authority} is not valid yet: the clock of this machine is probably wrong"
+        return (
+            f"the certificate of the hub {hub.authority} is not valid yet: the clock of this machine is probably wrong"
+        )
     if "expired" in reason:
         return f"the certificate of the hub {hub.authority} has expired: renew it, or check the clock of this machine"
     if "ostname mismatch" in reason or "IP address mismatch" in reason:

@@ -16,7 +16,13 @@ _CRLF = b"\r\n"
 
 
 def request_head(
-    head: RequestHead, target: bytes, *, allowed: Set[bytes], host: bytes = b"", identity: bytes = b"", own: Sequence[bytes] = ()
+    head: RequestHead,
+    target: bytes,
+    *,
+    allowed: Set[bytes],
+    host: bytes = b"",
+    identity: bytes = b"",
+    own: Sequence[bytes] = (),
 ) -> bytes:
     """The request's head for the next hop.
 
@@ -46,7 +52,9 @@ def check_identity(built: bytes, identity: bytes) -> None:
         raise errors.Internal("a request with a second identity was about to leave: it was stopped")
 
 
-def response_head(head: ResponseHead, *, dropped: Set[bytes] = frozenset(), close: bool = False, own: bytes = b"") -> bytes:
+def response_head(
+    head: ResponseHead, *, dropped: Set[bytes] = frozenset(), close: bool = False, own: bytes = b""
+) -> bytes:
     """The response's head for the client. `own`: ready lines of ours, each ending with CRLF."""
     lines = [head.start_line if head.minor else b"HTTP/1.1" + head.start_line[8:]]
     lines += [line for lower, _, line in head.fields if lower not in HOP_BY_HOP and lower not in dropped]

@@ -114,12 +114,14 @@ class Engine:
             log.error("relay_task_failed", task=task.get_name(), exc_info=task.exception())
 
 
-async def listen(engine: Engine, host: str, port: int, tls: ssl.SSLContext | None, *, backlog: int = 1024) -> asyncio.Server:
+async def listen(
+    engine: Engine, host: str, port: int, tls: ssl.SSLContext | None, *, backlog: int = 1024
+) -> asyncio.Server:
     """Accept connections for `engine`. Raises Unavailable when the address can't be had."""
     try:
         return await asyncio.get_running_loop().create_server(
             lambda: Session(engine), host, port, ssl=tls, backlog=backlog, family=socket.AF_UNSPEC,
-            ssl_handshake_timeout=10.0 if tls else None,
+            ssl_handshake_timeout=10.0 if tls else None, ssl_shutdown_timeout=60.0 if tls else None,
         )  # fmt: skip
     except OSError as exc:
         raise errors.Unavailable(f"cannot listen on {host}:{port}: {exc.strerror or exc}") from exc

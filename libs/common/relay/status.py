@@ -27,7 +27,9 @@ class HeadTooLarge(errors.BadRequest):
     reason = "RequestHeaderFieldsTooLarge"
 
 
-def render(status: int, content_type: bytes, body: bytes, *, headers: tuple[bytes, ...] = (), close: bool, bodiless: bool) -> bytes:
+def render(
+    status: int, content_type: bytes, body: bytes, *, headers: tuple[bytes, ...] = (), close: bool, bodiless: bool
+) -> bytes:
     """One complete response. `bodiless`: answer to HEAD, which has the length but not the bytes."""
     lines = [b"HTTP/1.1 %d %s" % (status, _phrase(status))]
     if status != 204:

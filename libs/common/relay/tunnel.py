@@ -1,8 +1,14 @@
-"""The contract of reverse connections, which the hub and its agents share. `proto/tunnel.md` says the same in prose.
+"""The contract of reverse connections, which the hub and its agents share.
 
-An agent dials the hub, proves on that very connection that it holds its cluster's key, and from the answer 101 on the hub
-speaks HTTP/1.1 towards the agent, one request or one upgraded stream at a time. No clock is involved: the proof signs a nonce
-that the hub made for this connection.
+1. The agent opens TLS to the hub and sends `GET /agent/v1/challenge`; the answer is JSON `{"nonce": …}`, made for this connection.
+2. On the same connection it sends `GET /agent/v1/connect` with `Upgrade: herdsman-tunnel/1`, its cluster's uid, its public NKEY, the
+   random id of its process, and the signature of `signed_bytes` in base64url. The answer is 101, or a `Status`: 403 for an unknown
+   cluster or key, 409 when another process with the same identity connected later.
+3. From the 101 on the hub sends HTTP/1.1 requests and the agent answers them. While the connection rests, the hub sends `PING` every
+   10 s and the agent answers 204; with `Connection: close` in it when it wants to give the connection up.
+
+One connection carries one request or one upgraded stream at a time. No clock is involved: the proof signs a nonce that the hub
+made for this very connection.
 """
 
 from __future__ import annotations

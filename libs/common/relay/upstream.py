@@ -7,7 +7,6 @@ registry of reverse connections own it while it is idle; `exchange` while it is 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
 from typing import Protocol, cast
 
 from libs.common.relay import sockets
@@ -40,15 +39,23 @@ class Home(Protocol):
 class Upstream(asyncio.Protocol):
     """Invariant: `conversation` is None exactly while the connection is idle at home or closed."""
 
-    __slots__ = ("_conversation", "_holds", "_on_made", "closed", "home", "idle_since", "transport", "used", "write_paused")
+    __slots__ = (
+        "_conversation",
+        "_holds",
+        "closed",
+        "home",
+        "idle_since",
+        "transport",
+        "used",
+        "write_paused",
+    )
 
-    def __init__(self, home: Home, on_made: Callable[[Upstream], None] | None = None) -> None:
+    def __init__(self, home: Home) -> None:
         self.home = home
         self.used = False
         self.closed = False
         self.idle_since = 0.0
         self.write_paused = False
-        self._on_made = on_made
         self._conversation: Conversation | None = None
         self._holds = 0
         self.transport: asyncio.Transport
@@ -64,8 +71,6 @@ class Upstream(asyncio.Protocol):
         """Take a transport that exists already: a connection that was accepted and then turned round."""
         self.transport = transport
         sockets.tune(transport)
-        if self._on_made is not None:
-            self._on_made(self)
 
     def begin(self, conversation: Conversation) -> None:
         assert self._conversation is None

@@ -118,7 +118,8 @@ class Informer:
         reached: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         heapq.heappush(self._waiting, (revision, next(self._order), reached))
         try:
-            await asyncio.wait_for(reached, timeout_s)
+            async with asyncio.timeout(timeout_s):
+                await reached
         except TimeoutError as exc:
             raise errors.Timeout(
                 f'the copy of bucket "{self.bucket}" has not reached revision {revision} in {timeout_s:g} s'

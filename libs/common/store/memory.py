@@ -12,8 +12,8 @@ from collections import deque
 from collections.abc import AsyncGenerator, Sequence
 
 from libs.common import errors
-from libs.common.store.base import MAX_BATCH, Entry, Put, Synced, Vanished, WatchItem
-from libs.common.store.keys import check_key, check_prefix, is_below
+from libs.common.store.base import Entry, Put, Synced, Vanished, WatchItem
+from libs.common.store.keys import check_batch, check_key, check_prefix, is_below
 
 SIGN_OF_LIFE_S = 2.0
 MAX_BACKLOG = 10_000
@@ -162,14 +162,6 @@ class MemoryStore:
             self._write(Entry(key, b"", 0, deleted=True), None)
 
 
-def check_batch(writes: Sequence[Put]) -> None:
-    """Raises ValueError for a batch that no store takes: empty, too long, a wrong key, or one key twice."""
-    if not 0 < len(writes) <= MAX_BATCH:
-        raise ValueError(f"a batch holds 1 to {MAX_BATCH} writes, not {len(writes)}")
-    if len({check_key(put.key) for put in writes}) != len(writes):
-        raise ValueError("a batch writes each key once")
-
-
 def _note(known: set[str], entry: Entry) -> int:
     """Remember whether the key lives, so that a later listing can tell what vanished. Returns the entry's revision."""
     if entry.deleted:
@@ -182,7 +174,8 @@ def _note(known: set[str], entry: Entry) -> int:
 async def _is_woken(wake: asyncio.Event) -> bool:
     """False when nothing happened for `SIGN_OF_LIFE_S`."""
     try:
-        await asyncio.wait_for(wake.wait(), SIGN_OF_LIFE_S)
+        async with asyncio.timeout(SIGN_OF_LIFE_S):  # not wait_for: in Python 3.11 it can swallow a cancellation
+            await wake.wait()
     except TimeoutError:
         return False
     wake.clear()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 import click
 
@@ -85,14 +84,14 @@ def import_(
         _create(hub, name, display_name)
         issued = hub.post(
             resources.path("clusters", name, "registration"),
-            {"apiVersion": resources.API_VERSION, "kind": "Registration", "spec": {}},
+            {"apiVersion": resources.API_VERSION, "kind": "ClusterRegistration", "spec": {}},
         ).get("status") or {}  # fmt: skip
         if kubeconfig is None:
-            _print_how_to(hub, name, issued)
+            _print_how_to(name, issued)
             return
         from services.cli.cluster_import import apply_manifest
 
-        manifest = hub.fetch("GET", _path_of(hub, str(issued.get("manifestURL", ""))), accept="application/yaml")
+        manifest = hub.fetch("GET", _path_of(str(issued.get("manifestURL", ""))), accept="application/yaml")
         applied = apply_manifest(manifest, kubeconfig, kube_context)
         out.note(f"applied {len(applied)} objects: {', '.join(applied)}")
         if no_wait:
@@ -122,26 +121,22 @@ def _create(hub: Hub, name: str, display_name: str) -> None:
         out.note(f'cluster "{name}" was waiting for its agent already; the new registration replaces the old one')
 
 
-def _path_of(hub: Hub, url: str) -> str:
+def _path_of(url: str) -> str:
     """The path of a manifest on our own hub: the registration is worth something, so it is fetched from nowhere else."""
     from urllib.parse import urlsplit
 
     if not url:
         raise errors.Unavailable("the hub sent no manifest address: check that hub and herdsman have the same version (herdsman version --hub)")
-    parts = urlsplit(url)
-    return parts.path
+    return urlsplit(url).path
 
 
-def _print_how_to(hub: Hub, name: str, issued: dict[str, Any]) -> None:
+def _print_how_to(name: str, issued: Document) -> None:
     """The command for the other cluster on stdout; what to know about it on stderr."""
     out.note(f'run this with an administrator\'s kubectl of "{name}", before {issued.get("expiresAt", "it expires")}; it works once:')
-    url = str(issued.get("manifestURL", ""))
-    if hub.server.ca:
-        # kubectl fetches only what the system trusts; curl can be told whom else to trust.
-        out.note("(hub-ca.crt is the hub's CA certificate, the file that you signed in with)")
-        click.echo(f"curl -fsS --cacert hub-ca.crt {url} | kubectl apply -f -")
-    else:
-        click.echo(str(issued.get("command") or f"kubectl apply -f {url}"))
+    command = str(issued.get("command") or "")
+    if not command:
+        raise errors.Unavailable("the hub sent no command: check that hub and herdsman have the same version (herdsman version --hub)")
+    click.echo(command)
     out.note(f'then watch it come up with "herdsman cluster show {name}"')
 
 

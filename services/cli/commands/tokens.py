@@ -40,11 +40,11 @@ def create(app: App, description: str, clusters: tuple[str, ...], read_only: boo
     Example:
       herdsman token create --description ci --cluster prod --read-only --ttl 30d > ci-token
     """
-    spec: dict[str, object] = {"purpose": "api", "description": description, "clusters": list(clusters), "readOnly": read_only}
+    spec: dict[str, object] = {"description": description, "clusters": list(clusters), "readOnly": read_only}
     if ttl:
         spec["ttlSeconds"] = parse_duration(ttl)
     with app.hub() as hub:
-        answer = hub.post(resources.path("tokens"), {"apiVersion": resources.API_VERSION, "kind": "Token", "spec": spec})
+        answer = hub.post(resources.path("tokenrequests"), {"apiVersion": resources.API_VERSION, "kind": "TokenRequest", "spec": spec})
     status = answer.get("status") or {}
     if not status.get("token"):
         raise errors.Unavailable("the hub sent no token: check that hub and herdsman have the same version (herdsman version --hub)")

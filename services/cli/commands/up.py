@@ -34,8 +34,9 @@ def up(
     import asyncio
 
     from services.cli.up.layout import default_data_dir
+    from services.cli.up.preparation import Options
     from services.cli.up.progress import Progress
-    from services.cli.up.run import Options, run
+    from services.cli.up.run import run
 
     options = Options(
         data_dir=(data_dir or default_data_dir(Path.cwd())).expanduser().absolute(),

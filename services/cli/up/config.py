@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from services.cli.files import write_private
+from services.cli.up.bus import BusFiles
 from services.cli.up.layout import Layout
 
 SERVICES = ("identity", "authz", "project", "node_registry", "cluster_controller", "gateway", "auth_proxy")
@@ -17,7 +16,7 @@ SERVICES = ("identity", "authz", "project", "node_registry", "cluster_controller
 
 @dataclass(frozen=True, slots=True)
 class Facts:
-    """What differs from hub to hub. `credentials` maps a service to its NATS credential file."""
+    """What differs from hub to hub."""
 
     listen: str
     """Public `host:port`, IPv6 in brackets."""
@@ -25,10 +24,7 @@ class Facts:
     nats_url: str
     nats_websocket: str
     """`127.0.0.1:PORT` of nats-server's WebSocket listener."""
-    credentials: Mapping[str, Path]
-    agents_account: str
-    """Public key of the NATS account that agents belong to."""
-    agents_signing_seed: Path
+    bus: BusFiles
     admin_user: str
     log_level: str
     log_format: str = "console"
@@ -42,13 +38,13 @@ def render_configs(layout: Layout, facts: Facts) -> dict[str, dict[str, Any]]:
         "project": {},
         "node_registry": {},
         "cluster_controller": {
-            "agents_account": facts.agents_account,
-            "agents_signing_seed_file": str(facts.agents_signing_seed),
+            "agents_account": facts.bus.keys.public("agents"),
+            "agents_signing_seed_file": str(facts.bus.keys.seed_file("agents-signing")),
         },
         "gateway": {
-            "listen": f"unix:{layout.gateway_socket}",
+            "socket": str(layout.gateway_socket),
             "public_url": facts.public_url,
-            "ca_file": str(layout.ca_file),
+            "public_ca_file": str(layout.ca_file),
         },
         "auth_proxy": {
             "listen": facts.listen,
@@ -65,7 +61,7 @@ def render_configs(layout: Layout, facts: Facts) -> dict[str, dict[str, Any]]:
 def _common(layout: Layout, facts: Facts, service: str) -> dict[str, Any]:
     return {
         "nats_url": [facts.nats_url],
-        "nats_creds": str(facts.credentials[service]),
+        "nats_creds": str(facts.bus.services[service]),
         "identity_public_key": str(layout.envelope_public_key),
         "log_level": facts.log_level,
         "log_format": facts.log_format,

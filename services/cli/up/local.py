@@ -28,8 +28,11 @@ from services.cli.up.progress import Progress
 from services.cli.up.supervisor import Supervisor
 
 KUBELAB_STAGE, AGENT_STAGE = 10, 11
-_KUBELAB = (sys.executable, "-m", "integration.kubelab")
+KUBELAB = (sys.executable, "-m", "integration.kubelab")
+AGENT = (sys.executable, "-m", "services.agent")
+_PROGRAMS = ("kubelab", "agent")
 _PRESENT = 0
+_HOW_TO_IMPORT = "herdsman cluster import NAME --kubeconfig FILE"
 _DELETED, _IMPORTED = "deleted", "imported"
 
 
@@ -42,6 +45,8 @@ class LocalOptions:
     hub_url: str
     log_level: str
     environment: Mapping[str, str]
+    kubelab: tuple[str, ...] = KUBELAB
+    agent: tuple[str, ...] = AGENT
 
 
 class LocalCluster:
@@ -59,14 +64,10 @@ class LocalCluster:
         name = self._options.name
         try:
             await self._run()
-        except errors.HerdsmanError as error:
-            self._progress.say(f'cluster "{name}" is not there: {error.message}')
-            self._progress.say(f"the hub runs without it; to import one of your own: {self._own_words()}")
-        except OSError as error:
-            self._progress.say(f'cluster "{name}" is not there: {error.filename or ""} {error.strerror}')
-
-    def _own_words(self) -> str:
-        return "herdsman cluster import NAME --kubeconfig FILE"
+        except (errors.HerdsmanError, OSError) as error:
+            await self._supervisor.stop(_PROGRAMS)
+            self._progress.say(f'cluster "{name}" is not there: {error}')
+            self._progress.say(f"the hub runs without it; to import one of your own: {_HOW_TO_IMPORT}")
 
     async def _run(self) -> None:
         name = self._options.name
@@ -81,22 +82,21 @@ class LocalCluster:
         state = await self._importer.wait_active(name, self._progress)
         self._progress.say(f'cluster "{name}" {state} ({format_elapsed(time.monotonic() - began)})')
         await self._supervisor.wait_over("agent")
-        if not self._agent_state.joinpath("identity").exists():
-            # Detached: the agent removed what it owned, said so, and forgot who it was.
-            self._remember(name, _DELETED)
-            self._progress.say(f'cluster "{name}" was deleted from the hub; its Kubernetes is stopped, its data stays in {self._layout.kubelab}')
-            await self._supervisor.stop(["agent", "kubelab"])
+        # Detached: the agent removed what it owned, said so, and forgot who it was.
+        self._remember(name, _DELETED)
+        self._progress.say(f'cluster "{name}" was deleted from the hub; its Kubernetes is stopped, its data stays in {self._layout.kubelab}')
+        await self._supervisor.stop(_PROGRAMS)
 
     async def _have_programs(self) -> bool:
         """Whether Kubernetes can be started; builds it first where that is possible."""
-        if importlib.util.find_spec("integration") is None or importlib.util.find_spec("integration.kubelab") is None:
-            self._progress.say(f"no local cluster: this installation has no Kubelab; to import one of your own: {self._own_words()}")
+        if importlib.util.find_spec("integration") is None:
+            self._progress.say(f"no local cluster: this installation has no Kubelab; to import one of your own: {_HOW_TO_IMPORT}")
             return False
         code, words = await self._ask("build", "--check")
         if code == _PRESENT:
             return True
         if shutil.which("go") is None:
-            self._progress.say(f"no local cluster: {words}; to import one of your own: {self._own_words()}")
+            self._progress.say(f"no local cluster: {words}; to import one of your own: {_HOW_TO_IMPORT}")
             return False
         self._progress.say("building Kubernetes for the local cluster in the background (5 to 15 minutes, once); the hub can be used meanwhile")
         await self._build()
@@ -107,7 +107,7 @@ class LocalCluster:
         output = await asyncio.to_thread(log.open, "wb")
         with output:
             process = await spawn(
-                (*_KUBELAB, "build"), environment=self._options.environment, folder=self._layout.root,
+                (*self._options.kubelab, "build"), environment=self._options.environment, folder=self._layout.root,
                 stdout=output.fileno(), stderr=output.fileno(), death_signal=signal.SIGTERM,
             )  # fmt: skip
         ending = asyncio.create_task(process.wait(), name="kubelab-build")
@@ -131,7 +131,7 @@ class LocalCluster:
         await asyncio.to_thread(stdout.unlink, missing_ok=True)
         await self._supervisor.start([Program(
             name="kubelab",
-            argv=(*_KUBELAB, "run", self._options.name, "--dir", str(self._layout.kubelab), *(["--full"] if full else [])),
+            argv=(*self._options.kubelab, "run", self._options.name, "--dir", str(self._layout.kubelab), *(["--full"] if full else [])),
             stage=KUBELAB_STAGE,
             ready=json_line(stdout),
             environment=self._options.environment,
@@ -151,7 +151,7 @@ class LocalCluster:
             "run", "--hub", self._options.hub_url, "--ca-file", str(self._layout.ca_file), "--state-dir", str(self._agent_state),
             "--kubeconfig", str(kubeconfig), "--cluster-name", name, "--log-level", self._options.log_level, "--log-format", "console",
         ]  # fmt: skip
-        if self._memory(name) != _IMPORTED or not self._agent_state.joinpath("identity").exists():
+        if self._memory(name) != _IMPORTED or not self._has_identity():
             token = await self._importer.register(name)
             await asyncio.to_thread(write_private, token_file, token)
             self._remember(name, _IMPORTED)
@@ -159,20 +159,25 @@ class LocalCluster:
             arguments += ["--registration-token-file", str(token_file)]
         await self._supervisor.start([Program(
             name="agent",
-            argv=(sys.executable, "-m", "services.agent", *arguments),
+            argv=(*self._options.agent, *arguments),
             stage=AGENT_STAGE,
             environment=self._options.environment,
-            final_codes=frozenset({0}),
+            # It ends by itself only after it detached; stopped by anybody else, it is wanted again.
+            is_final=lambda code: code == 0 and not self._has_identity(),
         )])  # fmt: skip
 
     @property
     def _agent_state(self) -> Path:
         return self._layout.agent / self._options.name
 
+    def _has_identity(self) -> bool:
+        """Whether the agent is registered: a file of its state folder, which it removes when it has detached."""
+        return self._agent_state.joinpath("identity").exists()
+
     async def _ask(self, *arguments: str) -> tuple[int, str]:
         """Runs a short Kubelab command; its exit code and last words."""
         process = await asyncio.create_subprocess_exec(
-            *_KUBELAB, *arguments, stdin=asyncio.subprocess.DEVNULL, stdout=asyncio.subprocess.PIPE,
+            *self._options.kubelab, *arguments, stdin=asyncio.subprocess.DEVNULL, stdout=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.STDOUT, env=dict(self._options.environment), cwd=self._layout.root, start_new_session=True,
         )  # fmt: skip
         try:

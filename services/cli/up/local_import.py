@@ -20,6 +20,8 @@ from services.cli.up.progress import Progress
 from services.cli.waiting import explain_phase
 
 _ACTIVE_WITHIN_S = 120.0
+_TIMEOUT_S = 5.0
+"""Short, since a stop waits for the call that is under way; the hub is on this machine."""
 
 
 class Importer:
@@ -71,7 +73,7 @@ class Importer:
             # Of an earlier start that was cut; the fresh token replaces whatever that one issued.
             if (hub.get(resources.path("clusters", name)).get("metadata") or {}).get("deletionTimestamp"):
                 raise errors.Conflict(f'cluster "{name}" is still being deleted: start again when it is gone') from None
-        issued = hub.post(resources.path("clusters", name, "registration"), {"apiVersion": resources.API_VERSION, "kind": "Registration", "spec": {}})
+        issued = hub.post(resources.path("clusters", name, "registration"), {"apiVersion": resources.API_VERSION, "kind": "ClusterRegistration", "spec": {}})
         token = (issued.get("status") or {}).get("token")
         if not token:
             raise errors.Unavailable("the hub issued no registration token")
@@ -88,14 +90,14 @@ class Importer:
         anonymous = replace(self._server, ca=self._layout.ca_file.read_text())
         body = {"user": self._server.user, "password": read_secret(self._layout.admin_password), "description": "herdsman up"}
         try:
-            with Hub(anonymous) as hub:
+            with Hub(anonymous, timeout_s=_TIMEOUT_S) as hub:
                 token = str(hub.post("/v1/login", body)["token"])
         except errors.Unauthenticated as error:
             raise errors.Unauthenticated(
                 f"the password of {self._server.user} was changed, so nobody can sign in for it; "
                 "import it yourself with herdsman cluster import"
             ) from error
-        self._hub = Hub(replace(anonymous, token=token))
+        self._hub = Hub(replace(anonymous, token=token), timeout_s=_TIMEOUT_S)
         return self._hub
 
     def _sign_out(self) -> None:

@@ -33,7 +33,7 @@ class Narrator:
         deaths = self._deaths[program.name] = self._deaths.get(program.name, 0) + 1
         if deaths <= 3 or deaths % 20 == 0:
             how = f"signal {-code}" if code < 0 else f"code {code}"
-            again = "at once" if pause_s < 0.1 else f"in {pause_s:.0f} s"
+            again = "at once" if pause_s < 0.1 else f"in {pause_s:g} s"
             self._progress.say(f"{program.name} ended with {how}, is started again {again}: {words or 'it wrote nothing'}")
 
     def finished(self, program: Program, code: int) -> None:

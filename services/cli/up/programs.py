@@ -34,8 +34,8 @@ class Program:
     """What the kernel sends when `up` is killed. SIGTERM only for one that has children of its own to end."""
     stdout_file: Path | None = None
     """Where its output goes, emptied at each start, when somebody reads it; else the log gets it."""
-    final_codes: frozenset[int] = frozenset()
-    """Exit codes by which it says that its work is over: it is not started again."""
+    is_final: Callable[[int], bool] = lambda _code: False
+    """Whether an exit code means that its work is over: then it is not started again."""
 
 
 def tcp_banner(host: str, port: int, expected: bytes) -> Ready:

@@ -114,14 +114,13 @@ class Supervisor:
         if child.identity is not None:
             hurry = asyncio.create_task(self._hurry.wait(), name="hurry")
             ending = asyncio.create_task(end_all([child.identity], child.program.stop_timeout_s), name=f"end-{child.program.name}")
-            await asyncio.wait([hurry, ending], return_when=asyncio.FIRST_COMPLETED)
-            hurry.cancel()
-            if not ending.done():
+            try:
+                await asyncio.wait([hurry, ending], return_when=asyncio.FIRST_COMPLETED)
+                left = ending.result() if ending.done() else await end_all([child.identity], 0.0)
+            finally:
+                hurry.cancel()
                 ending.cancel()
-                left = await end_all([child.identity], 0.0)
-            else:
-                left = ending.result()
-            await asyncio.gather(hurry, ending, return_exceptions=True)
+                await asyncio.gather(hurry, ending, return_exceptions=True)
         if child.keeper is not None:
             child.keeper.cancel()
             await asyncio.wait([child.keeper])
@@ -184,7 +183,7 @@ class Supervisor:
             child.identity = None
             if child.stopping:
                 return
-            if code in program.final_codes:
+            if program.is_final(code):
                 self._watcher.finished(program, code)
                 child.over.set()
                 return

@@ -1,0 +1,124 @@
+"""The buckets: one table of what each is in JetStream, and the check at start that it is so.
+
+The owner of a bucket calls `ensure_bucket` when it starts; readers wait until it has. Changes of this table reach existing
+buckets at the owner's next start, but nothing is ever made smaller by itself.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import structlog
+
+from libs.common import errors
+from libs.common.bus.jetstream_api import STREAM_EXISTS, STREAM_NOT_FOUND, JetStreamApi, Refused
+from libs.common.resources.registry import BUCKETS
+
+SECOND_NS = 1_000_000_000
+MB = 1024 * 1024
+MARKER_TTL_S = 24 * 3600
+"""How long the server's own tombstone of an entry whose time ran out stays."""
+
+
+@dataclass(frozen=True, slots=True)
+class BucketSpec:
+    """What differs between buckets. `max_bytes` bounds what a runaway writer can take; beyond it writes are Unavailable."""
+
+    name: str
+    max_bytes: int = 1024 * MB
+    max_value_bytes: int = 768 * 1024
+
+    @property
+    def stream(self) -> str:
+        return stream_of(self.name)
+
+    def to_config(self, replicas: int) -> dict[str, Any]:
+        """The stream's configuration as JetStream's API wants it."""
+        return {
+            "name": self.stream,
+            "description": f"Herdsman's bucket {self.name}",
+            "subjects": [f"$KV.{self.name}.>"],
+            "storage": "file",
+            "num_replicas": replicas,
+            "retention": "limits",
+            "discard": "new",  # a full bucket refuses writes; dropping the oldest would lose objects
+            "max_bytes": self.max_bytes,
+            "max_msg_size": self.max_value_bytes,
+            "max_msgs_per_subject": 1,  # only the last entry means anything; older ones would be copies nobody reads
+            "max_age": 0,
+            "allow_atomic": True,
+            "allow_direct": False,  # a follower's answer may be older than a write that was acknowledged
+            "allow_msg_ttl": True,
+            "subject_delete_marker_ttl": MARKER_TTL_S * SECOND_NS,  # without it watches don't see an entry expire
+            # The server insists on roll-ups where it writes tombstones itself. A roll-up header wipes a bucket, so nobody
+            # but the owner may publish to it at all (`contracts.permissions`).
+            "allow_rollup_hdrs": True,
+            "deny_delete": True,
+            "deny_purge": False,
+            "duplicate_window": 120 * SECOND_NS,
+            "compression": "none",
+        }
+
+
+SPECS: Mapping[str, BucketSpec] = {name: BucketSpec(name) for name in BUCKETS}
+_NEVER_SMALLER = ("max_bytes", "max_msg_size", "num_replicas")
+_IMMUTABLE = ("storage", "retention", "subjects", "max_msgs_per_subject")
+
+
+def stream_of(bucket: str) -> str:
+    """The JetStream stream behind a bucket."""
+    return f"KV_{bucket}"
+
+
+async def ensure_bucket(api: JetStreamApi, bucket: str, *, replicas: int = 1, timeout_s: float = 5.0) -> None:
+    """Make the bucket, or bring an existing one's configuration up to the table. Idempotent.
+
+    Raises Conflict when the existing one differs in what cannot be changed, or would have to shrink; the store's errors.
+    """
+    wanted = SPECS.get(bucket, BucketSpec(bucket)).to_config(replicas)
+    stream = wanted["name"]
+    try:
+        info = await api.call(f"STREAM.INFO.{stream}", timeout_s=timeout_s)
+    except Refused as exc:
+        if exc.code != STREAM_NOT_FOUND:
+            raise
+        try:
+            await api.call(f"STREAM.CREATE.{stream}", wanted, timeout_s)
+        except Refused as raced:
+            if raced.code != STREAM_EXISTS:
+                raise
+            info = await api.call(f"STREAM.INFO.{stream}", timeout_s=timeout_s)
+        else:
+            structlog.get_logger().info("bucket_created", bucket=bucket, logger="store")
+            return
+    await _update(api, bucket, info["config"], wanted, timeout_s)
+
+
+async def _update(
+    api: JetStreamApi, bucket: str, have: Mapping[str, Any], wanted: Mapping[str, Any], timeout_s: float
+) -> None:
+    differing = diff_config(have, wanted)
+    if not differing:
+        return
+    fixed = [name for name in differing if name in _IMMUTABLE]
+    smaller = [name for name in differing if name in _NEVER_SMALLER and wanted[name] < have.get(name, 0)]
+    if fixed or smaller:
+        what = ", ".join(f"{name} is {have.get(name)!r} and should be {wanted[name]!r}" for name in [*fixed, *smaller])
+        raise errors.Conflict(
+            f'bucket "{bucket}" cannot be changed to what this version wants: {what}; back up and restore'
+        )
+    # Fields that this version does not know stay as they are.
+    await api.call(f"STREAM.UPDATE.{wanted['name']}", {**have, **wanted}, timeout_s)
+    structlog.get_logger().info("bucket_updated", bucket=bucket, changed=differing, logger="store")
+
+
+def diff_config(have: Mapping[str, Any], wanted: Mapping[str, Any]) -> list[str]:
+    """Names of the settings that differ. The server leaves out what is zero, false or none."""
+    empty = (None, 0, False, "none", [])
+    return [
+        name
+        for name, value in wanted.items()
+        if have.get(name) != value and not (have.get(name) in empty and value in empty)
+    ]

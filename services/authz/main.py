@@ -1,0 +1,65 @@
+"""The wiring of authz."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from libs.common.access.live import start_live_grants
+from libs.common.apiserver.strategy import Strategy
+from libs.common.apiserver.writer import ResourceWriter
+from libs.common.contracts.methods import WRITE
+from libs.common.reconcile import Reconciler, follow
+from libs.common.resources.access import RoleTemplate, RoleTemplateBinding
+from libs.common.resources.identity import User
+from libs.common.runtime import Host
+from libs.common.store.objects import Objects
+from services.authz.binding_strategy import BindingStrategy
+from services.authz.bootstrap import AdminBootstrap
+from services.authz.builtins import ensure_builtins
+from services.authz.config import AuthzConfig
+from services.authz.reconciler import BindingReconciler, keys_naming, keys_of_binding
+from services.authz.strategies import RoleTemplateStrategy
+
+
+async def build(host: Host[AuthzConfig]) -> None:
+    store = host.store("authz")
+    await ensure_builtins(store, host.now)
+    grants = await start_live_grants(host)
+    templates_seen, bindings_seen = (
+        await host.informer("authz", "roletemplates"), await host.informer("authz", "roletemplatebindings")
+    )  # fmt: skip
+    users_seen = await host.informer("identity", "users")
+    clusters_seen, projects_seen = (
+        await host.informer("cluster_controller", "clusters"),
+        await host.informer("project", "projects"),
+    )
+    await host.synced()
+    templates, bindings = Objects(templates_seen, RoleTemplate), Objects(bindings_seen, RoleTemplateBinding)
+
+    sweeper = Reconciler("bindings", BindingReconciler(store, host.store, bindings, host.now).reconcile)
+    follow(bindings_seen, sweeper, keys_of_binding)
+    follow(clusters_seen, sweeper, keys_naming(bindings, lambda b: b.spec.scope.cluster))
+    follow(projects_seen, sweeper, keys_naming(bindings, lambda b: b.spec.scope.project))
+    follow(users_seen, sweeper, keys_naming(bindings, lambda b: b.spec.user))
+    host.spawn("binding sweeper", sweeper.run())
+
+    if host.config.bootstrap_admin_user:
+        wanted = host.config.bootstrap_admin_user
+        first = Reconciler(
+            "first admin",
+            AdminBootstrap(store, Objects(users_seen, User), bindings, wanted, host.now).reconcile,
+            workers=1,
+        )
+        follow(
+            users_seen,
+            first,
+            lambda change: [wanted] if change.key == f"users.{wanted}" and change.before is None else [],
+        )
+        host.spawn("first admin", first.run())
+
+    strategies: dict[str, Strategy[Any]] = {
+        "roletemplates": RoleTemplateStrategy(templates, bindings),
+        "roletemplatebindings": BindingStrategy(templates, bindings, grants),
+    }
+    writer = ResourceWriter(store, strategies, host.verifier, grants, host.now)
+    await host.serve(WRITE["authz"], writer.handle)

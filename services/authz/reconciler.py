@@ -1,0 +1,106 @@
+"""Removes bindings that can never give anything again: expired a day ago, or of a cluster, project or user that is gone.
+
+Keys are binding names. Tidiness, not safety: such bindings give nothing from the moment on, everywhere.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from datetime import datetime
+from typing import TYPE_CHECKING
+
+from libs.common import errors
+from libs.common.observe import log
+from libs.common.reconcile import DONE, After, Outcome
+from libs.common.resources.access import RoleTemplateBinding
+from libs.common.resources.clusters import Cluster
+from libs.common.resources.identity import User
+from libs.common.resources.meta import Resource
+from libs.common.resources.projects import Project
+from libs.common.resources.registry import BY_MODEL
+from libs.common.store.base import Store
+from libs.common.store.objects import Objects, encode_unique, read
+
+if TYPE_CHECKING:
+    from libs.common.store.informer import Change
+
+KEEP_EXPIRED_S = 86400.0
+"""A day in which people still see what they had until when."""
+LOOK_AGAIN_S = 3600.0
+
+
+class BindingReconciler:
+    """`stores` by bucket: the other services' are only read, and asked themselves, because a copy may be behind."""
+
+    def __init__(
+        self, store: Store, stores: Callable[[str], Store], bindings: Objects[RoleTemplateBinding], now: Callable[[], datetime]
+    ) -> None:  # fmt: skip
+        self._store = store
+        self._stores = stores
+        self._bindings = bindings
+        self._now = now
+
+    async def reconcile(self, name: str) -> Outcome:
+        binding = self._bindings.get(name)
+        if binding is None:
+            return DONE
+        why = await self._useless_because(binding)
+        if why:
+            await self._delete(name, binding.uid)
+            log.get("authz").info("binding_removed", binding=name, reason=why)
+            return DONE
+        until = binding.spec.not_after
+        if until is None:
+            return DONE
+        return After(min(LOOK_AGAIN_S, max(1.0, (until - self._now()).total_seconds() + KEEP_EXPIRED_S)))
+
+    async def _useless_because(self, binding: RoleTemplateBinding) -> str:
+        spec = binding.spec
+        if spec.not_after is not None and (self._now() - spec.not_after).total_seconds() >= KEEP_EXPIRED_S:
+            return "expired"
+        if spec.scope.cluster and await self._is_gone(Cluster, spec.scope.cluster, spec.scope.cluster_uid or ""):
+            return "cluster_gone"
+        if spec.scope.project and await self._is_gone(
+            Project, spec.scope.project, "", binding.metadata.creation_timestamp
+        ):
+            return "project_gone"
+        uid = spec.principal.removeprefix("local:user:")
+        if spec.user and uid != spec.principal and await self._is_gone(User, spec.user, uid):
+            return "user_gone"
+        return ""
+
+    async def _is_gone(self, model: type[Resource], name: str, uid: str, since: datetime | None = None) -> bool:
+        """Gone, or another one of that name: by uid, or made after the binding (`since`)."""
+        try:
+            found = await read(self._stores(BY_MODEL[model].bucket), model, name)
+        except errors.NotFound:
+            return True
+        created = found.metadata.creation_timestamp
+        return (bool(uid) and found.uid != uid) or (since is not None and created is not None and created > since)
+
+    async def _delete(self, name: str, uid: str) -> None:
+        try:
+            stored = await read(self._store, RoleTemplateBinding, name)
+            if stored.uid == uid:
+                revision = int(stored.metadata.resource_version or 0)
+                await self._store.delete(BY_MODEL[RoleTemplateBinding].key(name), encode_unique(stored), revision)
+        except errors.NotFound:
+            return
+
+
+def keys_of_binding(change: Change) -> Iterable[str]:
+    return () if change.after is None else (change.key.partition(".")[2],)
+
+
+def keys_naming(
+    bindings: Objects[RoleTemplateBinding], named: Callable[[RoleTemplateBinding], str | None]
+) -> Callable[[Change], Iterable[str]]:
+    """All bindings that name an object which came or went; it may go and come again between two looks."""
+
+    def keys(change: Change) -> Iterable[str]:
+        if change.before is not None and change.after is not None:
+            return ()
+        name = change.key.partition(".")[2]
+        return [binding.name for binding in bindings.all() if named(binding) == name]
+
+    return keys

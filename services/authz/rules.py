@@ -1,0 +1,196 @@
+"""The pure checks of roles and bindings: values in, causes out. `strategies` and `binding_strategy` call them."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+
+from libs.common.access.grants import Grants
+from libs.common.access.held import held_by, is_counting
+from libs.common.access.principal import Principal
+from libs.common.access.roles import EffectiveRole, find_cycle, resolve_role
+from libs.common.errors import Cause
+from libs.common.resources.access import BindingScope, PolicyRule, RoleTemplate, RoleTemplateBinding
+from libs.common.resources.meta import GROUP
+from libs.common.resources.registry import BY_PLURAL
+
+ADMIN_ROLE = "admin"
+_PRINCIPAL = re.compile(r"[a-z0-9]([-a-z0-9]*[a-z0-9])?:(user|group):\S(.*\S)?")
+_MAX_PRINCIPAL = 1024
+FOREVER = datetime.max.replace(tzinfo=UTC)
+SUBRESOURCES = {"clusters/registration"}
+"""Rights on what is no resource of its own, beside `<plural>/status`."""
+
+
+def check_template(template: RoleTemplate, by_name: Mapping[str, RoleTemplate]) -> list[Cause]:
+    """What is wrong with a role: its rules by themselves and what it inherits."""
+    spec, causes = template.spec, []
+    if spec.scope == "global" and spec.rules:
+        causes.append(
+            _forbidden("spec.rules", "a global role has rights on the hub alone: use hubRules, or scope cluster")
+        )
+    for index, rule in enumerate(spec.rules):
+        causes += _check_rule(f"spec.rules[{index}]", rule)
+        if spec.scope == "project" and rule.non_resource_urls:
+            causes.append(
+                _forbidden(f"spec.rules[{index}].nonResourceURLs", "a project role counts in namespaces only")
+            )
+    for index, rule in enumerate(spec.hub_rules):
+        causes += _check_rule(f"spec.hubRules[{index}]", rule) + _check_hub_rule(f"spec.hubRules[{index}]", rule)
+    for index, name in enumerate(spec.inherits):
+        parent, path = by_name.get(name), f"spec.inherits[{index}]"
+        if parent is None or parent.deleting:
+            causes.append(Cause(path, f'Not found: "{name}"', "FieldValueNotFound"))
+        elif parent.spec.scope != spec.scope:
+            causes.append(_invalid(path, name, f"it has scope {parent.spec.scope}, this role has scope {spec.scope}"))
+    cycle = find_cycle(template, by_name)
+    if cycle:
+        causes.append(
+            Cause(
+                "spec.inherits", f"Forbidden: the role would inherit itself: {' → '.join(cycle)}", "FieldValueForbidden"
+            )
+        )
+    return causes
+
+
+def check_scope(binding: RoleTemplateBinding, role: RoleTemplate) -> list[Cause]:
+    """Whether the binding has exactly one scope, and one in which this role counts."""
+    scope = binding.spec.scope
+    given = [
+        name for name, value in (("global", scope.all), ("cluster", scope.cluster), ("project", scope.project)) if value
+    ]
+    if len(given) != 1:
+        return [Cause("spec.scope", "Invalid value: exactly one of global, cluster and project must be given")]
+    fitting = {"global": ["global"], "cluster": ["cluster", "global"], "project": ["project"]}[role.spec.scope]
+    if given[0] not in fitting:
+        why = f'role "{role.name}" has scope {role.spec.scope} and can be bound with {" or ".join(fitting)}, not with {given[0]}'
+        return [Cause("spec.scope", f"Forbidden: {why}", "FieldValueForbidden")]
+    return []
+
+
+def check_principal(principal: str) -> list[Cause]:
+    """The form of a principal id; names that Kubernetes reserves are refused from any provider."""
+    if len(principal) > _MAX_PRINCIPAL or not _PRINCIPAL.fullmatch(principal):
+        return [_invalid("spec.principal", principal[:80], "must be <provider>:<user|group>:<immutable id>")]
+    if principal.split(":", 2)[2].startswith("system:"):
+        return [_forbidden("spec.principal", "names that begin with system: are reserved")]
+    return []
+
+
+def find_changed_fields(old: RoleTemplateBinding, new: RoleTemplateBinding) -> list[str]:
+    """The fields of a binding's spec that changed although they can't."""
+    fields = ("principal", "user", "role", "scope")
+    return [f"spec.{name}" for name in fields if getattr(old.spec, name) != getattr(new.spec, name)]
+
+
+def is_prolonged(old: RoleTemplateBinding, new: RoleTemplateBinding) -> bool:
+    """Whether the binding would count longer than before: that is giving again."""
+    before, after = old.spec.not_after, new.spec.not_after
+    return before is not None and (after is None or after > before)
+
+
+def find_affected(
+    template: RoleTemplate, by_name: Mapping[str, RoleTemplate], bindings: Iterable[RoleTemplateBinding]
+) -> Iterator[tuple[EffectiveRole, BindingScope]]:
+    """Every (role, scope) whose bound rights a changed template changes: its own, and those of roles that inherit it."""
+    changed = {**by_name, template.name: template}
+    heirs = {name for name, t in changed.items() if name == template.name or _inherits(t, template.name, changed)}
+    scopes = {(b.spec.role, b.spec.scope.model_dump_json()): b.spec.scope for b in bindings if b.spec.role in heirs}
+    for (name, _), scope in sorted(scopes.items()):
+        yield resolve_role(changed[name], changed), scope
+
+
+def grants_until(
+    grants: Grants, principal: Principal, bindings: Iterable[RoleTemplateBinding], until: datetime | None
+) -> Grants:
+    """The snapshot with only what the caller still holds just before `until` (None = for good).
+
+    Otherwise who holds a role for an hour could give it on, or to themselves, for ever.
+    """
+    moment = (until or FOREVER) - timedelta(microseconds=1)
+    own: dict[str, list[RoleTemplateBinding]] = {i: [] for i in principal.principal_ids}
+    for binding in bindings:
+        if binding.spec.principal in own:
+            own[binding.spec.principal].append(binding)
+    return replace(grants, held={i: held_by(group, moment) for i, group in own.items()}, _merged={})
+
+
+def leaves_no_admin(
+    bindings: Iterable[RoleTemplateBinding], without: RoleTemplateBinding, enabled: set[str], now: datetime
+) -> bool:
+    """Whether nobody would be an admin for good any more without this binding; `enabled`: principal ids of enabled users."""
+    admins = {b.name for b in bindings if is_lasting_admin(b, enabled, now)}
+    return admins == {without.name}
+
+
+def is_lasting_admin(binding: RoleTemplateBinding, enabled: set[str], now: datetime) -> bool:
+    spec = binding.spec
+    lasting = spec.not_after is None and is_counting(binding, now)
+    return lasting and spec.role == ADMIN_ROLE and spec.scope.all and spec.principal in enabled
+
+
+def _inherits(template: RoleTemplate, name: str, by_name: Mapping[str, RoleTemplate]) -> bool:
+    seen: set[str] = set()
+    queue = list(template.spec.inherits)
+    while queue:
+        current = queue.pop()
+        if current == name:
+            return True
+        if current not in seen and current in by_name:
+            seen.add(current)
+            queue += by_name[current].spec.inherits
+    return False
+
+
+def _check_rule(path: str, rule: PolicyRule) -> list[Cause]:
+    causes = [
+        _invalid(f"{path}.{_camel(name)}", "", "must not hold an empty text")
+        for name in ("verbs", "resources", "resource_names", "non_resource_urls")
+        if not all(getattr(rule, name))
+    ]
+    if rule.resources and rule.non_resource_urls:
+        causes.append(_forbidden(path, "a rule is for resources or for nonResourceURLs, not for both"))
+    elif not rule.resources and not rule.non_resource_urls:
+        causes.append(
+            Cause(
+                f"{path}.resources", "Required value: a rule needs resources or nonResourceURLs", "FieldValueRequired"
+            )
+        )
+    if rule.resources and not rule.api_groups:
+        why = 'Required value: name the API group of the resources, "" for the core group'
+        causes.append(Cause(f"{path}.apiGroups", why, "FieldValueRequired"))
+    if rule.resource_names and not rule.resources:
+        causes.append(_forbidden(f"{path}.resourceNames", "names limit resources, and there are none"))
+    for index, url in enumerate(rule.non_resource_urls):
+        if not (url.startswith("/") or url == "*") or "*" in url[:-1]:
+            causes.append(_invalid(f"{path}.nonResourceURLs[{index}]", url, "must be a path; `*` may only end it"))
+    return causes
+
+
+def _check_hub_rule(path: str, rule: PolicyRule) -> list[Cause]:
+    causes = []
+    if rule.non_resource_urls:
+        causes.append(_forbidden(f"{path}.nonResourceURLs", "the hub has rights on resources only"))
+    for index, group in enumerate(rule.api_groups):
+        if group not in (GROUP, "*"):
+            causes.append(_invalid(f"{path}.apiGroups[{index}]", group, f"the hub's objects are in {GROUP}"))
+    for index, resource in enumerate(rule.resources):
+        plural, _, subresource = resource.partition("/")
+        known = (plural in BY_PLURAL or plural == "*") and subresource in ("", "status", "*")
+        if resource not in SUBRESOURCES and not known:
+            causes.append(_invalid(f"{path}.resources[{index}]", resource, "the hub has no such resource"))
+    return causes
+
+
+def _camel(name: str) -> str:
+    return {"resource_names": "resourceNames", "non_resource_urls": "nonResourceURLs"}.get(name, name)
+
+
+def _invalid(path: str, value: str, why: str) -> Cause:
+    return Cause(path, f'Invalid value: "{value}": {why}')
+
+
+def _forbidden(path: str, why: str) -> Cause:
+    return Cause(path, f"Forbidden: {why}", "FieldValueForbidden")

@@ -1,0 +1,78 @@
+"""Writing RoleTemplates: rules that make sense, built-ins that stay, and no edit that gives more than the editor holds."""
+
+from __future__ import annotations
+
+from libs.common import errors
+from libs.common.apiserver import validate
+from libs.common.apiserver.strategy import Strategy, WriteContext
+from libs.common.resources.access import RoleTemplate, RoleTemplateBinding
+from libs.common.store.objects import Objects
+from services.authz import rules
+
+MAX_TOLD = 5
+"""Lacking rights that a message names; the rest is counted."""
+
+
+class RoleTemplateStrategy(Strategy[RoleTemplate]):
+    """The name is part of a group name and of ClusterRoles, so it is a label."""
+
+    model = RoleTemplate
+    name_is_label = True
+
+    def __init__(self, templates: Objects[RoleTemplate], bindings: Objects[RoleTemplateBinding]) -> None:
+        self._templates = templates
+        self._bindings = bindings
+
+    async def admit(self, ctx: WriteContext, old: RoleTemplate | None, new: RoleTemplate) -> None:
+        """Raises Invalid for what makes no sense, Denied for what would give more than the caller holds."""
+        check_not_status(ctx, new.name, "role template")
+        if new.spec.built_in or (old is not None and old.spec.built_in):
+            raise validate.forbidden_field(
+                RoleTemplate,
+                new.name,
+                "spec.builtIn",
+                "built-in roles can't be made or changed: make one that inherits it",
+            )
+        if old is not None and old.spec.scope != new.spec.scope:
+            raise validate.forbidden_field(RoleTemplate, new.name, "spec.scope", "the scope can't be changed")
+        by_name = {t.name: t for t in self._templates.all()}
+        causes = rules.check_template(new, by_name)
+        if causes:
+            raise validate.invalid(RoleTemplate, new.name, causes)
+        if old is None or _rights(old) != _rights(new):
+            bindings = self._bindings.all()
+            lasting = rules.grants_until(ctx.grants, ctx.principal, bindings, None)
+            for role, scope in rules.find_affected(new, by_name, bindings):
+                lacking = lasting.covers(ctx.principal, role, scope)
+                if lacking:
+                    raise errors.Denied(
+                        f'cannot change role "{new.name}": it is bound, and would give rights that you lack, or hold for a time only: {tell(lacking)}',
+                        kind="RoleTemplate", name=new.name,
+                    )  # fmt: skip
+
+    async def admit_delete(self, ctx: WriteContext, old: RoleTemplate) -> None:
+        """A role that is bound or inherited stays: a role made again under its name must find no bindings."""
+        if old.spec.built_in:
+            raise validate.forbidden_field(RoleTemplate, old.name, "spec.builtIn", "built-in roles can't be deleted")
+        bound = sorted(b.name for b in self._bindings.all() if b.spec.role == old.name)
+        heirs = sorted(t.name for t in self._templates.all() if old.name in t.spec.inherits)
+        for users, how in ((bound, "bound by role template bindings"), (heirs, "inherited by roles")):
+            if users:
+                raise errors.Conflict(
+                    f'cannot delete role "{old.name}": it is {how}: {tell(users)}; delete those first',
+                    kind="RoleTemplate", name=old.name,
+                )  # fmt: skip
+
+
+def check_not_status(ctx: WriteContext, name: str, kind: str) -> None:
+    if ctx.subresource:
+        raise errors.Denied(f"the status of a {kind} is written by the hub alone", name=name)
+
+
+def tell(texts: list[str]) -> str:
+    more = f" and {len(texts) - MAX_TOLD} more" if len(texts) > MAX_TOLD else ""
+    return "; ".join(texts[:MAX_TOLD]) + more
+
+
+def _rights(template: RoleTemplate) -> tuple[object, ...]:
+    return template.spec.rules, template.spec.hub_rules, template.spec.inherits

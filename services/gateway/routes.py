@@ -1,0 +1,93 @@
+"""The table of all routes: what is served, by whom, and what a call needs. `app` makes the web application from it."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import Literal
+
+from aiohttp import web
+
+from libs.common.resources.meta import API_VERSION
+from services.gateway.api import Api
+from services.gateway.call import Call
+from services.gateway.core import EmptyCore
+from services.gateway.documents import Documents
+from services.gateway.health import Health
+from services.gateway.registration import AgentEntry
+from services.gateway.reviews import Reviews
+from services.gateway.signin import SignIn
+from services.gateway.state import State
+from services.gateway.streams import Streams
+from services.gateway.virtual import Virtual
+from services.gateway.writes import Writes
+
+Handler = Callable[[Call], Awaitable[web.StreamResponse]]
+Need = Literal["identity", "nothing", "patience"]
+"""identity: a genuine envelope, else 401. nothing: probes. patience: public, counted per address."""
+OURS = f"/apis/{API_VERSION}"
+
+
+@dataclass(frozen=True, slots=True)
+class Route:
+    method: str
+    path: str
+    handler: Handler
+    needs: Need = "identity"
+
+
+def render_routes(state: State) -> list[Route]:
+    """All routes; the first that fits counts."""
+    health, documents, sign_in, agents = Health(state), Documents(), SignIn(state), AgentEntry(state)
+    api, writes, virtual, reviews, core = (
+        Api(state, Streams(state)),
+        Writes(state),
+        Virtual(state),
+        Reviews(state),
+        EmptyCore(),
+    )
+    item = OURS + "/{plural}/{name}"
+    status = item + "/{subresource}"
+    access, whoami = (
+        "/apis/authorization.k8s.io/v1/selfsubject{0}reviews",
+        "/apis/authentication.k8s.io/v1/selfsubjectreviews",
+    )
+    return [
+        Route("GET", "/healthz", health.alive, "nothing"),
+        Route("GET", "/livez", health.alive, "nothing"),
+        Route("GET", "/readyz", health.ready, "nothing"),
+        Route("GET", "/version", documents.version, "nothing"),
+        Route("POST", "/v1/login", sign_in.login, "patience"),
+        Route("POST", "/v1/logout", sign_in.logout),
+        Route("POST", "/v1/password", sign_in.password),
+        Route("POST", "/v1/agents/register", agents.register, "patience"),
+        Route("GET", "/v1/import/{token}.yaml", agents.manifest, "patience"),
+        Route("GET", "/api", documents.api),
+        Route("GET", "/apis", documents.apis),
+        Route("GET", "/openapi/v2", documents.openapi_v2),
+        Route("GET", "/openapi/v3", documents.openapi_index),
+        Route("GET", "/openapi/v3/api/v1", documents.openapi_group),
+        Route("GET", "/openapi/v3/apis/{group}/{version}", documents.openapi_group),
+        Route("POST", access.format("access"), reviews.access),
+        Route("POST", access.format("rules"), reviews.rules),
+        Route("POST", whoami, reviews.myself),
+        Route("POST", OURS + "/kubeconfigs", virtual.create_kubeconfig),
+        Route("POST", OURS + "/clusters/{name}/registration", virtual.create_registration),
+        Route("GET", OURS + "/{plural}", api.collection),
+        Route("POST", OURS + "/{plural}", writes.create),
+        Route("DELETE", OURS + "/{plural}", writes.delete_collection),
+        Route("GET", item, api.read),
+        Route("PUT", item, writes.update),
+        Route("PATCH", item, writes.patch),
+        Route("DELETE", item, writes.delete),
+        Route("GET", status, api.read),
+        Route("PUT", status, writes.update),
+        Route("PATCH", status, writes.patch),
+        Route("GET", "/api/v1", documents.resources),
+        Route("GET", "/api/v1/{plural}", core.collection),
+        Route("GET", "/api/v1/{plural}/{name}", core.read),
+        Route("GET", "/api/v1/namespaces/{namespace}/{plural}", core.collection),
+        Route("GET", "/api/v1/namespaces/{namespace}/{plural}/{name}", core.read),
+        Route("GET", "/apis/{group}", documents.group),
+        Route("GET", "/apis/{group}/{version}", documents.resources),
+    ]

@@ -1,0 +1,82 @@
+"""Sign-in, sign-out and passwords: JSON in, JSON out. Identity decides; this only counts attempts and passes them on."""
+
+from __future__ import annotations
+
+from typing import Any, TypeVar
+
+from aiohttp import web
+from pydantic import BaseModel, Field, ValidationError
+
+from libs.common import errors
+from libs.common.contracts.messages import LoginRequest, PasswordChange, TokenRevoke
+from libs.common.contracts.methods import CHANGE_PASSWORD, LOGIN, REVOKE_TOKEN
+from services.gateway.answers import answer
+from services.gateway.bodies import check_object, read_body
+from services.gateway.call import Call
+from services.gateway.limits import RateLimit
+from services.gateway.state import State
+
+M = TypeVar("M", bound=BaseModel)
+_NO_STORE = {"Cache-Control": "no-store"}
+
+
+class _Login(BaseModel):
+    user: str = Field(min_length=1, max_length=253)
+    password: str = Field(min_length=1, max_length=1024)
+    description: str = Field(default="", max_length=256)
+
+
+class _Password(BaseModel):
+    user: str = Field(default="", max_length=253)
+    current_password: str = Field(default="", max_length=1024)
+    new_password: str = Field(max_length=1024)
+
+
+class SignIn:
+    def __init__(self, state: State) -> None:
+        self._state = state
+        self._attempts = RateLimit(state.config.login_per_minute, state.monotonic)
+
+    async def login(self, call: Call) -> web.StreamResponse:
+        """User and password → token. Raises Unauthenticated without saying what was wrong, TooManyRequests."""
+        given = parse_json_body(_Login, check_object(await read_body(call.request)))
+        self._attempts.check(f"{call.address} {given.user}")
+        request = LoginRequest(**given.model_dump(), client_address=call.address)
+        issued = await self._state.bus.request(LOGIN.subject, request, LOGIN.reply, timeout_s=10)
+        return answer(issued.model_dump(mode="json"), headers=_NO_STORE)
+
+    async def logout(self, call: Call) -> web.StreamResponse:
+        """Revokes the token that this call came with."""
+        await self._state.bus.request(
+            REVOKE_TOKEN.subject, TokenRevoke(identity=self._envelope(call)), REVOKE_TOKEN.reply
+        )
+        return answer({})
+
+    async def password(self, call: Call) -> web.StreamResponse:
+        """Sets a password: one's own with the current one, or another person's. Works when it must be changed first, too."""
+        envelope = self._envelope(call)
+        given = parse_json_body(_Password, check_object(await read_body(call.request)))
+        user = given.user or call.principal.user
+        self._attempts.check(f"{call.address} {user}")
+        request = PasswordChange(
+            identity=envelope, user=user, current_password=given.current_password, new_password=given.new_password
+        )
+        await self._state.bus.request(CHANGE_PASSWORD.subject, request, CHANGE_PASSWORD.reply, timeout_s=10)
+        return answer({})
+
+    @staticmethod
+    def _envelope(call: Call) -> str:
+        if call.known is None:
+            raise errors.Unauthenticated("you must be signed in: run `herdsman login`")
+        return call.envelope
+
+
+def parse_json_body(model: type[M], document: dict[str, Any]) -> M:
+    """A plain JSON request. Raises BadRequest that names the field and never repeats a value: it may be a password."""
+    try:
+        return model.model_validate(document)
+    except ValidationError as exc:
+        problems = "; ".join(
+            f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in exc.errors(include_input=False, include_url=False)
+        )
+        raise errors.BadRequest(f"the request can't be understood: {problems}") from None

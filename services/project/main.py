@@ -1,0 +1,37 @@
+"""The wiring of project."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from libs.common.access.live import start_live_grants
+from libs.common.apiserver.strategy import Strategy
+from libs.common.apiserver.writer import ResourceWriter
+from libs.common.contracts.methods import WRITE
+from libs.common.reconcile import Reconciler, follow
+from libs.common.resources.projects import Project
+from libs.common.runtime import Host
+from libs.common.store.objects import Objects
+from services.project.config import ProjectConfig
+from services.project.reconciler import ProjectReconciler, keys_of_cluster, keys_of_project
+from services.project.strategies import ProjectStrategy
+
+
+async def build(host: Host[ProjectConfig]) -> None:
+    store = host.store("project")
+    grants = await start_live_grants(host)
+    projects_seen = await host.informer("project", "projects")
+    clusters_seen = await host.informer("cluster_controller", "clusters")
+    await host.synced()
+    projects = Objects(projects_seen, Project)
+
+    keeper = Reconciler(
+        "projects", ProjectReconciler(store, host.store("cluster_controller"), projects, host.now).reconcile
+    )
+    follow(projects_seen, keeper, keys_of_project)
+    follow(clusters_seen, keeper, keys_of_cluster(projects))
+    host.spawn("project keeper", keeper.run())
+
+    strategies: dict[str, Strategy[Any]] = {"projects": ProjectStrategy(projects)}
+    writer = ResourceWriter(store, strategies, host.verifier, grants, host.now)
+    await host.serve(WRITE["project"], writer.handle)

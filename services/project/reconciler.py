@@ -1,0 +1,94 @@
+"""Keeps projects true: namespaces of deleted clusters leave, and of two projects with one namespace the older keeps it.
+
+Keys are project names. Two replicas of this service can admit one namespace into two projects at once; that is settled here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from datetime import datetime
+from typing import TYPE_CHECKING
+
+from libs.common import errors
+from libs.common.observe import log
+from libs.common.reconcile import DONE, Outcome
+from libs.common.resources.clusters import Cluster
+from libs.common.resources.projects import Project
+from libs.common.store.base import Store
+from libs.common.store.objects import Objects, modify, read
+from services.project.rules import Key, key_of
+
+if TYPE_CHECKING:
+    from libs.common.store.informer import Change
+
+
+class ProjectReconciler:
+    def __init__(
+        self, store: Store, clusters_store: Store, projects: Objects[Project], now: Callable[[], datetime]
+    ) -> None:
+        self._store = store
+        self._clusters_store = clusters_store
+        self._projects = projects
+        self._now = now
+
+    async def reconcile(self, name: str) -> Outcome:
+        project = self._projects.get(name)
+        if project is None:
+            return DONE
+        gone = await self._gone_clusters(project)
+        lost = self._lost_to_older(project)
+        if gone or lost:
+            await self._take_out(name, gone, lost)
+        return DONE
+
+    async def _gone_clusters(self, project: Project) -> set[str]:
+        """Asks the owner's bucket itself: a copy that is behind must not empty a project."""
+        gone = set()
+        for cluster in {n.cluster for n in project.spec.namespaces}:
+            try:
+                await read(self._clusters_store, Cluster, cluster)
+            except errors.NotFound:
+                gone.add(cluster)
+        return gone
+
+    def _lost_to_older(self, project: Project) -> set[Key]:
+        own = {key_of(n) for n in project.spec.namespaces}
+        older = (p for p in self._projects.all() if p.name != project.name and _age(p) < _age(project))
+        return {key_of(n) for other in older for n in other.spec.namespaces} & own
+
+    async def _take_out(self, name: str, clusters: set[str], keys: set[Key]) -> None:
+        def mutate(project: Project) -> bool:
+            kept = [n for n in project.spec.namespaces if n.cluster not in clusters and key_of(n) not in keys]
+            if len(kept) == len(project.spec.namespaces):
+                return False
+            project.spec.namespaces = kept
+            return True
+
+        try:
+            await modify(self._store, Project, name, mutate, now=self._now)
+        except errors.NotFound:
+            return
+        log.get("project").info(
+            "namespaces_taken_out", project=name, gone_clusters=sorted(clusters), also_elsewhere=len(keys)
+        )
+
+
+def _age(project: Project) -> tuple[str, str]:
+    created = project.metadata.creation_timestamp
+    return (created.isoformat() if created else "", project.uid)
+
+
+def keys_of_project(change: Change) -> Iterable[str]:
+    return () if change.after is None else (change.key.partition(".")[2],)
+
+
+def keys_of_cluster(projects: Objects[Project]) -> Callable[[Change], Iterable[str]]:
+    """All projects with namespaces in a cluster that went away."""
+
+    def keys(change: Change) -> Iterable[str]:
+        cluster = change.key.partition(".")[2]
+        if change.after is not None:
+            return ()
+        return [p.name for p in projects.all() if any(n.cluster == cluster for n in p.spec.namespaces)]
+
+    return keys
