@@ -109,7 +109,9 @@ async def role_agent(config):
         lambda: address, lambda: b"Bearer x",
     )  # fmt: skip
     task = asyncio.create_task(dialer.run(), name="dialer")
-    while dialer.connected < 4:
+    for _ in range(1000):
+        if dialer.connected == 4:
+            break
         await asyncio.sleep(0.01)
     say({"ready": True})
     await task

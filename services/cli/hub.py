@@ -233,7 +233,7 @@ class Hub:
         family = _family(status, str(document.get("reason", "")))
         message = str(document.get("message") or f"the hub answered {status}")
         if family is errors.Unauthenticated and self.server.token:
-            message = f'{message}: your sign-in is no longer valid, run "herdsman login"'
+            message = f'your sign-in at {self.server.url} is no longer valid: run "herdsman login"'
         elif family is errors.Unauthenticated:
             message = message if document.get("reason") else f'{message}: run "herdsman login"'
         causes = [

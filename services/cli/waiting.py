@@ -57,10 +57,10 @@ def wait_gone(hub: Hub, name: str, uid: str, timeout_s: float) -> tuple[float, s
                 cluster = event.get("object") or {}
                 if event.get("type") not in ("ADDED", "MODIFIED", "DELETED") or (cluster.get("metadata") or {}).get("uid") != uid:
                     continue
-                message = str(resources.condition(cluster, "Detached").get("message") or "waiting for the agent")
+                message = str(resources.condition(cluster, "Detached").get("message", ""))
                 if event["type"] == "DELETED":
                     return time.monotonic() - began, message
-                said = _say_change(said, message, time.monotonic() - began)
+                said = _say_change(said, message or "waiting for the agent", time.monotonic() - began)
             # The watch ended: by its time, by a break, or because the cluster was gone before it began.
             try:
                 cluster = hub.get(resources.path("clusters", name))

@@ -19,7 +19,7 @@ from libs.common import errors
 
 T = TypeVar("T")
 
-# 64 MiB and two passes: above OWASP's minimum (19 MiB, two passes) and the memory of RFC 9106's second choice; some 60-100 ms of one
+# 64 MiB and two passes: above OWASP's minimum (19 MiB, two passes) and the memory of RFC 9106's second choice; some 0.1-0.2 s of one
 # core. One lane, because the pool already uses the cores. Two threads bound what a flood of sign-ins can take: 128 MiB, two cores.
 MEMORY_KIB = 64 * 1024
 PASSES = 2

@@ -19,9 +19,11 @@ from libs.common.crypto.ca import generate_ca
 from libs.common.resources.access import PolicyRule
 from services.cluster_controller.model import departed_key, revocation_key
 from services.cluster_controller.render import render_roles
-from tests.cluster_controller.made import role
+from tests.cluster_controller.made import ROLES, role
 
 pytestmark = [pytest.mark.kubelab, pytest.mark.timeout(240)]
+ADMIN = ROLES[0]
+RESIDENT_LIMIT_MB = 60
 PODS = PolicyRule(verbs=["get", "list"], api_groups=[""], resources=["pods"])
 
 
@@ -76,11 +78,12 @@ async def test_from_registration_to_detach_nothing_is_left(hub: RealHub, agent: 
     await eventually(lambda: hub.observed[-1].complete and not hub.observed[-1].nodes)
 
     # A role changes: the notice brings it down in seconds.
-    hub.roles = [role("cluster-viewer", "cluster", PODS)]
-    await hub.reconciler.reconcile("edge")
+    hub.roles = [ADMIN, role("cluster-viewer", "cluster", PODS)]
+    await hub.reconcile()
     await eventually(lambda: says(hub, "Applied") == "True")
     assert await looker.labelled() == expected(hub)
-    assert agent.resident_mb() < 70
+    print(f"the agent holds {agent.resident_mb():.1f} MB")
+    assert agent.resident_mb() < RESIDENT_LIMIT_MB
 
     key = stored.status.agent.public_key
     await hub.write("ada", "delete", "edge")
@@ -96,14 +99,14 @@ async def test_from_registration_to_detach_nothing_is_left(hub: RealHub, agent: 
 async def test_an_agent_that_is_killed_in_the_middle_finishes_after_a_restart(
     hub: RealHub, agent: AgentProcess, cluster: ControlPlane, looker: Looker
 ) -> None:
-    hub.roles = [role(f"r{n:03}", "cluster", PODS) for n in range(150)]
+    hub.roles = [ADMIN, *(role(f"r{n:03}", "cluster", PODS) for n in range(150))]
     await hub.create()
     await agent.start(hub.url, hub.ca_file, cluster.kubeconfig, await hub.issue())
     await eventually(lambda: len([x for x in agent.lines() if x.get("event") == "object_applied"]) > 40)
     await agent.kill()
     half = len(await looker.labelled())
     assert 0 < half < 300
-    hub.roles = hub.roles[100:]
+    hub.roles = [ADMIN, *hub.roles[100:]]
     await agent.start(hub.url, hub.ca_file, cluster.kubeconfig)
     await eventually(lambda: says(hub, "Applied") == "True")
     assert await looker.labelled() == expected(hub)

@@ -39,8 +39,11 @@ def apply(
     wanted, current = leaves(declared, subresource), leaves(live, subresource)
     mine = (name, "Apply", subresource)
     others = [m for m in managers if m.identity != mine]
-    contested = {p for p, value in wanted.items() if current.get(p, _MISSING) != value}
-    conflicts = [(m, sorted(_overlap(m.fields, contested))) for m in others]
+    # An empty map says "there is a map": whatever is in it already stays, and nobody is in the way.
+    present = {p[:n] for p in current for n in range(1, len(p))}
+    contested = {p for p, v in wanted.items() if current.get(p, _MISSING) != v and not (_is_empty(v) and p in present)}
+    solid = {p for p, value in current.items() if not _is_empty(value)}
+    conflicts = [(m, sorted(_overlap(m.fields, contested, solid))) for m in others]
     conflicts = [(m, paths) for m, paths in conflicts if paths]
     if conflicts and not force:
         excused = _from_client_side_apply(live, current, subresource) if name == KUBECTL else frozenset()
@@ -55,10 +58,12 @@ def apply(
     dropped = (before.fields if before else frozenset()) - set(wanted)
     held = frozenset[Path]().union(*(m.fields for m in others))
     merged: dict[str, Any] = copy.deepcopy(dict(live))
-    for path in sorted(dropped - held, key=len, reverse=True):
+    # The key of an item goes last: by it the item is found.
+    for path in sorted((dropped - held) & current.keys(), key=lambda p: (_is_key(p), -len(p))):
         _remove(merged, path)
     for path, value in wanted.items():
-        _set(merged, path, copy.deepcopy(value))
+        if not (_is_empty(value) and path in present):
+            _set(merged, path, copy.deepcopy(value))
 
     fields: FieldSet = frozenset(wanted)
     unchanged = before is not None and before.fields == fields and merged == live
@@ -79,10 +84,14 @@ def _from_client_side_apply(live: Mapping[str, Any], current: Mapping[Path, Any]
     return frozenset(p for p, value in leaves(applied, subresource).items() if current.get(p, _MISSING) == value)
 
 
-def _overlap(fields: FieldSet, contested: set[Path]) -> set[Path]:
-    """Fields of a manager that the contested paths are, contain, or lie in (a map where a scalar was)."""
+def _is_empty(value: Any) -> bool:
+    return value in ({}, [])
+
+
+def _overlap(fields: FieldSet, contested: set[Path], solid: set[Path]) -> set[Path]:
+    """Fields of a manager that the contested paths are, lie in (where something solid is: a scalar, a list), or contain."""
     found = fields & contested
-    prefixes = {p[:n] for p in contested for n in range(1, len(p))}
+    prefixes = {p[:n] for p in contested for n in range(1, len(p))} & solid
     found |= {p for p in fields if p in prefixes or any(p[:n] in contested for n in range(1, len(p)))}
     return set(found)
 
@@ -141,6 +150,12 @@ def _set(document: dict[str, Any], path: Path, value: Any) -> None:
             node.append(value)
 
 
+def _is_key(path: Path) -> bool:
+    """Whether the leaf is what tells an item of a keyed list from the others."""
+    kind, _, keys = path[-2].partition(":") if len(path) > 1 else ("", "", "")
+    return kind == "k" and path[-1].removeprefix("f:") in json.loads(keys)
+
+
 def _remove(document: dict[str, Any], path: Path) -> None:
     """Take one leaf away, and every map, list and keyed item that is empty then."""
     trail: list[tuple[Any, str]] = []
@@ -153,6 +168,10 @@ def _remove(document: dict[str, Any], path: Path) -> None:
         elif kind == "k":
             node = _item(node, json.loads(rest), make=False)
         if node is None:
+            return
+    if _is_key(path):
+        item = trail.pop()[0]
+        if set(item) - set(json.loads(path[-2][2:])):
             return
     for depth, (parent, element) in enumerate(reversed(trail)):
         kind, _, rest = element.partition(":")

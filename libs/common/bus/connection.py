@@ -270,5 +270,5 @@ class Connection:
     def _on_forbidden(self, subject: str) -> None:
         """The server refused to take a message: tell whoever waits for its answer, who would only see a timeout."""
         for asked, answer in self._pending.values():
-            if asked == subject and not answer.done():
+            if asked.lower() == subject.lower() and not answer.done():  # the library reports it in lower case
                 answer.set_exception(errors.Denied(f'"{self.options.name}" may not send on "{subject}"'))

@@ -13,7 +13,8 @@ from typing import Any
 import structlog
 
 from libs.common import errors
-from libs.common.bus.jetstream_api import STREAM_EXISTS, STREAM_NOT_FOUND, JetStreamApi, Refused
+from libs.common.bus.jetstream_api import NO_STORAGE, STREAM_EXISTS, STREAM_NOT_FOUND, JetStreamApi, Refused
+from libs.common.contracts.permissions import stream_of
 from libs.common.resources.registry import BUCKETS
 
 SECOND_NS = 1_000_000_000
@@ -24,10 +25,13 @@ MARKER_TTL_S = 24 * 3600
 
 @dataclass(frozen=True, slots=True)
 class BucketSpec:
-    """What differs between buckets. `max_bytes` bounds what a runaway writer can take; beyond it writes are Unavailable."""
+    """What differs between buckets. `max_bytes` bounds what a runaway writer can take; beyond it writes are Unavailable.
+
+    The server sets `max_bytes` aside, so that no other stream can take a bucket's room.
+    """
 
     name: str
-    max_bytes: int = 1024 * MB
+    max_bytes: int = 512 * MB
     max_value_bytes: int = 768 * 1024
 
     @property
@@ -63,42 +67,54 @@ class BucketSpec:
 
 
 SPECS: Mapping[str, BucketSpec] = {name: BucketSpec(name) for name in BUCKETS}
+MIN_BYTES = 16 * MB
 _NEVER_SMALLER = ("max_bytes", "max_msg_size", "num_replicas")
 _IMMUTABLE = ("storage", "retention", "subjects", "max_msgs_per_subject")
-
-
-def stream_of(bucket: str) -> str:
-    """The JetStream stream behind a bucket."""
-    return f"KV_{bucket}"
 
 
 async def ensure_bucket(api: JetStreamApi, bucket: str, *, replicas: int = 1, timeout_s: float = 5.0) -> None:
     """Make the bucket, or bring an existing one's configuration up to the table. Idempotent.
 
-    Raises Conflict when the existing one differs in what cannot be changed, or would have to shrink; the store's errors.
+    Where the server has less room than the table wants, the bucket is made smaller, with a warning. Raises Conflict when an
+    existing one differs in what cannot be changed, or would have to shrink; the store's errors.
     """
-    wanted = SPECS.get(bucket, BucketSpec(bucket)).to_config(replicas)
-    stream = wanted["name"]
+    spec = SPECS.get(bucket, BucketSpec(bucket))
+    wanted = spec.to_config(replicas)
     try:
-        info = await api.call(f"STREAM.INFO.{stream}", timeout_s=timeout_s)
+        info = await api.call(f"STREAM.INFO.{spec.stream}", timeout_s=timeout_s)
     except Refused as exc:
         if exc.code != STREAM_NOT_FOUND:
             raise
-        try:
-            await api.call(f"STREAM.CREATE.{stream}", wanted, timeout_s)
-        except Refused as raced:
-            if raced.code != STREAM_EXISTS:
-                raise
-            info = await api.call(f"STREAM.INFO.{stream}", timeout_s=timeout_s)
-        else:
-            structlog.get_logger().info("bucket_created", bucket=bucket, logger="store")
-            return
+        await _create(api, bucket, wanted, timeout_s)
+        info = await api.call(f"STREAM.INFO.{spec.stream}", timeout_s=timeout_s)
     await _update(api, bucket, info["config"], wanted, timeout_s)
 
 
+async def _create(api: JetStreamApi, bucket: str, wanted: dict[str, Any], timeout_s: float) -> None:
+    log = structlog.get_logger().bind(logger="store", bucket=bucket)
+    max_bytes = int(wanted["max_bytes"])
+    while True:
+        try:
+            await api.call(f"STREAM.CREATE.{wanted['name']}", {**wanted, "max_bytes": max_bytes}, timeout_s)
+        except Refused as exc:
+            if exc.code == STREAM_EXISTS:  # another replica was faster
+                return
+            if exc.code != NO_STORAGE or max_bytes // 2 < MIN_BYTES:
+                raise
+            max_bytes //= 2
+        else:
+            log.info("bucket_created", max_bytes=max_bytes)
+            if max_bytes < wanted["max_bytes"]:
+                log.warning(
+                    "bucket_is_small", max_bytes=max_bytes, wanted=wanted["max_bytes"], advice="free disk space"
+                )
+            return
+
+
 async def _update(
-    api: JetStreamApi, bucket: str, have: Mapping[str, Any], wanted: Mapping[str, Any], timeout_s: float
+    api: JetStreamApi, bucket: str, have: Mapping[str, Any], wanted: dict[str, Any], timeout_s: float
 ) -> None:
+    log = structlog.get_logger().bind(logger="store", bucket=bucket)
     differing = diff_config(have, wanted)
     if not differing:
         return
@@ -110,13 +126,23 @@ async def _update(
             f'bucket "{bucket}" cannot be changed to what this version wants: {what}; back up and restore'
         )
     # Fields that this version does not know stay as they are.
-    await api.call(f"STREAM.UPDATE.{wanted['name']}", {**have, **wanted}, timeout_s)
-    structlog.get_logger().info("bucket_updated", bucket=bucket, changed=differing, logger="store")
+    target = {**have, **wanted}
+    try:
+        await api.call(f"STREAM.UPDATE.{wanted['name']}", target, timeout_s)
+    except Refused as exc:
+        if exc.code != NO_STORAGE or "max_bytes" not in differing:
+            raise
+        log.warning("bucket_stays_small", max_bytes=have.get("max_bytes"), advice="free disk space")
+        differing.remove("max_bytes")
+        if not differing:
+            return
+        await api.call(f"STREAM.UPDATE.{wanted['name']}", {**target, "max_bytes": have["max_bytes"]}, timeout_s)
+    log.info("bucket_updated", changed=differing)
 
 
 def diff_config(have: Mapping[str, Any], wanted: Mapping[str, Any]) -> list[str]:
     """Names of the settings that differ. The server leaves out what is zero, false or none."""
-    empty = (None, 0, False, "none", [])
+    empty: tuple[Any, ...] = (None, 0, False, "none", [])
     return [
         name
         for name, value in wanted.items()

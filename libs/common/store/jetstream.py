@@ -11,14 +11,16 @@ from collections.abc import AsyncGenerator, Sequence
 from libs.common import errors
 from libs.common.bus.jetstream_api import EXPECTED_SEQUENCE, JetStreamApi, Refused, Stored
 from libs.common.bus.nats import NatsBus
+from libs.common.contracts.permissions import stream_of
 from libs.common.store.base import TOMBSTONE_TTL_S, Entry, Put, WatchItem
-from libs.common.store.buckets import ensure_bucket, stream_of
+from libs.common.store.buckets import ensure_bucket
 from libs.common.store.entries import OPERATION, is_tombstone, to_entry
 from libs.common.store.keys import check_batch, check_key, check_prefix
 from libs.common.store.persist import BUDGET_S, OutcomeUnknown, persist
 from libs.common.store.watch import Watch
 
-_TOMBSTONE = {OPERATION: "DEL", "Nats-TTL": f"{TOMBSTONE_TTL_S}s"}
+# PURGE, not DEL: when a tombstone's own time is over, the server writes no further tombstone in its place.
+_TOMBSTONE = {OPERATION: "PURGE", "Nats-TTL": f"{TOMBSTONE_TTL_S}s"}
 
 
 class JetStreamStore:

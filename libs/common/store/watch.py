@@ -23,8 +23,9 @@ import structlog
 from libs.common import errors
 from libs.common.bus.client import RawMessage
 from libs.common.bus.jetstream_api import JetStreamApi, parse_delivery
+from libs.common.contracts.permissions import stream_of
 from libs.common.store.base import Entry, Synced, Vanished, WatchItem
-from libs.common.store.buckets import SECOND_NS, stream_of
+from libs.common.store.buckets import SECOND_NS
 from libs.common.store.entries import to_entry
 
 HEARTBEAT_S = 2.0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import socket
 from dataclasses import replace
 from pathlib import Path
@@ -76,10 +77,9 @@ def logout(app: App) -> None:
     server = app.server()
     if server.token:
         try:
-            with app.hub(server) as hub:
+            # Unauthenticated is as good as done: it had ended, or the front door cut this call too when the token went.
+            with app.hub(server) as hub, contextlib.suppress(errors.Unauthenticated):
                 hub.post("/v1/logout", {})
-        except errors.Unauthenticated:
-            out.note("the sign-in had ended already")
         except errors.Unavailable as error:
             # It stays valid on the hub until it ends; forgetting it here without a word would hide that.
             _forget(server)

@@ -40,6 +40,9 @@ def render_configs(layout: Layout, facts: Facts) -> dict[str, dict[str, Any]]:
         "cluster_controller": {
             "agents_account": facts.bus.keys.public("agents"),
             "agents_signing_seed_file": str(facts.bus.keys.seed_file("agents-signing")),
+            "platform_account": facts.bus.keys.public("platform"),
+            "operator_seed_file": str(facts.bus.keys.seed_file("operator")),
+            "system_creds": str(facts.bus.system),
         },
         "gateway": {
             "socket": str(layout.gateway_socket),
