@@ -81,7 +81,9 @@ async def real_hub(folder: Path, jwt_ttl_s: int = 600) -> AsyncIterator[RealHub]
     nats_port, ws_port = free_port(), free_port()
     signing = keys.seed("agents-signing")
     hub.issuer = AgentIssuer(
-        lambda uid, key, ttl: accounts.issue_agent_jwt(signing, keys.public("agents"), uid, key, ttl, hub.now()), jwt_ttl_s, hub.now
+        lambda uid, key, ttl: accounts.issue_agent_jwt(signing, keys.public("agents"), uid, key, ttl, hub.now()),
+        jwt_ttl_s,
+        hub.now,
     )
     hub.registration._issuer = hub.agents._issuer = hub.issuer
     async with AsyncExitStack() as stack:
@@ -91,7 +93,9 @@ async def real_hub(folder: Path, jwt_ttl_s: int = 600) -> AsyncIterator[RealHub]
         system = folder / "system.creds"
         system.write_text(accounts.system_credentials(keys, hub.now()))
         url = (f"nats://127.0.0.1:{nats_port}",)
-        bus = await stack.enter_async_context(connect(NatsOptions(url, creds_file=creds, inbox_prefix=inbox_prefix("cluster_controller"))))
+        bus = await stack.enter_async_context(
+            connect(NatsOptions(url, creds_file=creds, inbox_prefix=inbox_prefix("cluster_controller")))
+        )
         listener_creds = folder / "listener.creds"
         listener_creds.write_text(accounts.administration_credentials(keys, hub.now()))
         listener = await stack.enter_async_context(connect(NatsOptions(url, creds_file=listener_creds)))
@@ -104,7 +108,9 @@ async def real_hub(folder: Path, jwt_ttl_s: int = 600) -> AsyncIterator[RealHub]
         follow(hub.informer, reconciler, lambda c: (c.key.partition(".")[2],), prefix="clusters")
         tasks(reconciler.run())
         tasks(watch_liveness(hub.clusters, hub.liveness, bus, reconciler.add, hub.monotonic))
-        account = AgentsAccount(keys.public("agents"), keys.public("platform"), keys.public("agents-signing"), keys.seed_file("operator"))
+        account = AgentsAccount(
+            keys.public("agents"), keys.public("platform"), keys.public("agents-signing"), keys.seed_file("operator")
+        )
         tasks(follow_revocations(hub.informer, RevocationList(account, url, system, hub.now).push).run())
         await _serve(hub, bus, stack)
 
@@ -127,7 +133,9 @@ async def _serve(hub: RealHub, bus: NatsBus, stack: AsyncExitStack) -> None:
     ]  # fmt: skip
     for method, handler in table:
 
-        def bind(method: Method[Any, Any], handler: Callable[[Any, Message], Awaitable[BaseModel]]) -> Callable[[Message], Awaitable[BaseModel]]:
+        def bind(
+            method: Method[Any, Any], handler: Callable[[Any, Message], Awaitable[BaseModel]]
+        ) -> Callable[[Message], Awaitable[BaseModel]]:
             async def answer(message: Message) -> BaseModel:
                 return await handler(parse(method.request, message.data), message)
 
@@ -215,13 +223,23 @@ async def _tasks() -> AsyncIterator[Callable[[Any], None]]:
 async def _nats_server(folder: Path, keys: accounts.NatsKeys, port: int, ws_port: int) -> AsyncIterator[None]:
     now = datetime.now(UTC)
     settings = server.ServerSettings(
-        folder / "nats", port, ws_port, accounts.operator_jwt(keys, now), keys.public("sys"), accounts.account_jwts(keys, now), 64 << 20
+        folder / "nats",
+        port,
+        ws_port,
+        accounts.operator_jwt(keys, now),
+        keys.public("sys"),
+        accounts.account_jwts(keys, now),
+        64 << 20,
     )
     (folder / "nats").mkdir()
     config = folder / "nats.conf"
     config.write_text(server.render_config(settings))
     process = await asyncio.create_subprocess_exec(
-        str(server.find_program()), "-c", str(config), stdout=asyncio.subprocess.DEVNULL, stderr=asyncio.subprocess.DEVNULL
+        str(server.find_program()),
+        "-c",
+        str(config),
+        stdout=asyncio.subprocess.DEVNULL,
+        stderr=asyncio.subprocess.DEVNULL,
     )
     try:
         yield

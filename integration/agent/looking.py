@@ -49,7 +49,9 @@ class Looker:
     async def named(self) -> list[str]:
         """Everything that is called ours, labelled or not."""
         out = json.loads(await self.run("get", KINDS, "-A", "-o", "json"))
-        return sorted(f"{i['kind']}/{i['metadata']['name']}" for i in out["items"] if i["metadata"]["name"].startswith("herdsman"))
+        return sorted(
+            f"{i['kind']}/{i['metadata']['name']}" for i in out["items"] if i["metadata"]["name"].startswith("herdsman")
+        )
 
     async def get(self, kind: str, name: str) -> dict[str, Any]:
         found: dict[str, Any] = json.loads(await self.run("get", kind, name, "-o", "json"))

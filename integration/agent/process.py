@@ -22,7 +22,9 @@ class AgentProcess:
         self._process: asyncio.subprocess.Process | None = None
         self._log = folder / "agent.log"
 
-    async def start(self, hub_url: str, ca_file: Path, kubeconfig: Path, token: str = "", *, state: Path | None = None) -> None:
+    async def start(
+        self, hub_url: str, ca_file: Path, kubeconfig: Path, token: str = "", *, state: Path | None = None
+    ) -> None:
         self.folder.mkdir(parents=True, exist_ok=True)
         if token:
             self.token_file.write_text(token)
@@ -72,14 +74,17 @@ class AgentProcess:
     def said(self, event: str, **fields: str) -> bool:
         """Whether the log has a line of this event whose fields contain these texts."""
         return any(
-            line.get("event") == event and all(text in str(line.get(key, "")) for key, text in fields.items()) for line in self.lines()
+            line.get("event") == event and all(text in str(line.get(key, "")) for key, text in fields.items())
+            for line in self.lines()
         )
 
     async def says(self, event: str, timeout_s: float = 30.0, **fields: str) -> None:
         try:
             await eventually(lambda: self.said(event, **fields), timeout_s)
         except AssertionError:
-            raise AssertionError(f"the agent did not say {event} {fields}; its log:\n{self._log.read_text()[-4000:]}") from None
+            raise AssertionError(
+                f"the agent did not say {event} {fields}; its log:\n{self._log.read_text()[-4000:]}"
+            ) from None
 
     def resident_mb(self) -> float:
         text = Path(f"/proc/{self.pid}/status").read_text()

@@ -43,7 +43,9 @@ class AgentConfig:
 
 def parse_arguments(arguments: Sequence[str], environment: Mapping[str, str] = os.environ) -> AgentConfig:
     """The settings. Ends the process with code 2 and a sentence when they cannot be used, as argparse does."""
-    parser = argparse.ArgumentParser(prog="herdsman-agent", description="Connects one Kubernetes cluster to a Herdsman hub.")
+    parser = argparse.ArgumentParser(
+        prog="herdsman-agent", description="Connects one Kubernetes cluster to a Herdsman hub."
+    )
     commands = parser.add_subparsers(dest="command", required=True, metavar="run")
     run = commands.add_parser("run", help="run until stopped", description=parser.description)
 
@@ -56,7 +58,12 @@ def parse_arguments(arguments: Sequence[str], environment: Mapping[str, str] = o
     add("--ca-file", "PEM file with the hub's own certificate authority; no other is trusted", metavar="FILE")
     add("--registration-token-file", "file with a one-time registration token", "", metavar="FILE")
     add("--state-dir", "folder for the identity; without it, Secrets of the pod's namespace", "", metavar="DIR")
-    add("--kubeconfig", "how to reach the cluster's API server; without it, the pod's service account", "", metavar="FILE")
+    add(
+        "--kubeconfig",
+        "how to reach the cluster's API server; without it, the pod's service account",
+        "",
+        metavar="FILE",
+    )
     add("--context", "context of the kubeconfig; default: its current one", "", metavar="NAME")
     add("--cluster-name", "refuse to serve any other cluster than the one that the hub calls so", "", metavar="NAME")
     add("--tunnels", "idle reverse connections that are kept ready", "4", metavar="N")

@@ -95,9 +95,15 @@ class CredentialKeeper:
     async def renew(self, bus: Bus) -> None:
         """One renewal. The state is written before the JWT is used: what is used is never forgotten. Raises the hub's errors."""
         request = AgentRenewal(agent_version=agent_version(), public_key=self.identity.public_key)
-        answer = await bus.request(RENEW_AGENT.agent_subject(self.identity.cluster_uid), request, AgentCredential, timeout_s=10)
+        answer = await bus.request(
+            RENEW_AGENT.agent_subject(self.identity.cluster_uid), request, AgentCredential, timeout_s=10
+        )
         renewed = replace(
-            self.identity, jwt=answer.jwt, cluster=answer.cluster, expires_at=answer.expires_at.isoformat(), renew_after_s=answer.renew_after_s
+            self.identity,
+            jwt=answer.jwt,
+            cluster=answer.cluster,
+            expires_at=answer.expires_at.isoformat(),
+            renew_after_s=answer.renew_after_s,
         )
         await self._state.save_identity(renewed)
         self.identity = renewed

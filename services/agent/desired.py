@@ -98,14 +98,18 @@ class DesiredKeeper:
         parts = dict(self._kept.parts)
         for _ in range(MAX_FETCHES):
             have = {name: hash_ for name, (hash_, _objects) in parts.items()}
-            answer = await self._bus.request(GET_DESIRED.agent_subject(self._uid), DesiredQuery(have=have), DesiredSet, timeout_s=15)
+            answer = await self._bus.request(
+                GET_DESIRED.agent_subject(self._uid), DesiredQuery(have=have), DesiredSet, timeout_s=15
+            )
             if answer.detach:
                 self._kept.detach = True
                 await self._state.save_kept(self._kept)
                 return True
             for part in answer.parts:
                 if content_hash(part.objects) != part.hash:
-                    raise errors.Unavailable(f'part "{part.name}" of the desired set arrived damaged: its hash is wrong')
+                    raise errors.Unavailable(
+                        f'part "{part.name}" of the desired set arrived damaged: its hash is wrong'
+                    )
                 parts[part.name] = (part.hash, part.objects)
             parts = {name: part for name, part in parts.items() if name in answer.names}
             if set_hash({name: hash_ for name, (hash_, _objects) in parts.items()}) == answer.hash:
@@ -117,7 +121,10 @@ class DesiredKeeper:
     async def _keep(self, parts: dict[str, tuple[str, list[dict[str, object]]]]) -> bool:
         if parts == self._kept.parts:
             return False
-        kinds = {*self._kept.kinds, *((str(o["apiVersion"]), str(o["kind"])) for _hash, objects in parts.values() for o in objects)}
+        kinds = {
+            *self._kept.kinds,
+            *((str(o["apiVersion"]), str(o["kind"])) for _hash, objects in parts.values() for o in objects),
+        }
         self._kept.parts, self._kept.kinds = parts, sorted(kinds)
         # Before anything is applied: kinds that are not remembered could never be found again.
         await self._state.save_kept(self._kept)
@@ -142,7 +149,9 @@ class DesiredKeeper:
         reports = self._reports
         assert reports is not None
         try:
-            await self._bus.request(REPORT_APPLIED.agent_subject(self._uid), AppliedReport(parts=reports), Empty, timeout_s=10)
+            await self._bus.request(
+                REPORT_APPLIED.agent_subject(self._uid), AppliedReport(parts=reports), Empty, timeout_s=10
+            )
         except errors.HerdsmanError as exc:
             self._report_at = self._monotonic() + self._backoff("report")
             if self._bus.connected:
@@ -164,7 +173,9 @@ class DesiredKeeper:
         reports: list[PartReport] = []
         for name, (hash_, objects) in sorted(parts.items()):
             failures = outcome.failures.pop(part_label(name), [])
-            reports.append(PartReport(name=name, hash=hash_, objects=len(objects), error="; ".join(failures)[:_MAX_ERROR]))
+            reports.append(
+                PartReport(name=name, hash=hash_, objects=len(objects), error="; ".join(failures)[:_MAX_ERROR])
+            )
         for label, failures in sorted(outcome.failures.items()):
             # Leftovers of parts that are no more and can't be removed: the hub should know them too.
             reports.append(PartReport(name=label, hash="", error="; ".join(failures)[:_MAX_ERROR]))

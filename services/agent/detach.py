@@ -74,7 +74,9 @@ class Detacher:
                 if not found and suspects is None:
                     return sorted(problems.values())[:MAX_LEFT]
                 await self._delete(found, problems)
-                suspects = sorted({resource for resource, _ in found.values()}, key=lambda r: (r.api_version, r.kind)) or None
+                suspects = (
+                    sorted({resource for resource, _ in found.values()}, key=lambda r: (r.api_version, r.kind)) or None
+                )
             except errors.HerdsmanError as exc:
                 log.warning(REMOVAL_FAILED, error=exc.message)
                 found, suspects = {}, None
@@ -93,15 +95,24 @@ class Detacher:
             log.warning(REMOVAL_FAILED, api_version=version, error="does not answer: not looked at")
         return [r for r in resources if {"list", "delete"} <= r.verbs]
 
-    async def _find(self, resources: list[ApiResource], problems: dict[str, str]) -> dict[Ref, tuple[ApiResource, Document]]:
+    async def _find(
+        self, resources: list[ApiResource], problems: dict[str, str]
+    ) -> dict[Ref, tuple[ApiResource, Document]]:
         found: dict[Ref, tuple[ApiResource, Document]] = {}
         for resource in resources:
             try:
-                async for page in self._client.pages(resource.collection_path(), selector=SELECTOR, accept=METADATA_LIST):
+                async for page in self._client.pages(
+                    resource.collection_path(), selector=SELECTOR, accept=METADATA_LIST
+                ):
                     for item in page.get("items") or ():
                         if is_owned(item) and labels_of(item).get(PART) != AGENT_PART:
                             metadata = item["metadata"]
-                            ref = Ref(resource.api_version, resource.kind, str(metadata.get("namespace") or ""), metadata["name"])
+                            ref = Ref(
+                                resource.api_version,
+                                resource.kind,
+                                str(metadata.get("namespace") or ""),
+                                metadata["name"],
+                            )
                             found[ref] = (resource, item)
             except (errors.Denied, errors.NotFound, errors.MethodNotAllowed):
                 # What we may not even list we can't have made; a kind that just went took its objects along.
@@ -111,12 +122,16 @@ class Detacher:
         return found
 
     async def _delete(self, found: dict[Ref, tuple[ApiResource, Document]], problems: dict[str, str]) -> None:
-        for ref in sorted(found, key=lambda r: (_ORDER.index(r.kind) if r.kind in _ORDER else len(_ORDER), r.kind == "Namespace", r)):
+        for ref in sorted(
+            found, key=lambda r: (_ORDER.index(r.kind) if r.kind in _ORDER else len(_ORDER), r.kind == "Namespace", r)
+        ):
             resource, item = found[ref]
             if item["metadata"].get("deletionTimestamp"):
                 continue  # under way; if it stays, a stranger's finalizer holds it
             try:
-                await self._client.delete(resource.object_path(ref.name, ref.namespace), uid=str(item["metadata"]["uid"]))
+                await self._client.delete(
+                    resource.object_path(ref.name, ref.namespace), uid=str(item["metadata"]["uid"])
+                )
                 problems.pop(str(ref), None)
             except errors.Conflict:
                 continue  # made again meanwhile: the next round sees the new one
@@ -150,7 +165,9 @@ class Detacher:
         except errors.NotFound:
             return
         if labels_of(namespace).get(PART) != AGENT_PART:
-            log.warning(REMOVAL_FAILED, error=f'namespace "{self._namespace}" was not made for the agent: it is left alone')
+            log.warning(
+                REMOVAL_FAILED, error=f'namespace "{self._namespace}" was not made for the agent: it is left alone'
+            )
             return
         owner = {"apiVersion": "v1", "kind": "Namespace", "name": self._namespace, "uid": namespace["metadata"]["uid"]}
         for kind in ("ClusterRoleBinding", "ClusterRole"):
@@ -158,5 +175,7 @@ class Detacher:
             selector = f"{SELECTOR},{PART}={AGENT_PART}"
             async for page in self._client.pages(resource.collection_path(), selector=selector, accept=METADATA_LIST):
                 for item in page.get("items") or ():
-                    await self._client.merge(resource.object_path(item["metadata"]["name"]), {"metadata": {"ownerReferences": [owner]}})
+                    await self._client.merge(
+                        resource.object_path(item["metadata"]["name"]), {"metadata": {"ownerReferences": [owner]}}
+                    )
         await self._client.delete(path, uid=str(namespace["metadata"]["uid"]))

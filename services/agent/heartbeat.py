@@ -49,7 +49,9 @@ class ApiServerProbe:
         try:
             await self._client.get_text("/readyz", timeout_s=PROBE_TIMEOUT_S)
             if not before or self._monotonic() - self._version_at > VERSION_EVERY_S:
-                self.version = str((await self._client.get("/version", timeout_s=PROBE_TIMEOUT_S)).get("gitVersion") or "")[:64]
+                self.version = str(
+                    (await self._client.get("/version", timeout_s=PROBE_TIMEOUT_S)).get("gitVersion") or ""
+                )[:64]
                 self._version_at = self._monotonic()
             self.healthy, self.message = True, ""
         except errors.HerdsmanError as exc:
@@ -73,7 +75,9 @@ class Sources:
 class HeartbeatSender:
     """Runs beside everything else, so that a busy agent is not taken for a dead one."""
 
-    def __init__(self, bus: Bus, cluster_uid: str, sources: Sources, monotonic: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self, bus: Bus, cluster_uid: str, sources: Sources, monotonic: Callable[[], float] = time.monotonic
+    ) -> None:
         self._bus = bus
         self._subject = subjects.heartbeat(cluster_uid)
         self._sources = sources

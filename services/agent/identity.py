@@ -84,9 +84,7 @@ def digest_of(token: str) -> str:
     return hashlib.sha256(token.encode()).hexdigest() if token else ""
 
 
-async def register(
-    hub: Hub, token: str, *, sleep: Callable[[float], Awaitable[None]] = asyncio.sleep
-) -> Identity:
+async def register(hub: Hub, token: str, *, sleep: Callable[[float], Awaitable[None]] = asyncio.sleep) -> Identity:
     """Exchange the token for an identity. Tries until the hub says yes or no.
 
     One key for all tries: when an answer was lost, the hub knows the key again and answers as before. Raises
@@ -96,12 +94,16 @@ async def register(
     attempt = 0
     while True:
         try:
-            credential = await _exchange(hub, AgentRegistration(token=token, public_key=public_key, agent_version=agent_version()))
+            credential = await _exchange(
+                hub, AgentRegistration(token=token, public_key=public_key, agent_version=agent_version())
+            )
         except (errors.Unavailable, errors.Timeout, errors.TooManyRequests) as exc:
             attempt += 1
             low, high = _BACKOFF_S
             pause = random.uniform(low, min(high, low * 2.0 ** min(attempt, 10)))
-            log.warning(REGISTRATION_FAILED, hub=hub.authority, error=exc.message, attempt=attempt, retry_in_s=round(pause, 1))
+            log.warning(
+                REGISTRATION_FAILED, hub=hub.authority, error=exc.message, attempt=attempt, retry_in_s=round(pause, 1)
+            )
             await sleep(max(pause, float(exc.retry_after_s or 0)))
             continue
         log.info(AGENT_REGISTERED, cluster=credential.cluster, cluster_id=credential.cluster_uid, hub=hub.authority)
@@ -137,7 +139,9 @@ async def _exchange(hub: Hub, request: AgentRegistration) -> AgentCredential:
         raise errors.Unavailable(text) from exc
     except aiohttp.ClientConnectorError as exc:
         why = exc.os_error.strerror or str(exc.os_error)
-        raise errors.Unavailable(f"the hub {hub.authority} cannot be reached: {why}: check the address and the firewall") from exc
+        raise errors.Unavailable(
+            f"the hub {hub.authority} cannot be reached: {why}: check the address and the firewall"
+        ) from exc
     except (aiohttp.ClientError, OSError) as exc:
         raise errors.Unavailable(f"the connection to the hub {hub.authority} broke: {type(exc).__name__}") from exc
 
@@ -153,7 +157,9 @@ def _refusal(hub: Hub, code: int, body: bytes, retry_after: str) -> errors.Herds
     }  # fmt: skip
     if not message:
         # Whatever answered is not the hub (a balancer's page), so its no is no final no either.
-        return errors.Unavailable(f"what answers at {hub.authority} is no hub, or it is not up yet (HTTP status {code})")
+        return errors.Unavailable(
+            f"what answers at {hub.authority} is no hub, or it is not up yet (HTTP status {code})"
+        )
     family = families.get(code, errors.Unavailable)
     return family(
         f"the hub {hub.authority} refuses to register this agent: {message}" if code < 500 and code != 429 else message,

@@ -128,11 +128,15 @@ class Agent:
         async with connect(options) as bus:
             namespace = "" if self.config.state_dir is not None else self.endpoint.namespace
             detacher = Detacher(self.client, discovery, bus, uid, self.state, namespace)
-            desired = DesiredKeeper(bus, uid, self.state, await self.state.load_kept(), Applier(self.client, discovery), detacher.run)
+            desired = DesiredKeeper(
+                bus, uid, self.state, await self.state.load_kept(), Applier(self.client, discovery), detacher.run
+            )
             nodes = NodeObserver(self.client, bus, uid)
             tunnel = Tunnel(self.hub, identity, self.endpoint, await self.endpoint.ssl_context(), self.config.tunnels)
             probe = ApiServerProbe(self.client)
-            heartbeat = HeartbeatSender(bus, uid, Sources(probe, lambda: nodes.count, lambda: tunnel.open, lambda: desired.applied))
+            heartbeat = HeartbeatSender(
+                bus, uid, Sources(probe, lambda: nodes.count, lambda: tunnel.open, lambda: desired.applied)
+            )
 
             async def hear(message: Message) -> None:
                 desired.notice(parse(Notice, message.data).hash)
@@ -142,7 +146,13 @@ class Agent:
                 raise Detached
 
             async with bus.listen(subjects.notice(uid), hear), asyncio.TaskGroup() as tasks:
-                log.info(AGENT_STARTED, cluster=identity.cluster, cluster_id=uid, hub=self.hub.authority, version=agent_version())
+                log.info(
+                    AGENT_STARTED,
+                    cluster=identity.cluster,
+                    cluster_id=uid,
+                    hub=self.hub.authority,
+                    version=agent_version(),
+                )
                 tasks.create_task(probe.run(), name="api server probe")
                 tasks.create_task(heartbeat.run(), name="heartbeat")
                 tasks.create_task(detach_when_told(), name="desired")
@@ -169,10 +179,14 @@ async def build(config: AgentConfig) -> int:
     """Make what lasts and run it. Returns the exit code."""
     try:
         hub = Hub(config.hub, trust(config.ca_file))
-        endpoint = load_kubeconfig([config.kubeconfig], config.context) if config.kubeconfig is not None else load_in_cluster()
+        endpoint = (
+            load_kubeconfig([config.kubeconfig], config.context) if config.kubeconfig is not None else load_in_cluster()
+        )
         async with KubeClient(endpoint, user_agent=f"herdsman-agent/{agent_version()}") as client:
             state: State = (
-                FileState(config.state_dir) if config.state_dir is not None else SecretState(client, endpoint.namespace, SECRET)
+                FileState(config.state_dir)
+                if config.state_dir is not None
+                else SecretState(client, endpoint.namespace, SECRET)
             )
             await Agent(config, hub, endpoint, client, state, set()).run()
     except errors.HerdsmanError as exc:

@@ -39,7 +39,9 @@ _ROLE = "node-role.kubernetes.io/"
 class NodeObserver:
     """`count` is None until the first complete listing."""
 
-    def __init__(self, client: KubeClient, bus: Bus, cluster_uid: str, monotonic: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self, client: KubeClient, bus: Bus, cluster_uid: str, monotonic: Callable[[], float] = time.monotonic
+    ) -> None:
         self._reflector = Reflector(client, NODES_PATH, page=PAGE)
         self._bus = bus
         self._subject = subjects.observation(cluster_uid, "nodes")
@@ -99,7 +101,9 @@ class NodeObserver:
     async def _publish(self) -> None:
         while True:
             try:
-                async with asyncio.timeout(max(0.0, self._complete_at - self._monotonic()) if self._complete_at else None):
+                async with asyncio.timeout(
+                    max(0.0, self._complete_at - self._monotonic()) if self._complete_at else None
+                ):
                     await self._wake.wait()
             except TimeoutError:
                 self._complete_due = True
@@ -126,7 +130,9 @@ class NodeObserver:
             self._complete_at = self._monotonic() + COMPLETE_EVERY_S * random.uniform(0.8, 1.2)
 
 
-def chunk_observations(nodes: Mapping[str, bytes], *, complete: bool, limit_bytes: int = CHUNK_BYTES) -> list[NodesObserved]:
+def chunk_observations(
+    nodes: Mapping[str, bytes], *, complete: bool, limit_bytes: int = CHUNK_BYTES
+) -> list[NodesObserved]:
     """Messages that each fit. The last of a complete listing closes it: it names what the others held."""
     chunks: list[list[str]] = [[]]
     size = 0

@@ -86,7 +86,9 @@ def parse_identity(data: bytes, where: str) -> Identity:
     try:
         return Identity(**json.loads(data))
     except (ValueError, TypeError) as exc:
-        raise errors.Invalid(f"the agent's identity in {where} is damaged: delete it and register with a fresh token") from exc
+        raise errors.Invalid(
+            f"the agent's identity in {where} is damaged: delete it and register with a fresh token"
+        ) from exc
 
 
 class FileState:
@@ -103,7 +105,9 @@ class FileState:
             fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as exc:
             os.close(self._lock)
-            raise errors.Conflict(f"another agent runs with the state folder {folder}: stop it or give this one its own") from exc
+            raise errors.Conflict(
+                f"another agent runs with the state folder {folder}: stop it or give this one its own"
+            ) from exc
 
     async def load_identity(self) -> Identity | None:
         data = await asyncio.to_thread(self._read, IDENTITY)

@@ -28,9 +28,13 @@ log = structlog.get_logger(__name__)
 class Tunnel:
     """`open` is the number of connections to the hub."""
 
-    def __init__(self, hub: Hub, identity: Identity, endpoint: Endpoint, context: ssl.SSLContext | None, idle: int) -> None:
+    def __init__(
+        self, hub: Hub, identity: Identity, endpoint: Endpoint, context: ssl.SSLContext | None, idle: int
+    ) -> None:
         if urlsplit(endpoint.url).path not in ("", "/"):
-            raise errors.Invalid(f"the API server's URL {endpoint.url} has a path: the hub can only reach one at the root of its address")
+            raise errors.Invalid(
+                f"the API server's URL {endpoint.url} has a path: the hub can only reach one at the root of its address"
+            )
         self._endpoint = endpoint
         self._authorization = b""
         self._address = Address(

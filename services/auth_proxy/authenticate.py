@@ -126,7 +126,6 @@ class Authenticator:
             token=name,
             clusters=token.spec.clusters,
             read_only=token.spec.read_only,
-            must_change_password=user.status.must_change_password,
         )
         caller = Caller(principal, token.private.secret_hash.encode("ascii"), token.spec.expires_at.timestamp())
         self._callers[name] = caller

@@ -78,7 +78,7 @@ class Call:
 
     def cut(self, error: errors.HerdsmanError) -> None:
         if self.exchange is not None:
-            self.exchange.cut(error)
+            self.exchange.fail(error)
 
 
 class Calls:

@@ -98,7 +98,9 @@ class Agents:
     async def _note_detached(self, cluster: Cluster, report: AppliedReport) -> None:
         now = self._now()
         shown = ", ".join(report.left[:MAX_LEFT_SHOWN])
-        text = f"the agent could not remove: {shown}" if report.left else "the agent has removed everything that it owned"
+        text = (
+            f"the agent could not remove: {shown}" if report.left else "the agent has removed everything that it owned"
+        )
 
         def mutate(current: Cluster) -> bool:
             # A report only counts for the cluster that asked for it: not for one that was made again under the name.

@@ -49,7 +49,9 @@ async def build(host: Host[ClusterControllerConfig]) -> None:
 
     seed = (await asyncio.to_thread(config.agents_signing_seed_file.read_bytes)).strip()
     issuer = AgentIssuer(
-        lambda uid, key, ttl_s: issue_agent_jwt(seed, config.agents_account, uid, key, ttl_s, now()), config.agent_jwt_ttl_s, now
+        lambda uid, key, ttl_s: issue_agent_jwt(seed, config.agents_account, uid, key, ttl_s, now()),
+        config.agent_jwt_ttl_s,
+        now,
     )
     clusters, tokens = Clusters(cluster_informer), Objects(token_informer, RegistrationToken)
     liveness = Liveness(host.monotonic())
@@ -66,7 +68,11 @@ async def build(host: Host[ClusterControllerConfig]) -> None:
     sweeper = Sweeper(store, clusters, tokens, revocations, departed, config.agent_jwt_ttl_s, now)
 
     writer = ResourceWriter(
-        store, {kind.plural: ClusterStrategy(), tokens_kind.plural: RegistrationTokenStrategy()}, host.verifier, grants, now
+        store,
+        {kind.plural: ClusterStrategy(), tokens_kind.plural: RegistrationTokenStrategy()},
+        host.verifier,
+        grants,
+        now,
     )
     registration = Registration(store, tokens, host.verifier, grants, issuer, now)
     agents = Agents(store, clusters, grants, issuer, liveness, reconciler.add, now, host.monotonic)

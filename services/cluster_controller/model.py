@@ -70,7 +70,9 @@ def unknown_token() -> errors.Unauthenticated:
 def check_public_key(key: str) -> None:
     """A public NKEY of a user, check sum included. Raises Invalid."""
     if not is_user_public_key(key):
-        raise errors.Invalid("the public key is no NKEY of a user", causes=[errors.Cause("public_key", "is no NKEY of a user")])
+        raise errors.Invalid(
+            "the public key is no NKEY of a user", causes=[errors.Cause("public_key", "is no NKEY of a user")]
+        )
 
 
 @dataclass(frozen=True, slots=True)

@@ -81,7 +81,9 @@ class ClusterReconciler:
         def say(current: Cluster) -> bool:
             if current.uid != cluster.uid or not current.deleting:
                 return False
-            said = current.status.set_condition(DETACHED, False, release.reason, release.message, now, current.metadata.generation)
+            said = current.status.set_condition(
+                DETACHED, False, release.reason, release.message, now, current.metadata.generation
+            )
             return update_status(current, self._known(current.uid, {}), now) or said
 
         if say(cluster.model_copy(deep=True)):
@@ -141,7 +143,12 @@ async def delete_token(store: Store, name: str) -> None:
 
 
 async def watch_liveness(
-    clusters: Clusters, liveness: Liveness, bus: Bus, add: Callable[[str], None], monotonic: Callable[[], float], every_s: float = 1.0
+    clusters: Clusters,
+    liveness: Liveness,
+    bus: Bus,
+    add: Callable[[str], None],
+    monotonic: Callable[[], float],
+    every_s: float = 1.0,
 ) -> None:
     """Have every cluster looked at that falls silent, for ever. While the bus is away nobody is blamed for silence."""
     was_connected, was_sure = True, False

@@ -78,18 +78,34 @@ class Registration:
             visible = grants.visible_clusters(principal)
             if cluster is None or (visible is not None and request.cluster not in visible):
                 raise errors.not_found("clusters.management.herdsman.dev", request.cluster)
-            raise errors.Denied(f'user "{principal.user}" cannot issue registration tokens for cluster "{request.cluster}"')
+            raise errors.Denied(
+                f'user "{principal.user}" cannot issue registration tokens for cluster "{request.cluster}"'
+            )
         if cluster.deleting:
             raise errors.Conflict(f'cluster "{cluster.name}" is being deleted: no agent can register for it')
         now = self._now()
-        live = [t for t in self._tokens.all() if t.spec.cluster_uid == cluster.uid and t.status.used_at is None and t.spec.expires_at > now]
+        live = [
+            t
+            for t in self._tokens.all()
+            if t.spec.cluster_uid == cluster.uid and t.status.used_at is None and t.spec.expires_at > now
+        ]
         if len(live) >= MAX_LIVE_TOKENS:
-            raise errors.TooManyRequests(f'cluster "{cluster.name}" has {len(live)} unused registration tokens: use or delete one first')
+            raise errors.TooManyRequests(
+                f'cluster "{cluster.name}" has {len(live)} unused registration tokens: use or delete one first'
+            )
         secret = make_registration_secret()
         token = _make_token(secret, cluster, now, min(max(request.ttl_s, MIN_TTL_S), MAX_TTL_S))
         await self._store.create(BY_MODEL[RegistrationToken].key(token.name), encode_unique(token))
-        log.info(REGISTRATION_ISSUED, cluster=cluster.name, cluster_id=cluster.uid, token=token.name, principal_id=principal.principal_id)
-        return IssuedRegistration(token=secret.text, cluster=cluster.name, cluster_uid=cluster.uid, expires_at=token.spec.expires_at)
+        log.info(
+            REGISTRATION_ISSUED,
+            cluster=cluster.name,
+            cluster_id=cluster.uid,
+            token=token.name,
+            principal_id=principal.principal_id,
+        )
+        return IssuedRegistration(
+            token=secret.text, cluster=cluster.name, cluster_uid=cluster.uid, expires_at=token.spec.expires_at
+        )
 
     async def handle_check(self, request: ManifestRequest, _message: Message | None = None) -> IssuedRegistration:
         """Which cluster an unused token is for. Raises as `rules.check_registration`."""
@@ -98,7 +114,10 @@ class Registration:
         check_registration(secret, token, cluster, self._now())
         assert token is not None
         return IssuedRegistration(
-            token=secret.text, cluster=token.spec.cluster, cluster_uid=token.spec.cluster_uid, expires_at=token.spec.expires_at
+            token=secret.text,
+            cluster=token.spec.cluster,
+            cluster_uid=token.spec.cluster_uid,
+            expires_at=token.spec.expires_at,
         )
 
     async def handle_register(self, request: AgentRegistration, _message: Message | None = None) -> AgentCredential:
@@ -129,12 +148,16 @@ class Registration:
         token.status.used_at = now
         agent = cluster.status.agent
         agent.public_key, agent.registered_at, agent.version = request.public_key, now, request.agent_version
-        cluster.status.set_condition(REGISTERED, True, "AgentRegistered", "an agent has registered", now, cluster.metadata.generation)
+        cluster.status.set_condition(
+            REGISTERED, True, "AgentRegistered", "an agent has registered", now, cluster.metadata.generation
+        )
         try:
             await save_registration(self._store, token, cluster, before if before != request.public_key else "", now)
         except errors.Conflict as exc:
             raise _LostRaceError from exc
-        log.info(AGENT_REGISTERED, cluster=cluster.name, cluster_id=cluster.uid, token=token.name, replaced=bool(before))
+        log.info(
+            AGENT_REGISTERED, cluster=cluster.name, cluster_id=cluster.uid, token=token.name, replaced=bool(before)
+        )
         return credential
 
     async def _check_not_revoked(self, public_key: str) -> None:

@@ -66,7 +66,9 @@ def cluster_group(cluster: str, role: str) -> str:
     return f"{USER_PREFIX}cluster:{cluster}:{role}"
 
 
-def select_desired(parts: Iterable[DesiredPart], have: Mapping[str, str], limit_bytes: int = REPLY_LIMIT_BYTES) -> DesiredSet:
+def select_desired(
+    parts: Iterable[DesiredPart], have: Mapping[str, str], limit_bytes: int = REPLY_LIMIT_BYTES
+) -> DesiredSet:
     """What an agent that has `have` must be sent. At least one part that differs is in it, however large."""
     known = sorted(parts, key=lambda part: part.name)
     sent: list[DesiredPart] = []
@@ -86,7 +88,11 @@ def _render_rules(rules: Iterable[PolicyRule]) -> list[dict[str, Any]]:
     rendered: list[dict[str, Any]] = []
     for rule in rules:
         if rule.resources and rule.api_groups:
-            item: dict[str, Any] = {"apiGroups": list(rule.api_groups), "resources": list(rule.resources), "verbs": list(rule.verbs)}
+            item: dict[str, Any] = {
+                "apiGroups": list(rule.api_groups),
+                "resources": list(rule.resources),
+                "verbs": list(rule.verbs),
+            }
             if rule.resource_names:
                 item["resourceNames"] = list(rule.resource_names)
             if item not in rendered:

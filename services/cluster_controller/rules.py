@@ -17,7 +17,11 @@ REGISTERED, CONNECTED, APPLIED, READY, DETACHED = "Registered", "Connected", "Ap
 
 
 def check_registration(
-    secret: RegistrationSecret, token: RegistrationToken | None, cluster: Cluster | None, now: datetime, public_key: str = ""
+    secret: RegistrationSecret,
+    token: RegistrationToken | None,
+    cluster: Cluster | None,
+    now: datetime,
+    public_key: str = "",
 ) -> None:
     """Whether the secret may be exchanged now (for `public_key`, when given). Raises Unauthenticated, Expired, NotFound, Conflict.
 
@@ -28,7 +32,9 @@ def check_registration(
     if now >= token.spec.expires_at:
         raise errors.Expired("the registration token has expired: issue a fresh one")
     if cluster is None or cluster.uid != token.spec.cluster_uid:
-        raise errors.NotFound(f'cluster "{token.spec.cluster}" of this registration token is gone: create it again and issue a fresh token')
+        raise errors.NotFound(
+            f'cluster "{token.spec.cluster}" of this registration token is gone: create it again and issue a fresh token'
+        )
     if cluster.deleting:
         raise errors.Conflict(f'cluster "{cluster.name}" is being deleted: no agent can register for it')
     if token.status.used_at is not None and (not public_key or cluster.status.agent.public_key != public_key):
@@ -84,11 +90,22 @@ def _update_connected(cluster: Cluster, known: Known, now: datetime) -> None:
             status.node_count = beat.node_count
         if not beat.api_server_healthy:
             why = beat.api_server_message or "it does not answer"
-            status.set_condition(READY, False, "APIServerUnhealthy", f"the API server is not healthy: {why}", now, generation)
+            status.set_condition(
+                READY, False, "APIServerUnhealthy", f"the API server is not healthy: {why}", now, generation
+            )
         elif beat.tunnels == 0:
-            status.set_condition(READY, False, "NoTunnel", "the agent has no connection ready for calls to the API server", now, generation)
+            status.set_condition(
+                READY,
+                False,
+                "NoTunnel",
+                "the agent has no connection ready for calls to the API server",
+                now,
+                generation,
+            )
         else:
-            status.set_condition(READY, True, "APIServerHealthy", "the API server answers and can be reached", now, generation)
+            status.set_condition(
+                READY, True, "APIServerHealthy", "the API server answers and can be reached", now, generation
+            )
         return
     if not status.agent.public_key:
         status.set_condition(CONNECTED, False, "NoAgent", "no agent has registered yet", now, generation)
@@ -97,7 +114,9 @@ def _update_connected(cluster: Cluster, known: Known, now: datetime) -> None:
         last = status.agent.last_heartbeat
         since = f" since {last:%Y-%m-%dT%H:%M:%SZ}" if last is not None else ""
         status.set_condition(CONNECTED, False, "NoHeartbeat", f"the agent has not been heard{since}", now, generation)
-        status.set_condition(READY, None, "NoHeartbeat", "nothing is known of the cluster while its agent is silent", now, generation)
+        status.set_condition(
+            READY, None, "NoHeartbeat", "nothing is known of the cluster while its agent is silent", now, generation
+        )
 
 
 def _update_applied(cluster: Cluster, known: Known, now: datetime) -> None:
@@ -122,7 +141,9 @@ def merge_reports(applied: Sequence[AppliedPart], reports: Sequence[PartReport],
     merged: list[AppliedPart] = []
     for report in sorted(reports, key=lambda r: r.name):
         old = before.get(report.name)
-        fresh = AppliedPart(name=report.name, hash=report.hash, applied_at=now, objects=report.objects, error=report.error)
+        fresh = AppliedPart(
+            name=report.name, hash=report.hash, applied_at=now, objects=report.objects, error=report.error
+        )
         if old is not None and (old.hash, old.objects, old.error) == (fresh.hash, fresh.objects, fresh.error):
             fresh = old
         merged.append(fresh)
@@ -159,7 +180,10 @@ def decide_release(cluster: Cluster, connected: bool) -> Release:
 
 def list_leftovers(cluster: Cluster) -> str:
     """What a forced deletion may leave in the cluster, for a person to remove."""
-    parts = ", ".join(f"{part.name} ({part.objects} objects)" for part in cluster.status.applied) or "nothing reported as applied"
+    parts = (
+        ", ".join(f"{part.name} ({part.objects} objects)" for part in cluster.status.applied)
+        or "nothing reported as applied"
+    )
     return (
         f"forced: the cluster may still hold {parts}, the namespace herdsman-system and the agent's ClusterRole and binding, "
         "all labelled app.kubernetes.io/managed-by=herdsman; an agent that comes back removes them by itself"

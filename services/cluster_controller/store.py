@@ -13,7 +13,9 @@ from libs.common.store.objects import encode_unique
 from services.cluster_controller.model import FINALIZER, Departed, Revocation, departed_key, parse_departed
 
 
-async def save_registration(store: Store, token: RegistrationToken, cluster: Cluster, replaced_key: str, now: datetime) -> None:
+async def save_registration(
+    store: Store, token: RegistrationToken, cluster: Cluster, replaced_key: str, now: datetime
+) -> None:
     """The token is used, the cluster has its agent's key, and the key before it is revoked. Raises Conflict: read again."""
     writes = [_update(token), _update(cluster)]
     if replaced_key:

@@ -24,7 +24,9 @@ class ClusterStrategy(Strategy[Cluster]):
                 ctx.warnings.append(
                     f"the finalizer {FINALIZER} was kept: to give up what the agent left, delete with the annotation {FORCE_DELETE}=true"
                 )
-            new = new.model_copy(update={"metadata": new.metadata.model_copy(update={"finalizers": [*finalizers, FINALIZER]})})
+            new = new.model_copy(
+                update={"metadata": new.metadata.model_copy(update={"finalizers": [*finalizers, FINALIZER]})}
+            )
         return new
 
     async def admit(self, ctx: WriteContext, old: Cluster | None, new: Cluster) -> None:
@@ -38,7 +40,9 @@ class ClusterStrategy(Strategy[Cluster]):
         asked = (old.metadata.annotations or {}).get(FORCE_DELETE) if old is not None else None
         # It makes the hub forget a cluster, so it takes the right to delete it, not only to change it.
         if asks != asked and not ctx.grants.is_allowed(ctx.principal, "delete", "clusters", new.name, new.name):
-            raise errors.Denied(f"only who may delete the cluster may set the annotation {FORCE_DELETE}", kind="Cluster", name=new.name)
+            raise errors.Denied(
+                f"only who may delete the cluster may set the annotation {FORCE_DELETE}", kind="Cluster", name=new.name
+            )
 
 
 class RegistrationTokenStrategy(Strategy[RegistrationToken]):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any
 
 from aiohttp import web
@@ -23,6 +24,7 @@ from services.gateway.sight import check_collection, make_filter
 from services.gateway.state import State
 from services.gateway.streams import Streams
 
+START_TIMEOUT_S = 5.0
 _INCLUDE = ("Metadata", "Object", "None")
 
 
@@ -45,7 +47,7 @@ class Api:
         form = parse_accept(call.request.headers.get("Accept", ""))
         include = parse_include(call)
         cache = self._state.caches[rtype.plural]
-        await cache.start()
+        await start_cache(cache)
         if watching:
             return await self._streams.watch(call, rtype, cache, selectors, form, include)
         return await self._list(call, rtype, cache, selectors, form, include)
@@ -107,7 +109,7 @@ class Api:
         rights.check_caller(call.principal, "get")
         form = parse_accept(call.request.headers.get("Accept", ""))
         cache = self._state.caches[rtype.plural]
-        await cache.informer.synced.wait()
+        await start_cache(cache)
         revision = parse_version(call)
         if revision:
             await cache.wait_for(revision)
@@ -116,6 +118,16 @@ class Api:
         if document is None:
             raise rights.absent(rtype, name)
         return answer(render_form(self._state, rtype, document, form, parse_include(call)))
+
+
+async def start_cache(cache: WatchCache) -> None:
+    """The cache, following its informer. Raises Unavailable while this process has not read the bucket yet."""
+    try:
+        await asyncio.wait_for(cache.start(), START_TIMEOUT_S)
+    except TimeoutError as exc:
+        raise errors.Unavailable(
+            f'the gateway has not read bucket "{cache.informer.bucket}" yet: see /readyz for what it waits for'
+        ) from exc
 
 
 def find_type(plural: str) -> ResourceType:

@@ -23,6 +23,8 @@ from services.gateway.state import State
 REQUEST_ID = "X-Request-Id"
 _REQUEST_ID = re.compile(r"[-A-Za-z0-9_.]{1,64}")
 SLOW_S = 1.0
+PROBES = ("/readyz", "/livez", "/healthz")
+"""Asked every few seconds: not ready is an answer, not an event."""
 _log = structlog.get_logger(__name__)
 _current: ContextVar[str] = ContextVar("request_id", default="")
 _Web = Callable[[web.Request], Awaitable[web.StreamResponse]]
@@ -96,7 +98,7 @@ async def _errors_as_status(request: web.Request, handler: _Web) -> web.StreamRe
 def _tell(request: web.Request, response: web.StreamResponse, request_id: str, duration_s: float) -> None:
     """One line for what went wrong here or took long; the front door writes one for every call."""
     facts = {"method": request.method, "path": request.path, "status": response.status, "request_id": request_id}
-    if response.status >= 500 or (duration_s > SLOW_S and not response.prepared):
+    if (response.status >= 500 and request.path not in PROBES) or (duration_s > SLOW_S and not response.prepared):
         _log.warning("request_served", duration_ms=round(duration_s * 1000), **facts)
     else:
         _log.debug("request_served", duration_ms=round(duration_s * 1000), **facts)

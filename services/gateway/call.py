@@ -46,7 +46,7 @@ class Call:
         if text in _TRUE:
             return True
         if text in _FALSE:
-            return name in self.request.query and text == "" if name == "watch" else False
+            return False
         raise errors.BadRequest(f"the parameter {name} must be true or false, not {text!r}")
 
     def number(self, name: str) -> int | None:

@@ -91,7 +91,10 @@ class Reviews:
         document = await _read(call, "SelfSubjectRulesReview")
         rules = [rule.to_document() for rule in self._state.grants.current.rules(call.principal)]
         rules.append({"verbs": ["create"], "apiGroups": [GROUP], "resources": [surface.KUBECONFIGS.plural]})
-        rules += [{"verbs": list(r.verbs), "apiGroups": [r.group], "resources": [r.plural]} for r in surface.BUILT_IN]
+        built_in = dict.fromkeys((r.group, r.plural, r.verbs) for r in surface.BUILT_IN)
+        rules += [
+            {"verbs": list(verbs), "apiGroups": [group], "resources": [plural]} for group, plural, verbs in built_in
+        ]
         status = {
             "resourceRules": rules, "nonResourceRules": [{"verbs": ["get"], "nonResourceURLs": _OPEN_URLS}], "incomplete": False,
         }  # fmt: skip

@@ -50,7 +50,7 @@ def render_routes(state: State) -> list[Route]:
     status = item + "/{subresource}"
     access, whoami = (
         "/apis/authorization.k8s.io/v1/selfsubject{0}reviews",
-        "/apis/authentication.k8s.io/v1/selfsubjectreviews",
+        "/apis/authentication.k8s.io/{version:v1|v1beta1}/selfsubjectreviews",
     )
     return [
         Route("GET", "/healthz", health.alive, "nothing"),

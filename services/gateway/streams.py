@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import random
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
@@ -49,9 +50,10 @@ class Streams:
         try:
             async with asyncio.timeout(timeout_s), aclosing(events):
                 async for event in events:
-                    await _send(response, {"type": event.type, "object": render(event)})
+                    await _send(response, {"type": event.type, "object": render(event)}, call.request.transport)
         except errors.HerdsmanError as exc:
-            await _send(response, {"type": "ERROR", "object": exc.to_status()})
+            with contextlib.suppress(ConnectionError):
+                await _send(response, {"type": "ERROR", "object": exc.to_status()}, call.request.transport)
         except (TimeoutError, ConnectionError):
             # The time is over, or the client is gone: both are how watches end.
             return response
@@ -72,14 +74,18 @@ class Streams:
                 "resourceVersionMatch is forbidden for watch unless sendInitialEvents is provided",
             )
         begin = call.is_set("sendInitialEvents")
-        if begin and not bookmarks:
-            raise _forbidden("allowWatchBookmarks", "sendInitialEvents requires setting allowWatchBookmarks to true")
         grants, principal = self._state.grants, call.principal
         before = standing(grants.current, principal, rtype)
 
+        tokens, token = self._state.caches["tokens"].informer, BY_PLURAL["tokens"].key(principal.token)
+        seen = False
+
         def check() -> None:
-            tokens = self._state.caches["tokens"].informer
-            if principal.token and tokens.get(BY_PLURAL["tokens"].key(principal.token)) is None:
+            # A token that was issued a moment ago may not have arrived here yet: only one that was here can be gone.
+            nonlocal seen
+            if tokens.get(token) is not None:
+                seen = True
+            elif seen:
                 raise errors.Unauthenticated("the token was revoked: sign in again")
             if standing(grants.current, principal, rtype) != before:
                 raise errors.Expired("too old resource version: your rights have changed, list again")
@@ -89,7 +95,7 @@ class Streams:
             start = revision or cache.informer.revision
         every = self._bookmark_s * random.uniform(0.8, 1.2) if bookmarks else None
         shown = make_filter(grants, principal, "watch", rtype, selectors)
-        return cache.watch(start, shown, bookmark_every_s=every, initial_events_end=begin, check=check)
+        return cache.watch(start, shown, bookmark_every_s=every, initial_events_end=begin and bookmarks, check=check)
 
 
 class _Renderer:
@@ -114,10 +120,15 @@ class _Renderer:
         return render_partial(document, self._form.version) if self._form.kind else document
 
 
-async def _send(response: web.StreamResponse, event: dict[str, Any]) -> None:
-    """One line. Raises TimeoutError when the client does not take it."""
-    async with asyncio.timeout(WRITE_TIMEOUT_S):
-        await response.write(dump(event) + b"\n")
+async def _send(response: web.StreamResponse, event: dict[str, Any], transport: asyncio.Transport | None) -> None:
+    """One line. A client that does not take it is cut off: raises ConnectionError."""
+    try:
+        async with asyncio.timeout(WRITE_TIMEOUT_S):
+            await response.write(dump(event) + b"\n")
+    except TimeoutError:
+        if transport is not None:
+            transport.abort()
+        raise ConnectionResetError("the client takes nothing") from None
 
 
 def _forbidden(field: str, why: str) -> errors.Invalid:

@@ -18,7 +18,7 @@ from libs.common.resources import codec
 from libs.common.resources.meta import API_VERSION
 from libs.common.resources.registry import ResourceType
 from services.gateway.answers import answer, render_success
-from services.gateway.api import check_verb, find_type, parse_include, render_form
+from services.gateway.api import check_verb, find_type, parse_include, render_form, start_cache
 from services.gateway.bodies import Body, check_object, read_body
 from services.gateway.call import Call
 from services.gateway.negotiate import parse_accept
@@ -91,7 +91,7 @@ class Writes:
         selectors = parse_selectors(rtype, call.query("labelSelector"), call.query("fieldSelector"))
         options = parse_delete_options(call, await read_body(call.request))
         cache = self._state.caches[rtype.plural]
-        await cache.start()
+        await start_cache(cache)
         shown = make_filter(self._state.grants, call.principal, "deletecollection", rtype, selectors)
         entries, revision = cache.snapshot()
         names = [

@@ -17,9 +17,6 @@ class BootstrapAdmin(BaseModel):
 
     user: str = Field(description="Name of the user that is made when the hub has never had one.")
     password_file: Path = Field(description="File whose first line is the password; read only when the user is made.")
-    must_change_password: bool = Field(
-        default=True, description="False where the password was generated for this hub and is kept in a private file."
-    )
 
 
 class IdentityConfig(ServiceConfig):

@@ -61,8 +61,6 @@ class Handlers:
         """A token for the caller, never good for more, nor (unless the caller signed in) for longer, than the caller's own."""
         principal = self.verifier.open(request.identity)
         user = await self._caller(principal)
-        if principal.must_change_password:
-            raise errors.Denied("the password must be changed before tokens can be issued: run `herdsman password`")
         clusters = _scope(principal, request.clusters)
         parent = await self._own_token(principal)
         return await self.tokens.issue(
@@ -124,8 +122,6 @@ class Handlers:
 
     async def _access_other(self, principal: Principal, name: str) -> User:
         """Another person, for whoever may set that person's password. Raises Denied, NotFound."""
-        if principal.must_change_password:
-            raise errors.Denied("your own password must be changed first")
         grants = self.grants.current
         if not grants.is_allowed(principal, "update", "users", name):
             raise errors.Denied(f'cannot set the password of user "{name}": the right to update that user is missing')

@@ -42,7 +42,7 @@ async def build(host: Host[IdentityConfig]) -> None:
     if config.bootstrap_admin is not None:
         await bootstrap_admin(
             store, passwords, config.bootstrap_admin.user, config.bootstrap_admin.password_file,
-            any_user=bool(users.entries), must_change_password=config.bootstrap_admin.must_change_password, now=host.now,
+            any_user=bool(users.entries), now=host.now,
         )  # fmt: skip
 
     reconciler = TokenReconciler(store, tokens, Objects(tokens_seen, Token), host.now)

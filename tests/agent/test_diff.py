@@ -35,7 +35,13 @@ def role(name: str, rules: list[Any]) -> dict[str, Any]:
 
 def binding(name: str, to: str, subjects: list[Any]) -> dict[str, Any]:
     ref = {"apiGroup": RBAC_GROUP, "kind": "ClusterRole", "name": to}
-    return {"apiVersion": RBAC, "kind": "ClusterRoleBinding", "metadata": {"name": name}, "roleRef": ref, "subjects": subjects}
+    return {
+        "apiVersion": RBAC,
+        "kind": "ClusterRoleBinding",
+        "metadata": {"name": name},
+        "roleRef": ref,
+        "subjects": subjects,
+    }
 
 
 def config(name: str, data: str) -> dict[str, Any]:
@@ -122,7 +128,9 @@ def test_no_right_is_added_before_every_right_that_goes_is_gone(
 
 @given(desired_sets, clusters())
 @settings(max_examples=100, deadline=None)
-def test_steps_do_not_depend_on_the_order_of_objects(desired: dict[str, list[dict[str, Any]]], cluster: Cluster) -> None:
+def test_steps_do_not_depend_on_the_order_of_objects(
+    desired: dict[str, list[dict[str, Any]]], cluster: Cluster
+) -> None:
     turned = {part: list(reversed(desired[part])) for part in reversed(list(desired))}
     backwards = dict(reversed(list(cluster.items())))
     assert diff_parts(turned, backwards) == diff_parts(desired, cluster)

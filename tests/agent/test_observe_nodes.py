@@ -45,7 +45,9 @@ def test_kubelets_heartbeat_is_no_news_but_readiness_is() -> None:
 
 
 @given(st.integers(0, 60), st.integers(200, 5000), st.booleans())
-def test_chunks_fit_hold_every_node_once_and_only_the_last_closes_the_listing(count: int, limit: int, complete: bool) -> None:
+def test_chunks_fit_hold_every_node_once_and_only_the_last_closes_the_listing(
+    count: int, limit: int, complete: bool
+) -> None:
     nodes = {f"n{n}": pack_node(node(f"n{n}")) for n in range(count)}
     messages = chunk_observations(nodes, complete=complete, limit_bytes=limit)
     assert [o.name for m in messages for o in m.nodes] == list(nodes)

@@ -253,7 +253,6 @@ async def test_a_cluster_owner_binds_in_their_cluster_only(w):
     [
         ({"read_only": True}, "read-only"),
         ({"clusters": ["c1"]}, "clusters only"),
-        ({"must_change_password": True}, "password"),
     ],
 )
 async def test_what_the_token_forbids_is_refused_whatever_the_user_may(w, more, word):

@@ -56,7 +56,7 @@ async def running(tmp_path: Path):
     key = Ed25519PrivateKey.generate()
     signer, verifier = Signer(key, Host.now), Verifier(key.public_key(), Host.now)
     common = {"nats_url": ["nats://unused"], "identity_public_key": tmp_path / "unused"}
-    admin = BootstrapAdmin(user="ada", password_file=tmp_path / "password", must_change_password=False)
+    admin = BootstrapAdmin(user="ada", password_file=tmp_path / "password")
     services = [
         ("identity", identity.build, IdentityConfig(**common, bootstrap_admin=admin)),
         ("authz", authz.build, AuthzConfig(**common, bootstrap_admin_user="ada")),

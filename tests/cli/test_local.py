@@ -45,7 +45,9 @@ state = pathlib.Path(words["--state-dir"])
 state.mkdir(exist_ok=True)
 identity = state / "identity"
 if not identity.exists():
-    identity.write_text(pathlib.Path(words["--registration-token-file"]).read_text())
+    fresh = state / "fresh"
+    fresh.write_text(pathlib.Path(words["--registration-token-file"]).read_text())
+    fresh.rename(identity)
 detach = pathlib.Path(__file__).parent / "detach"
 while not detach.exists():
     time.sleep(0.02)

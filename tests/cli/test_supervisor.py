@@ -227,4 +227,5 @@ def test_last_words_begin_where_the_run_began(tmp_path):
     assert logs.last_words("x", since) == ""
     with logs.path("x").open("a") as file:
         file.write("one\n\ntwo\nthree\nfour\n")
-    assert logs.last_words("x", since) == "two | three | four"
+    assert logs.last_words("x", since) == "four"
+    assert logs.last_words("x", since, lines=3) == "two | three | four"

@@ -99,7 +99,9 @@ class Hub:
             bind("olga-owner", "olga", "cluster-owner", BindingScope(cluster="edge")),
             bind("vic-viewer", "vic", "cluster-viewer", BindingScope(cluster="edge")),
         ]
-        return compile_grants(self.roles, bindings, clusters, [user(n) for n in ("ada", "olga", "vic", "nobody")], self.moment)
+        return compile_grants(
+            self.roles, bindings, clusters, [user(n) for n in ("ada", "olga", "vic", "nobody")], self.moment
+        )
 
     def wire(self) -> None:
         private, public = envelope.generate_key_pair()
@@ -123,7 +125,9 @@ class Hub:
     # ── what people and agents do ──
 
     def sealed(self, name: str) -> str:
-        return self.signer.seal(Principal(user=name, user_uid=f"uid-{name}", principal_id=local_user_principal(f"uid-{name}")))
+        return self.signer.seal(
+            Principal(user=name, user_uid=f"uid-{name}", principal_id=local_user_principal(f"uid-{name}"))
+        )
 
     async def write(self, who: str, verb: str, name: str, body: object = None, **more: object) -> m.ResourceWriteReply:
         request = m.ResourceWrite(identity=self.sealed(who), verb=verb, plural="clusters", name=name, body=body, **more)  # type: ignore[arg-type]
@@ -137,7 +141,9 @@ class Hub:
         return await read(self.store, Cluster, name)
 
     async def issue(self, name: str = "edge", who: str = "ada", ttl_s: int = 3600) -> str:
-        issued = await self.registration.handle_issue(m.RegistrationIssue(identity=self.sealed(who), cluster=name, ttl_s=ttl_s))
+        issued = await self.registration.handle_issue(
+            m.RegistrationIssue(identity=self.sealed(who), cluster=name, ttl_s=ttl_s)
+        )
         await self.settle()
         return issued.token
 

@@ -94,7 +94,11 @@ async def test_nobody_is_called_disconnected_while_the_service_is_new(hub: Hub) 
 
 @pytest.mark.parametrize(
     ("fields", "ready"),
-    [({}, ("True", "APIServerHealthy")), ({"api_server_healthy": False}, ("False", "APIServerUnhealthy")), ({"tunnels": 0}, ("False", "NoTunnel"))],
+    [
+        ({}, ("True", "APIServerHealthy")),
+        ({"api_server_healthy": False}, ("False", "APIServerUnhealthy")),
+        ({"tunnels": 0}, ("False", "NoTunnel")),
+    ],
 )
 async def test_ready_means_healthy_and_reachable(hub: Hub, fields: dict[str, object], ready: tuple[str, str]) -> None:
     cluster, _ = await registered(hub)
@@ -127,7 +131,9 @@ async def test_a_changed_role_is_outdated_until_the_agent_reports_it(hub: Hub) -
     assert hub.notices == [f"down.{cluster.uid}.notify"]
     desired = await hub.agents.handle_desired(m.DesiredQuery(), said(cluster.uid))
     part = desired.parts[0]
-    await hub.agents.handle_applied(m.AppliedReport(parts=[m.PartReport(name="roles", hash=part.hash, objects=5)]), said(cluster.uid))
+    await hub.agents.handle_applied(
+        m.AppliedReport(parts=[m.PartReport(name="roles", hash=part.hash, objects=5)]), said(cluster.uid)
+    )
     await hub.settle()
     await hub.reconcile()
     assert condition(await hub.cluster(), "Applied") == ("True", "Applied")
@@ -157,7 +163,9 @@ async def test_an_agent_of_one_cluster_reports_nothing_for_another(hub: Hub) -> 
     before = (await hub.cluster()).metadata.resource_version
     with pytest.raises(errors.Denied):
         await hub.agents.handle_applied(m.AppliedReport(parts=[m.PartReport(name="roles", hash="x")]), said(other.uid))
-    await hub.agents.handle_applied(m.AppliedReport(parts=[m.PartReport(name="roles", hash="x")], detached=True), said("unknown"))
+    await hub.agents.handle_applied(
+        m.AppliedReport(parts=[m.PartReport(name="roles", hash="x")], detached=True), said("unknown")
+    )
     assert (await hub.cluster()).metadata.resource_version == before
 
 
@@ -225,9 +233,13 @@ async def test_a_cluster_that_the_hub_never_knew_is_not_told_to_detach(hub: Hub)
 
 async def test_forcing_takes_the_right_to_delete(hub: Hub) -> None:
     await registered(hub)
-    hub.roles[1] = role("cluster-owner", hub=[PolicyRule(verbs=["get", "update", "patch"], api_groups=["*"], resources=["*"])])
+    hub.roles[1] = role(
+        "cluster-owner", hub=[PolicyRule(verbs=["get", "update", "patch"], api_groups=["*"], resources=["*"])]
+    )
     with pytest.raises(errors.Denied, match=FORCE_DELETE):
-        await hub.write("olga", "patch", "edge", {"metadata": {"annotations": {FORCE_DELETE: "true"}}}, patch_type="merge")
+        await hub.write(
+            "olga", "patch", "edge", {"metadata": {"annotations": {FORCE_DELETE: "true"}}}, patch_type="merge"
+        )
 
 
 async def test_a_cluster_that_never_had_an_agent_goes_at_once(hub: Hub) -> None:

@@ -54,5 +54,7 @@ def test_alive_are_exactly_those_heard_of_lately(steps: list[tuple[str, float]])
         liveness.hear(uid, BEAT, now)
         heard[uid] = now
         liveness.expire(now)
-        assert {u for u in "abc" if liveness.heartbeat(u) is not None} == {u for u, at in heard.items() if now - at < SILENCE_S}
+        assert {u for u in "abc" if liveness.heartbeat(u) is not None} == {
+            u for u, at in heard.items() if now - at < SILENCE_S
+        }
         assert len(liveness) <= 3

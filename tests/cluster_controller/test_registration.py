@@ -56,7 +56,9 @@ def test_registration_truth_table(
         private=RegistrationTokenPrivate(secret_hash=SECRET.hash if right else RegistrationSecret("abc", "other").hash),
     )
     token.status.used_at = NOW if used else None
-    found = Cluster(metadata=ObjectMeta(name="edge", uid="u1" if same else "u2", deletion_timestamp=NOW if deleting else None))
+    found = Cluster(
+        metadata=ObjectMeta(name="edge", uid="u1" if same else "u2", deletion_timestamp=NOW if deleting else None)
+    )
     found.status.agent.public_key = "KEY"
     arguments = (SECRET, token if there else None, found if cluster else None, NOW, "KEY" if key else "OTHER")
     if raised is None:
@@ -176,7 +178,9 @@ async def test_an_unused_token_says_for_which_cluster_it_is_and_a_used_one_does_
         await hub.registration.handle_check(m.ManifestRequest(token=token))
 
 
-@pytest.mark.parametrize("text", ["", "hmr", "hmr_", "hmr_abc", "hmr_abc_", "hm_abc_x", "hmr_ABC_x", "hmr_a.b_x", "hmr_ä_x", "x" * 256])
+@pytest.mark.parametrize(
+    "text", ["", "hmr", "hmr_", "hmr_abc", "hmr_abc_", "hm_abc_x", "hmr_ABC_x", "hmr_a.b_x", "hmr_ä_x", "x" * 256]
+)
 def test_what_is_no_token_is_unknown(text: str) -> None:
     with pytest.raises(errors.Unauthenticated):
         parse_registration_secret(text)

@@ -35,7 +35,9 @@ templates = st.lists(
 
 
 def test_rendered_roles_are_as_written_down() -> None:
-    extra = role("odd", "cluster", PolicyRule(verbs=["get"], api_groups=[""], resources=["pods"], non_resource_urls=["/metrics"]))
+    extra = role(
+        "odd", "cluster", PolicyRule(verbs=["get"], api_groups=[""], resources=["pods"], non_resource_urls=["/metrics"])
+    )
     extra.spec.inherits = ["cluster-viewer"]
     rendered = render_roles(resolve_roles([*ROLES, extra]), "edge")
     assert rendered == yaml.safe_load(GOLDEN.read_text()), yaml.safe_dump(rendered, sort_keys=False)

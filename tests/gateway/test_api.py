@@ -178,7 +178,7 @@ async def test_a_streaming_list_ends_with_its_bookmark_and_is_refused_when_half_
     for asked in (
         "sendInitialEvents=true",
         "resourceVersionMatch=NotOlderThan",
-        "sendInitialEvents=true&resourceVersionMatch=NotOlderThan",
+        "sendInitialEvents=true&resourceVersionMatch=Exact",
     ):
         status, document = await hub.call("GET", f"{OURS}/clusters?watch=true&{asked}")
         assert (status, document["reason"]) == (422, "Invalid")
@@ -229,7 +229,7 @@ async def test_a_deleted_token_ends_its_watches(hub):
         assert (event["type"], event["object"]["code"]) == ("ERROR", 401)
 
 
-async def test_a_watch_ends_in_time_and_bookmarks_come(hub):
+async def test_a_watch_ends_in_time(hub):
     hub_path = f"{OURS}/users?watch=true&timeoutSeconds=1"
     async with hub.request("GET", hub_path) as response:
         watch = Watching(response)
@@ -341,9 +341,8 @@ async def test_every_answer_carries_the_request_id(hub):
         assert len(response.headers["X-Request-Id"]) == 16
 
 
-async def test_tokens_for_clusters_only_are_refused_and_password_changes_come_first(hub):
-    for more in ({"clusters": ["c1"]}, {"must_change_password": True}):
-        assert (await hub.call("GET", f"{OURS}/users", by=make_principal("root", **more)))[0] == 403
+async def test_tokens_for_clusters_only_are_refused(hub):
+    assert (await hub.call("GET", f"{OURS}/users", by=make_principal("root", clusters=["c1"])))[0] == 403
     assert (
         await hub.call("POST", f"{OURS}/users", {"metadata": {"name": "x"}}, by=make_principal("root", read_only=True))
     )[0] == 403

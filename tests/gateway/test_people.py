@@ -78,7 +78,7 @@ async def test_rules_and_who_am_i(hub):
     ]["resourceRules"]
     for version in ("v1", "v1beta1"):
         path = f"/apis/authentication.k8s.io/{version}/selfsubjectreviews"
-        _, document = await hub.call("POST", path, {}, by=make_principal("ann", token="t1", must_change_password=True))
+        _, document = await hub.call("POST", path, {}, by=make_principal("ann", token="t1"))
         assert document["apiVersion"] == f"authentication.k8s.io/{version}"
         assert document["status"]["userInfo"]["username"] == "ann"
         assert document["status"]["userInfo"]["extra"]["management.herdsman.dev/token"] == ["t1"]
@@ -177,13 +177,13 @@ async def test_sign_in_passes_through_and_is_limited_by_address_and_user(hub):
     assert "secret-value" not in str(document)
 
 
-async def test_sign_out_and_password_need_an_envelope_and_work_for_who_must_change_it(hub):
+async def test_sign_out_and_password_need_an_envelope_and_work_for_the_caller(hub):
     await hub.serve(methods.REVOKE_TOKEN, lambda _request: m.Empty())
     await hub.serve(methods.CHANGE_PASSWORD, lambda _request: m.Empty())
     assert (await hub.call("POST", "/v1/logout", by=None))[0] == 401
     assert (await hub.call("POST", "/v1/password", {"new_password": "x"}, by=None))[0] == 401
     assert await hub.call("POST", "/v1/logout") == (200, {})
-    principal = make_principal("ann", must_change_password=True)
+    principal = make_principal("ann")
     assert await hub.call("POST", "/v1/password", {"current_password": "a", "new_password": "b"}, by=principal) == (
         200,
         {},

@@ -30,7 +30,7 @@ def file(tmp_path):
 
 async def start(store, passwords, file, clock, *, any_user=False, name="admin"):
     return await bootstrap_admin(
-        store, passwords, name, file, any_user=any_user, must_change_password=True, now=clock
+        store, passwords, name, file, any_user=any_user, now=clock
     )  # fmt: skip
 
 

@@ -46,10 +46,10 @@ class Service:
         )
 
     async def issue(self, who: User, **more) -> m.IssuedToken:
-        caller = {k: more.pop(k) for k in ("token", "read_only_caller", "scope", "must_change_password") if k in more}
+        caller = {k: more.pop(k) for k in ("token", "read_only_caller", "scope") if k in more}
         envelope = self.hub.envelope(
             who, token=caller.get("token", ""), read_only=caller.get("read_only_caller", False),
-            clusters=caller.get("scope", []), must_change_password=caller.get("must_change_password", False),
+            clusters=caller.get("scope", []),
         )  # fmt: skip
         request = m.TokenIssue(identity=envelope, purpose=more.pop("purpose", "api"), **more)
         return await self.handlers.issue_token(request, MESSAGE)
@@ -181,12 +181,6 @@ async def test_a_revoked_token_issues_nothing(clock):
             await s.token(parent.name)
         with pytest.raises(errors.Unauthenticated):
             await s.issue(ADA, token=parent.name)
-
-
-async def test_a_password_that_must_be_changed_gives_no_tokens(clock):
-    async with running(clock) as s:
-        with pytest.raises(errors.Denied, match="must be changed"):
-            await s.issue(ADA, must_change_password=True)
 
 
 async def test_the_cap_removes_expired_tokens_first_and_sign_in_always_works(clock):

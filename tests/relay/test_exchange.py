@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import contextlib
 
+import pytest
+
 from libs.common.relay.pool import Address
 from tests.relay.conftest import answer, read_head
 
@@ -347,3 +349,72 @@ async def test_unreachable_server_is_503_with_its_name(make_rig):
     assert reply.startswith(b"HTTP/1.1 503 ")
     assert b"cluster x cannot be reached" in reply
     assert b"Retry-After" not in reply
+
+
+async def test_answer_to_an_upload_may_take_long_where_no_limit_is_set(make_rig, monkeypatch):
+    from libs.common.relay import exchange
+
+    monkeypatch.setattr(exchange, "_BODY_IDLE_S", 0.2)
+
+    async def script(reader, writer):
+        await read_head(reader)
+        await reader.readexactly(3)
+        await asyncio.sleep(0.6)
+        writer.write(answer())
+
+    rig = await make_rig(script)
+    assert b"200 OK" in await rig.talk(b"POST / HTTP/1.1\r\nHost: h\r\nContent-Length: 3\r\n\r\nabc", until=b"ok")
+
+
+async def test_body_that_stops_coming_is_408_and_a_slow_one_is_not(make_rig, monkeypatch):
+    from libs.common.relay import exchange
+
+    monkeypatch.setattr(exchange, "_BODY_IDLE_S", 0.3)
+
+    async def script(reader, writer):
+        await read_head(reader)
+        await reader.readexactly(5)
+        writer.write(answer())
+
+    rig = await make_rig(script, first_byte_s=0.3)
+    assert (await rig.talk(b"POST / HTTP/1.1\r\nHost: h\r\nContent-Length: 5\r\n\r\nab")).startswith(b"HTTP/1.1 408 ")
+    reader, writer = await asyncio.open_connection("127.0.0.1", rig.port)
+    writer.write(b"POST / HTTP/1.1\r\nHost: h\r\nContent-Length: 5\r\n\r\n")
+    for _ in range(5):
+        await asyncio.sleep(0.15)
+        writer.write(b"x")
+    assert b"200 OK" in await read_head(reader)
+    writer.close()
+
+
+@pytest.mark.parametrize("size", [1, 2, 3, 7, 61, 4096])
+async def test_requests_torn_at_any_place_arrive_the_same(make_rig, size):
+    seen = []
+
+    async def script(reader, writer):
+        while True:
+            head = await read_head(reader)
+            body = b""
+            if b"chunked" in head:
+                body = await reader.readuntil(b"0\r\n\r\n")
+            elif b"Content-Length" in head:
+                body = await reader.readexactly(4)
+            seen.append((head.split(b" ")[1], body))
+            writer.write(answer(b"%d" % len(seen)))
+
+    rig = await make_rig(script)
+    stream = (
+        b"GET /1 HTTP/1.1\r\nHost: h\r\n\r\n"
+        b"POST /2 HTTP/1.1\r\nHost: h\r\nContent-Length: 4\r\n\r\nabcd"
+        b"PUT /3 HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nab\r\n0\r\n\r\n"
+        b"GET /4 HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\n"
+    )
+    reader, writer = await asyncio.open_connection("127.0.0.1", rig.port)
+    for start in range(0, len(stream), size):
+        writer.write(stream[start : start + size])
+        await writer.drain()
+        await asyncio.sleep(0)
+    data = await asyncio.wait_for(reader.read(), 10)
+    writer.close()
+    assert data.count(b"200 OK") == 4
+    assert seen == [(b"/1", b""), (b"/2", b"abcd"), (b"/3", b"2\r\nab\r\n0\r\n\r\n"), (b"/4", b"")]

@@ -59,7 +59,9 @@ class Setup:
         self.state = FileState(folder)
         self.kept = Kept()
         self.detacher = Detacher(client, self.discovery, self.bus, UID, self.state)
-        self.keeper = DesiredKeeper(self.bus, UID, self.state, self.kept, Applier(client, self.discovery), self.detacher.run)
+        self.keeper = DesiredKeeper(
+            self.bus, UID, self.state, self.kept, Applier(client, self.discovery), self.detacher.run
+        )
 
     async def __aenter__(self) -> Setup:
         self._contexts = [
@@ -81,7 +83,12 @@ def part(name: str, *objects: dict[str, Any]) -> m.DesiredPart:
 
 
 def config(name: str, text: str = "1") -> dict[str, Any]:
-    return {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": name, "namespace": "default"}, "data": {"k": text}}
+    return {
+        "apiVersion": "v1",
+        "kind": "ConfigMap",
+        "metadata": {"name": name, "namespace": "default"},
+        "data": {"k": text},
+    }
 
 
 async def test_roles_are_applied_pruned_and_put_right_again(client: KubeClient, looker: Looker, tmp_path: Path) -> None:
@@ -102,13 +109,30 @@ async def test_roles_are_applied_pruned_and_put_right_again(client: KubeClient, 
         assert versions == {n: (await looker.get(*n.split("/")))["metadata"]["resourceVersion"] for n in ours}
 
         # Somebody widens a role by hand and points a binding elsewhere.
-        await looker.run("patch", "clusterrole", "herdsman:cluster-viewer", "--type=merge", "-p", '{"rules":[{"apiGroups":["*"],"resources":["*"],"verbs":["*"]}]}')
+        await looker.run(
+            "patch",
+            "clusterrole",
+            "herdsman:cluster-viewer",
+            "--type=merge",
+            "-p",
+            '{"rules":[{"apiGroups":["*"],"resources":["*"],"verbs":["*"]}]}',
+        )
         await looker.run("delete", "clusterrolebinding", "herdsman:cluster-viewer")
-        await looker.run("create", "clusterrolebinding", "herdsman:cluster-viewer", "--clusterrole=cluster-admin", "--group=herdsman:x")
+        await looker.run(
+            "create",
+            "clusterrolebinding",
+            "herdsman:cluster-viewer",
+            "--clusterrole=cluster-admin",
+            "--group=herdsman:x",
+        )
         await looker.run("delete", "clusterrole", "herdsman:project-member")
         reports = await s.keeper.enforce()
         assert [r.error for r in reports] == [""]
-        assert (await looker.get("clusterrole", "herdsman:cluster-viewer"))["rules"][0]["verbs"] == ["get", "list", "watch"]
+        assert (await looker.get("clusterrole", "herdsman:cluster-viewer"))["rules"][0]["verbs"] == [
+            "get",
+            "list",
+            "watch",
+        ]
         again = await looker.get("clusterrolebinding", "herdsman:cluster-viewer")
         assert again["roleRef"]["name"] == "herdsman:cluster-viewer"
         assert again["subjects"][0]["name"] == "herdsman:cluster:edge:cluster-viewer"
@@ -118,11 +142,16 @@ async def test_roles_are_applied_pruned_and_put_right_again(client: KubeClient, 
         s.hub.roles = [role("cluster-viewer", "cluster", PODS)]
         assert await s.keeper.pull()
         await s.keeper.enforce()
-        assert await looker.labelled() == ["ClusterRole/herdsman:cluster-viewer", "ClusterRoleBinding/herdsman:cluster-viewer"]
+        assert await looker.labelled() == [
+            "ClusterRole/herdsman:cluster-viewer",
+            "ClusterRoleBinding/herdsman:cluster-viewer",
+        ]
         assert (await looker.get("clusterrole", "herdsman:cluster-viewer"))["rules"][0]["verbs"] == ["get", "list"]
 
 
-async def test_a_part_that_goes_takes_its_objects_along_and_strangers_stay(client: KubeClient, looker: Looker, tmp_path: Path) -> None:
+async def test_a_part_that_goes_takes_its_objects_along_and_strangers_stay(
+    client: KubeClient, looker: Looker, tmp_path: Path
+) -> None:
     stranger = config("stranger")
     stranger["metadata"]["labels"] = {"app.kubernetes.io/managed-by": "herdsman"}
     async with Setup(client, tmp_path, HubSide([])) as s:
@@ -141,7 +170,9 @@ async def test_a_part_that_goes_takes_its_objects_along_and_strangers_stay(clien
         await looker.run("delete", "configmap", "stranger")
 
 
-async def test_what_the_api_server_refuses_is_reported_and_the_rest_is_applied(client: KubeClient, looker: Looker, tmp_path: Path) -> None:
+async def test_what_the_api_server_refuses_is_reported_and_the_rest_is_applied(
+    client: KubeClient, looker: Looker, tmp_path: Path
+) -> None:
     async with Setup(client, tmp_path, HubSide(list(ROLES))) as s:
         bad = config("Herdsman_Bad")
         unknown = {"apiVersion": "nowhere.example/v1", "kind": "Nothing", "metadata": {"name": "x"}}
@@ -178,18 +209,31 @@ async def test_detach_leaves_nothing_and_says_so(client: KubeClient, looker: Loo
         assert await s.state.load_kept() == Kept()
 
 
-async def test_an_object_that_a_stranger_holds_is_named_as_left(client: KubeClient, looker: Looker, tmp_path: Path) -> None:
+async def test_an_object_that_a_stranger_holds_is_named_as_left(
+    client: KubeClient, looker: Looker, tmp_path: Path
+) -> None:
     async with Setup(client, tmp_path, HubSide([])) as s:
         s.hub.extra = [part("workloads/a", config("herdsman-held"))]
         await s.keeper.pull()
         await s.keeper.enforce()
-        await looker.run("patch", "configmap", "herdsman-held", "--type=merge", "-p", '{"metadata":{"finalizers":["example.com/held"]}}')
+        await looker.run(
+            "patch",
+            "configmap",
+            "herdsman-held",
+            "--type=merge",
+            "-p",
+            '{"metadata":{"finalizers":["example.com/held"]}}',
+        )
         left = await Detacher(client, s.discovery, s.bus, UID, s.state, budget_s=2.0).remove()
         assert left == ['ConfigMap "herdsman-held" in namespace "default" is still there']
-        await looker.run("patch", "configmap", "herdsman-held", "--type=merge", "-p", '{"metadata":{"finalizers":null}}')
+        await looker.run(
+            "patch", "configmap", "herdsman-held", "--type=merge", "-p", '{"metadata":{"finalizers":null}}'
+        )
 
 
-async def test_the_last_set_stays_enforced_while_the_hub_is_away_and_after_a_restart(client: KubeClient, looker: Looker, tmp_path: Path) -> None:
+async def test_the_last_set_stays_enforced_while_the_hub_is_away_and_after_a_restart(
+    client: KubeClient, looker: Looker, tmp_path: Path
+) -> None:
     async with Setup(client, tmp_path, HubSide(list(ROLES))) as s:
         await s.keeper.pull()
         await s.keeper.enforce()
@@ -206,7 +250,9 @@ async def test_the_last_set_stays_enforced_while_the_hub_is_away_and_after_a_res
         assert await s.detacher.remove() == []
 
 
-async def test_an_agent_that_never_heard_the_hub_removes_nothing(client: KubeClient, looker: Looker, tmp_path: Path) -> None:
+async def test_an_agent_that_never_heard_the_hub_removes_nothing(
+    client: KubeClient, looker: Looker, tmp_path: Path
+) -> None:
     async with Setup(client, tmp_path / "a", HubSide(list(ROLES))) as s:
         await s.keeper.pull()
         await s.keeper.enforce()
@@ -220,7 +266,9 @@ async def test_an_agent_that_never_heard_the_hub_removes_nothing(client: KubeCli
         assert await s.detacher.remove() == []
 
 
-async def test_applying_waits_for_an_api_server_that_is_away(cluster: Cluster, client: KubeClient, looker: Looker, tmp_path: Path) -> None:
+async def test_applying_waits_for_an_api_server_that_is_away(
+    cluster: Cluster, client: KubeClient, looker: Looker, tmp_path: Path
+) -> None:
     async with Setup(client, tmp_path, HubSide(list(ROLES))) as s:
         running = asyncio.create_task(s.keeper.run())
         await cluster.kill("kube-apiserver")

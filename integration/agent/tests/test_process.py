@@ -60,7 +60,9 @@ def expected(hub: RealHub) -> list[str]:
     return sorted(f"{o['kind']}/{o['metadata']['name']}" for o in render_roles(resolve_roles(hub.roles), "edge"))
 
 
-async def test_from_registration_to_detach_nothing_is_left(hub: RealHub, agent: AgentProcess, cluster: ControlPlane, looker: Looker) -> None:
+async def test_from_registration_to_detach_nothing_is_left(
+    hub: RealHub, agent: AgentProcess, cluster: ControlPlane, looker: Looker
+) -> None:
     await hub.create()
     await agent.start(hub.url, hub.ca_file, cluster.kubeconfig, await hub.issue())
     await phase(hub, "Active")
@@ -121,7 +123,9 @@ async def test_an_agent_that_is_killed_in_the_middle_finishes_after_a_restart(
     assert await looker.labelled() == []
 
 
-async def test_a_token_is_good_for_one_agent(hub: RealHub, agent: AgentProcess, cluster: ControlPlane, tmp_path: Path) -> None:
+async def test_a_token_is_good_for_one_agent(
+    hub: RealHub, agent: AgentProcess, cluster: ControlPlane, tmp_path: Path
+) -> None:
     await hub.create()
     token = await hub.issue()
     await agent.start(hub.url, hub.ca_file, cluster.kubeconfig, token)
@@ -139,13 +143,17 @@ async def test_an_expired_token_says_what_to_do(hub: RealHub, agent: AgentProces
     found.spec.expires_at = hub.now()
     from libs.common.store.objects import encode_unique
 
-    await hub.store.update(f"registrationtokens.{found.name}", encode_unique(found), int(found.metadata.resource_version or 0))
+    await hub.store.update(
+        f"registrationtokens.{found.name}", encode_unique(found), int(found.metadata.resource_version or 0)
+    )
     await agent.start(hub.url, hub.ca_file, cluster.kubeconfig, token)
     assert await agent.wait() == 1
     assert agent.said("agent_failed", error="expired: issue a fresh one")
 
 
-async def test_a_hub_with_another_ca_gets_nothing_from_the_agent(hub: RealHub, agent: AgentProcess, cluster: ControlPlane, tmp_path: Path) -> None:
+async def test_a_hub_with_another_ca_gets_nothing_from_the_agent(
+    hub: RealHub, agent: AgentProcess, cluster: ControlPlane, tmp_path: Path
+) -> None:
     await hub.create()
     token = await hub.issue()
     other = tmp_path / "other.crt"
@@ -158,7 +166,9 @@ async def test_a_hub_with_another_ca_gets_nothing_from_the_agent(hub: RealHub, a
     await phase(hub, "Active")
 
 
-async def test_two_agents_cannot_share_a_state_folder(hub: RealHub, agent: AgentProcess, cluster: ControlPlane, tmp_path: Path) -> None:
+async def test_two_agents_cannot_share_a_state_folder(
+    hub: RealHub, agent: AgentProcess, cluster: ControlPlane, tmp_path: Path
+) -> None:
     await hub.create()
     await agent.start(hub.url, hub.ca_file, cluster.kubeconfig, await hub.issue())
     await phase(hub, "Active")
@@ -205,7 +215,9 @@ async def test_a_new_registration_throws_the_old_agent_off_the_bus(
         await second.end()
 
 
-async def test_the_credential_is_renewed_while_the_agent_works(tmp_path: Path, agent: AgentProcess, cluster: ControlPlane) -> None:
+async def test_the_credential_is_renewed_while_the_agent_works(
+    tmp_path: Path, agent: AgentProcess, cluster: ControlPlane
+) -> None:
     folder = tmp_path / "hub"
     folder.mkdir()
     async with real_hub(folder, jwt_ttl_s=9) as hub:

@@ -20,7 +20,6 @@ class Principal(BaseModel):
     clusters: list[str] = Field(default_factory=list)
     """Clusters the token is good for; empty = all and the hub."""
     read_only: bool = False
-    must_change_password: bool = False
 
     @property
     def principal_ids(self) -> tuple[str, ...]:

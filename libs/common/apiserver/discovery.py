@@ -15,12 +15,12 @@ MEDIA_TYPE = "application/json;g=apidiscovery.k8s.io;v={version};as=APIGroupDisc
 def render_aggregated(version: str, *, core: bool) -> dict[str, Any]:
     """All groups with all resources in one document: of `/api` (core) or `/apis`. `version` is v2 or v2beta1."""
     items: list[dict[str, Any]] = []
-    for group, group_version in GROUP_VERSIONS:
-        if (group == "") != core:
-            continue
-        resources = [_aggregated(r) for r in SURFACE if (r.group, r.version) == (group, group_version)]
-        entry = {"version": group_version, "resources": resources, "freshness": "Current"}
-        items.append({"metadata": {"name": group} if group else {}, "versions": [entry]})
+    for group in dict.fromkeys(g for g, _ in GROUP_VERSIONS if (g == "") == core):
+        versions = []
+        for group_version in (v for g, v in GROUP_VERSIONS if g == group):
+            resources = [_aggregated(r) for r in SURFACE if (r.group, r.version) == (group, group_version)]
+            versions.append({"version": group_version, "resources": resources, "freshness": "Current"})
+        items.append({"metadata": {"name": group} if group else {}, "versions": versions})
     return {
         "kind": "APIGroupDiscoveryList",
         "apiVersion": f"apidiscovery.k8s.io/{version}",
@@ -36,7 +36,7 @@ def render_api_versions() -> dict[str, Any]:
 
 def render_group_list() -> dict[str, Any]:
     """Legacy `/apis`."""
-    groups = [render_group(group) for group, _ in GROUP_VERSIONS if group]
+    groups = [render_group(group) for group in dict.fromkeys(g for g, _ in GROUP_VERSIONS if g)]
     return {
         "kind": "APIGroupList",
         "apiVersion": "v1",

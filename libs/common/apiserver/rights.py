@@ -20,8 +20,6 @@ READ_VERBS = frozenset({"get", "list", "watch"})
 
 def check_caller(principal: Principal, verb: str) -> None:
     """What the token itself forbids, whatever its user may. Raises Denied."""
-    if principal.must_change_password:
-        raise errors.Denied("the password must be changed first: run `herdsman password`, then sign in again")
     if principal.clusters:
         raise errors.Denied(
             "this token is good for clusters only, not for the hub: sign in, or make a token without a list of clusters"

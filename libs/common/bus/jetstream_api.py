@@ -21,6 +21,8 @@ EXPECTED_SEQUENCE = "Nats-Expected-Last-Subject-Sequence"
 TRY_S = 2.0
 """How long one request may take; callers have a budget for several."""
 
+SECOND_NS = 1_000_000_000
+
 WRONG_SEQUENCE = 10071
 NO_MESSAGE = 10037
 STREAM_NOT_FOUND = 10059
@@ -60,14 +62,14 @@ class JetStreamApi:
         """The answer to `$JS.API.<operation>`. Raises Refused, NotFound, Conflict; Unavailable, Timeout."""
         payload = json.dumps(request).encode() if request is not None else b""
         answer = await self.connection.request(f"$JS.API.{operation}", payload, timeout_s=timeout_s)
-        return _checked(answer.data, operation)
+        return checked(answer.data, operation)
 
     async def publish(
         self, subject: str, data: bytes, headers: dict[str, str] | None = None, timeout_s: float = TRY_S
     ) -> int:
         """Store one message. Returns its sequence. Raises Conflict on a wrong expectation, Refused; Unavailable, Timeout."""
         answer = await self.connection.request(subject, data, timeout_s=timeout_s, headers=headers)
-        return int(_checked(answer.data, subject)["seq"])
+        return int(checked(answer.data, subject)["seq"])
 
     async def publish_batch(
         self, messages: Sequence[tuple[str, bytes, dict[str, str]]], timeout_s: float = TRY_S
@@ -80,12 +82,12 @@ class JetStreamApi:
             if number == last:
                 marked["Nats-Batch-Commit"] = "1"
                 answer = await self.connection.request(subject, data, timeout_s=timeout_s, headers=marked)
-                return int(_checked(answer.data, subject)["seq"])
+                return int(checked(answer.data, subject)["seq"])
             if number == 1:
                 # The first is answered at once, empty when the batch was begun: a refusal comes before the rest is sent.
                 answer = await self.connection.request(subject, data, timeout_s=timeout_s, headers=marked)
                 if answer.data:
-                    _checked(answer.data, subject)
+                    checked(answer.data, subject)
             else:
                 await self.connection.publish(subject, data, headers=marked)
         raise ValueError("a batch needs messages")
@@ -107,7 +109,7 @@ class JetStreamApi:
         return _stored(answer["message"])
 
 
-def _checked(data: bytes, what: str) -> Any:
+def checked(data: bytes, what: str) -> Any:
     """The JSON answer, if it is no error."""
     try:
         answer = json.loads(data)

@@ -16,6 +16,8 @@ from pydantic import BaseModel
 from libs.common.apiserver import openapi
 from libs.common.contracts import messages, permissions, subjects
 from libs.common.contracts.methods import METHODS, SERVICES
+from libs.common.resources.meta import GROUP
+from libs.common.resources.meta import VERSION as VERSION_NAME
 from libs.common.resources.registry import RESOURCE_TYPES
 from libs.common.runtime.version import VERSION
 
@@ -31,7 +33,7 @@ def render_all() -> dict[str, str]:
     """Path below `proto/` → text."""
     files = {
         "asyncapi.yaml": _yaml(_asyncapi()),
-        "openapi.yaml": _yaml(openapi.group_version_document()),
+        "openapi.yaml": _yaml(openapi.render_document(GROUP, VERSION_NAME)),
         "permissions.yaml": _yaml(_permissions()),
         "subjects.md": _subjects(),
     }

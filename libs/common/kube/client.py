@@ -12,7 +12,6 @@ import random
 import ssl
 import time
 from collections.abc import AsyncIterator, Mapping
-from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, Self
 from urllib.parse import urlsplit
@@ -20,9 +19,10 @@ from urllib.parse import urlsplit
 import aiohttp
 
 from libs.common import errors
+from libs.common.kube.answers import WatchEvent, parse_event, read_limited, read_lines
 from libs.common.kube.credential import ClientCertificate
 from libs.common.kube.endpoint import Endpoint
-from libs.common.kube.failures import error_of_answer, error_of_exception, error_of_status
+from libs.common.kube.failures import error_of_answer, error_of_exception
 
 JSON = "application/json"
 METADATA_LIST = "application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1"
@@ -32,31 +32,19 @@ MERGE = "application/merge-patch+json"
 
 PAGE_SIZE = 500
 CONNECT_TIMEOUT_S = 10.0
-ANSWER_LIMIT_BYTES = 64 << 20
 WATCH_SILENCE_S = 120.0
 """A watch that says nothing for so long is cut and resumed: the server sends a bookmark about once a minute."""
-WATCH_LINE_LIMIT_BYTES = 8 << 20
 _BACKOFF_S = (0.2, 5.0)
 
 _FAILURES = (aiohttp.ClientError, TimeoutError, OSError)
 
 
-@dataclass(frozen=True, slots=True)
-class WatchEvent:
-    """ADDED, MODIFIED, DELETED or BOOKMARK."""
-
-    type: str
-    object: dict[str, Any]
-
-    @property
-    def resource_version(self) -> str:
-        return str(self.object["metadata"].get("resourceVersion") or "")
-
-
 class KubeClient:
     """Use as an async context manager. Safe for many tasks at once; at most `connections` requests run at a time."""
 
-    def __init__(self, endpoint: Endpoint, *, user_agent: str, connections: int = 16, retry_budget_s: float = 30.0) -> None:
+    def __init__(
+        self, endpoint: Endpoint, *, user_agent: str, connections: int = 16, retry_budget_s: float = 30.0
+    ) -> None:
         self.endpoint = endpoint
         self._user_agent = user_agent
         self._connections = connections
@@ -68,7 +56,9 @@ class KubeClient:
     async def __aenter__(self) -> Self:
         return self
 
-    async def __aexit__(self, kind: type[BaseException] | None, exc: BaseException | None, trace: TracebackType | None) -> None:
+    async def __aexit__(
+        self, kind: type[BaseException] | None, exc: BaseException | None, trace: TracebackType | None
+    ) -> None:
         await self.close()
 
     async def close(self) -> None:
@@ -77,7 +67,9 @@ class KubeClient:
         if session is not None:
             await session.close()
 
-    async def get(self, path: str, params: Mapping[str, str] | None = None, *, accept: str = JSON, timeout_s: float = 30.0) -> dict[str, Any]:
+    async def get(
+        self, path: str, params: Mapping[str, str] | None = None, *, accept: str = JSON, timeout_s: float = 30.0
+    ) -> dict[str, Any]:
         """GET a document. Raises a family of errors."""
         return await self._call("GET", path, f"read {path}", params=params, accept=accept, timeout_s=timeout_s)
 
@@ -86,24 +78,39 @@ class KubeClient:
         body = await self._once("GET", path, f"read {path}", None, "*/*", None, "", timeout_s)
         return body.decode("utf-8", "replace")
 
-    async def create(self, path: str, document: Mapping[str, Any], params: Mapping[str, str] | None = None, *, timeout_s: float = 30.0) -> dict[str, Any]:
+    async def create(
+        self,
+        path: str,
+        document: Mapping[str, Any],
+        params: Mapping[str, str] | None = None,
+        *,
+        timeout_s: float = 30.0,
+    ) -> dict[str, Any]:
         """POST a document. Raises AlreadyExists, Timeout when the outcome is unknown."""
-        return await self._call("POST", path, f"create in {path}", params=params, body=document, timeout_s=timeout_s, repeatable=False)
+        return await self._call(
+            "POST", path, f"create in {path}", params=params, body=document, timeout_s=timeout_s, repeatable=False
+        )
 
     async def replace(self, path: str, document: Mapping[str, Any], *, timeout_s: float = 30.0) -> dict[str, Any]:
         """PUT a document; with a resourceVersion in it a compare-and-set. Raises Conflict."""
         return await self._call("PUT", path, f"replace {path}", body=document, timeout_s=timeout_s, repeatable=False)
 
-    async def apply(self, path: str, document: Mapping[str, Any], *, manager: str, force: bool = True, timeout_s: float = 30.0) -> dict[str, Any]:
+    async def apply(
+        self, path: str, document: Mapping[str, Any], *, manager: str, force: bool = True, timeout_s: float = 30.0
+    ) -> dict[str, Any]:
         """Server-side apply. `path` names the object."""
         params = {"fieldManager": manager, "force": "true" if force else "false"}
-        return await self._call("PATCH", path, f"apply {path}", params=params, body=document, content_type=APPLY, timeout_s=timeout_s)
+        return await self._call(
+            "PATCH", path, f"apply {path}", params=params, body=document, content_type=APPLY, timeout_s=timeout_s
+        )
 
     async def merge(self, path: str, patch: Mapping[str, Any], *, timeout_s: float = 30.0) -> dict[str, Any]:
         """JSON merge patch."""
         return await self._call("PATCH", path, f"patch {path}", body=patch, content_type=MERGE, timeout_s=timeout_s)
 
-    async def delete(self, path: str, *, uid: str = "", propagation: str = "Background", timeout_s: float = 30.0) -> None:
+    async def delete(
+        self, path: str, *, uid: str = "", propagation: str = "Background", timeout_s: float = 30.0
+    ) -> None:
         """Delete an object, only if it still has `uid` when one is given. Returns when it is already gone.
 
         Raises Conflict when another object lives under the name by now.
@@ -117,7 +124,13 @@ class KubeClient:
             return
 
     async def pages(
-        self, path: str, *, selector: str = "", accept: str = JSON, limit: int = PAGE_SIZE, params: Mapping[str, str] | None = None
+        self,
+        path: str,
+        *,
+        selector: str = "",
+        accept: str = JSON,
+        limit: int = PAGE_SIZE,
+        params: Mapping[str, str] | None = None,
     ) -> AsyncIterator[dict[str, Any]]:
         """The pages of a list. Raises Expired when the list took so long that the server forgot where it was: start again."""
         query = {**(params or {}), "limit": str(limit)}
@@ -132,7 +145,13 @@ class KubeClient:
             query["continue"] = str(token)
 
     async def watch(
-        self, path: str, resource_version: str, *, selector: str = "", accept: str = JSON, timeout_s: float | None = None
+        self,
+        path: str,
+        resource_version: str,
+        *,
+        selector: str = "",
+        accept: str = JSON,
+        timeout_s: float | None = None,
     ) -> AsyncIterator[WatchEvent]:
         """One watch connection: events after `resource_version` until the server ends it. Raises Expired when that is too old."""
         lifetime_s = timeout_s if timeout_s is not None else random.uniform(300, 600)
@@ -146,11 +165,13 @@ class KubeClient:
         limits = aiohttp.ClientTimeout(total=lifetime_s + 30, connect=CONNECT_TIMEOUT_S, sock_read=WATCH_SILENCE_S)
         try:
             session = await self._open()
-            async with session.get(self._url(path), params=query, headers=await self._headers(accept), timeout=limits, **self._extras()) as answer:
+            async with session.get(
+                self._url(path), params=query, headers=await self._headers(accept), timeout=limits, **self._extras()
+            ) as answer:
                 if answer.status != 200:
                     raise await self._refusal(answer, doing)
-                async for line in _lines(answer.content):
-                    yield _parse_event(line, doing)
+                async for line in read_lines(answer.content):
+                    yield parse_event(line, doing)
         except _FAILURES as exc:
             raise error_of_exception(exc, self.endpoint.url, doing) from exc
 
@@ -202,11 +223,18 @@ class KubeClient:
         try:
             session = await self._open()
             async with session.request(
-                method, self._url(path), params=params, data=data, headers=headers, timeout=limits, allow_redirects=False, **self._extras()
+                method,
+                self._url(path),
+                params=params,
+                data=data,
+                headers=headers,
+                timeout=limits,
+                allow_redirects=False,
+                **self._extras(),
             ) as answer:
                 if not 200 <= answer.status < 300:
                     raise await self._refusal(answer, doing)
-                return await _read_limited(answer, doing)
+                return await read_limited(answer, doing)
         except _FAILURES as exc:
             raise error_of_exception(exc, self.endpoint.url, doing) from exc
 
@@ -247,39 +275,3 @@ class KubeClient:
         if self.endpoint.server_name and urlsplit(self.endpoint.url).scheme == "https":
             extras["server_hostname"] = self.endpoint.server_name
         return extras
-
-
-async def _read_limited(answer: aiohttp.ClientResponse, doing: str) -> bytes:
-    chunks: list[bytes] = []
-    size = 0
-    async for chunk in answer.content.iter_any():
-        size += len(chunk)
-        if size > ANSWER_LIMIT_BYTES:
-            raise errors.TooLarge(f"cannot {doing}: the answer is larger than {ANSWER_LIMIT_BYTES >> 20} MiB")
-        chunks.append(chunk)
-    return b"".join(chunks)
-
-
-async def _lines(content: aiohttp.StreamReader) -> AsyncIterator[bytes]:
-    """Whole lines; aiohttp's own reader refuses those over 64 KiB, and objects are larger."""
-    rest = bytearray()
-    async for chunk in content.iter_any():
-        rest += chunk
-        if len(rest) > WATCH_LINE_LIMIT_BYTES:
-            raise errors.TooLarge(f"an object in a watch is larger than {WATCH_LINE_LIMIT_BYTES >> 20} MiB")
-        *whole, tail = rest.split(b"\n")
-        rest = bytearray(tail)
-        for line in whole:
-            if line.strip():
-                yield bytes(line)
-
-
-def _parse_event(line: bytes, doing: str) -> WatchEvent:
-    try:
-        document = json.loads(line)
-        event = WatchEvent(str(document["type"]), document["object"])
-    except (ValueError, KeyError, TypeError) as exc:
-        raise errors.Unavailable(f"cannot {doing}: an event is no JSON") from exc
-    if event.type == "ERROR":
-        raise error_of_status(event.object, doing)
-    return event

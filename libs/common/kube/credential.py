@@ -127,4 +127,3 @@ def bearer(token: str) -> str:
 def basic(user: str, password: str) -> str:
     """The Authorization value of a name and password (RFC 7617)."""
     return "Basic " + base64.b64encode(f"{user}:{password}".encode()).decode("ascii")
-

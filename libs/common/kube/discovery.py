@@ -94,5 +94,9 @@ class Discovery:
 
 def _parse_resource(api_version: str, item: Mapping[str, Any]) -> ApiResource:
     return ApiResource(
-        api_version, str(item["kind"]), str(item["name"]), bool(item.get("namespaced")), frozenset(item.get("verbs") or ())
+        api_version,
+        str(item["kind"]),
+        str(item["name"]),
+        bool(item.get("namespaced")),
+        frozenset(item.get("verbs") or ()),
     )

@@ -87,14 +87,18 @@ class ExecCredential:
             )  # fmt: skip
         except OSError as exc:
             hint = f" {' '.join(self._spec.install_hint.split())}" if self._spec.install_hint else ""
-            raise errors.Unauthenticated(f'cannot run the credential program "{self._spec.command}": {exc.strerror}.{hint}') from exc
+            raise errors.Unauthenticated(
+                f'cannot run the credential program "{self._spec.command}": {exc.strerror}.{hint}'
+            ) from exc
         started = time.monotonic()
         try:
             async with asyncio.timeout(RUN_TIMEOUT_S):
                 out, err = await process.communicate()
         except TimeoutError as exc:
             waited = time.monotonic() - started
-            raise errors.Unauthenticated(f'the credential program "{self._spec.command}" did not end within {waited:.0f} s') from exc
+            raise errors.Unauthenticated(
+                f'the credential program "{self._spec.command}" did not end within {waited:.0f} s'
+            ) from exc
         finally:
             if process.returncode is None:
                 with contextlib.suppress(ProcessLookupError):
@@ -121,7 +125,9 @@ def parse_output(spec: ExecSpec, output: bytes) -> Mapping[str, Any]:
             f'the credential program "{spec.command}" answered in {version}, but the kubeconfig asks for {spec.api_version}'
         )
     if not isinstance(status, dict) or not (status.get("token") or status.get("clientCertificateData")):
-        raise errors.Unauthenticated(f'the credential program "{spec.command}" printed neither a token nor a certificate')
+        raise errors.Unauthenticated(
+            f'the credential program "{spec.command}" printed neither a token nor a certificate'
+        )
     return status
 
 

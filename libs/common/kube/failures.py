@@ -80,8 +80,12 @@ def error_of_exception(exc: BaseException, url: str, doing: str) -> errors.Herds
         why = _certificate_problem(exc.certificate_error)
         return errors.Unavailable(f"cannot {doing}: the certificate of the API server at {url} is not trusted: {why}")
     if isinstance(exc, aiohttp.ClientConnectorError):
-        return errors.Unavailable(f"cannot {doing}: cannot connect to the API server at {url}: {_one_line(str(exc.os_error))}")
-    return errors.Unavailable(f"cannot {doing}: the connection to the API server at {url} broke: {_one_line(str(exc)) or type(exc).__name__}")
+        return errors.Unavailable(
+            f"cannot {doing}: cannot connect to the API server at {url}: {_one_line(str(exc.os_error))}"
+        )
+    return errors.Unavailable(
+        f"cannot {doing}: the connection to the API server at {url} broke: {_one_line(str(exc)) or type(exc).__name__}"
+    )
 
 
 def _certificate_problem(exc: Exception) -> str:

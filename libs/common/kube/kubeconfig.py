@@ -44,7 +44,9 @@ def parse_kubeconfig(merged: Mapping[str, Any], context: str = "") -> Endpoint:
     ca = _data_or_file(cluster, "certificate-authority", cluster_folder)
     insecure = bool(cluster.get("insecure-skip-tls-verify"))
     if insecure and ca:
-        raise errors.Invalid("a kubeconfig cluster cannot have both a certificate-authority and insecure-skip-tls-verify")
+        raise errors.Invalid(
+            "a kubeconfig cluster cannot have both a certificate-authority and insecure-skip-tls-verify"
+        )
     return Endpoint(
         url.rstrip("/"),
         ca=ca.decode("utf-8", "replace") if ca else "",
@@ -58,9 +60,13 @@ def parse_kubeconfig(merged: Mapping[str, Any], context: str = "") -> Endpoint:
 
 def _credential(user: Mapping[str, Any], folder: Path, cluster_info: Mapping[str, Any]) -> Credential:
     if user.get("as") or user.get("as-groups") or user.get("as-uid") or user.get("as-user-extra"):
-        raise errors.Invalid("the kubeconfig user impersonates somebody (as, as-groups): give one that has the rights itself")
+        raise errors.Invalid(
+            "the kubeconfig user impersonates somebody (as, as-groups): give one that has the rights itself"
+        )
     if user.get("auth-provider"):
-        raise errors.Invalid("the kubeconfig uses an auth-provider, which Kubernetes 1.26 removed: use its exec plug-in")
+        raise errors.Invalid(
+            "the kubeconfig uses an auth-provider, which Kubernetes 1.26 removed: use its exec plug-in"
+        )
     if plug_in := user.get("exec"):
         return ExecCredential(_exec_spec(plug_in, folder, cluster_info))
     certificate = _data_or_file(user, "client-certificate", folder)

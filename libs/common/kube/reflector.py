@@ -47,7 +47,9 @@ Seen = Listed | Changed | Deleted
 class Reflector:
     """`healthy` says whether the last request was answered; a caller may show it."""
 
-    def __init__(self, client: KubeClient, path: str, *, selector: str = "", metadata_only: bool = False, page: int = PAGE_SIZE) -> None:
+    def __init__(
+        self, client: KubeClient, path: str, *, selector: str = "", metadata_only: bool = False, page: int = PAGE_SIZE
+    ) -> None:
         self._client = client
         self._path = path
         self._selector = selector
@@ -87,7 +89,9 @@ class Reflector:
     async def _list(self) -> AsyncIterator[Listed]:
         first = True
         version = ""
-        async for page in self._client.pages(self._path, selector=self._selector, accept=self._list_as, limit=self._page):
+        async for page in self._client.pages(
+            self._path, selector=self._selector, accept=self._list_as, limit=self._page
+        ):
             metadata = page.get("metadata") or {}
             version = str(metadata.get("resourceVersion") or "")
             last = not metadata.get("continue")
@@ -96,7 +100,9 @@ class Reflector:
         self._version = version
 
     async def _watch(self) -> AsyncIterator[Seen]:
-        async for event in self._client.watch(self._path, self._version, selector=self._selector, accept=self._watch_as):
+        async for event in self._client.watch(
+            self._path, self._version, selector=self._selector, accept=self._watch_as
+        ):
             self.healthy = True
             version = event.resource_version
             if event.type in ("ADDED", "MODIFIED"):

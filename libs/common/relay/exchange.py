@@ -72,10 +72,6 @@ class Exchange:
         else:
             self._open()
 
-    def cut(self, error: errors.HerdsmanError) -> None:
-        """End it now, because it may no longer go on: as an answer if none began, else by cutting the connections."""
-        self._fail(error)
-
     # the request's way
 
     def request_data(self, data: bytes) -> bytes:
@@ -83,10 +79,12 @@ class Exchange:
         try:
             end = self._in.scan(data)
         except errors.BadRequest as exc:
-            self._fail(exc)
+            self.fail(exc)
             return b""
         piece, rest = (data, b"") if end == len(data) else (data[:end], data[end:])
         self.bytes_in += len(piece)
+        if self._in.done and self._out is None:
+            self._await_answer()
         if self.upstream is None:
             self._early += piece
             if len(self._early) > _EARLY_LIMIT:
@@ -108,9 +106,9 @@ class Exchange:
     def timed_out(self, now: float) -> None:
         """The session's deadline passed: of a body that does not come, or of an answer."""
         if self._in.done:
-            self._fail(errors.Timeout("no answer came in time: the request may or may not have taken effect"))
+            self.fail(errors.Timeout("no answer came in time: the request may or may not have taken effect"))
         elif self.bytes_in == self._seen and (self.upstream is not None and not self.upstream.write_paused):
-            self._fail(status.RequestTimeout("the request's body stopped coming"))
+            self.fail(status.RequestTimeout("the request's body stopped coming"))
         else:
             self._seen = self.bytes_in
             self.session.deadline = now + _BODY_IDLE_S
@@ -124,10 +122,10 @@ class Exchange:
         try:
             upstream = await self.relay.source.open()
         except errors.HerdsmanError as exc:
-            self._fail(exc)
+            self.fail(exc)
             return
         except Exception:
-            self._fail(errors.Internal("internal error: the log has the details"))
+            self.fail(errors.Internal("internal error: the log has the details"))
             raise
         if self.finished:
             upstream.end(clean=True)
@@ -144,12 +142,16 @@ class Exchange:
         upstream.begin(self)
         early, self._early = self._early, b""
         upstream.write(self.relay.head + early if early else self.relay.head)
-        if self.relay.first_byte_s is not None and self._in.done:
-            self.session.deadline = asyncio.get_running_loop().time() + self.relay.first_byte_s
+        if self._in.done:
+            self._await_answer()
         if self.session.write_paused:
             upstream.hold(HOLD_PEER)
         if early:
             self.session.release(HOLD_EARLY)
+
+    def _await_answer(self) -> None:
+        limit = self.relay.first_byte_s
+        self.session.deadline = NEVER if limit is None else asyncio.get_running_loop().time() + limit
 
     def upstream_writable(self, writable: bool) -> None:
         (self.session.release if writable else self.session.hold)(HOLD_PEER)
@@ -160,14 +162,12 @@ class Exchange:
             if isinstance(self._out, framing.UntilClose) and error is None:
                 self._finish(clean=False)
             else:
-                self._fail(status.BadGateway("the connection was lost in the middle of the answer"))
+                self.fail(status.BadGateway("the connection was lost in the middle of the answer"))
         elif self._is_stale(upstream):
             self._retried = True
             self._open()
         else:
-            self._fail(
-                status.BadGateway("the connection was lost before an answer came: the request may have taken effect")
-            )
+            self.fail(status.BadGateway("the connection was lost before an answer: the request may have taken effect"))
 
     def _is_stale(self, upstream: Upstream | Splice | None) -> bool:
         """A kept connection that the far side had closed meanwhile: one more try is safe, and only then."""
@@ -185,7 +185,7 @@ class Exchange:
         try:
             end = self._out.scan(data)
         except errors.BadRequest as exc:
-            self._fail(status.BadGateway(f"the answer is broken: {exc.message}"))
+            self.fail(status.BadGateway(f"the answer is broken: {exc.message}"))
             return
         extra = end < len(data)
         self.bytes_out += end
@@ -200,16 +200,16 @@ class Exchange:
         if end < 0:
             self._head_part = data
             if len(data) > MAX_HEAD:
-                self._fail(status.BadGateway("the answer's head is larger than 64 KiB"))
+                self.fail(status.BadGateway("the answer's head is larger than 64 KiB"))
             return
         self._head_part = b""
         try:
             head = parse_response(data[: end + 4])
             self._on_head(head, data[end + 4 :])
         except errors.BadRequest as exc:
-            self._fail(status.BadGateway(f"the answer cannot be relayed: {exc.message}"))
+            self.fail(status.BadGateway(f"the answer cannot be relayed: {exc.message}"))
         except errors.HerdsmanError as exc:
-            self._fail(exc)
+            self.fail(exc)
 
     def _on_head(self, head: ResponseHead, rest: bytes) -> None:
         if head.status == 101:
@@ -265,7 +265,8 @@ class Exchange:
         self._over()
         self.session.exchange_over(close=self._close_client)
 
-    def _fail(self, error: errors.HerdsmanError) -> None:
+    def fail(self, error: errors.HerdsmanError) -> None:
+        """End it now: as an answer if none began, else by cutting the connections. Revocation calls it too."""
         if self.finished:
             return
         self.error = error.message

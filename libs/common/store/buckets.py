@@ -13,11 +13,10 @@ from typing import Any
 import structlog
 
 from libs.common import errors
-from libs.common.bus.jetstream_api import NO_STORAGE, STREAM_EXISTS, STREAM_NOT_FOUND, JetStreamApi, Refused
+from libs.common.bus.jetstream_api import NO_STORAGE, SECOND_NS, STREAM_EXISTS, STREAM_NOT_FOUND, JetStreamApi, Refused
 from libs.common.contracts.permissions import stream_of
 from libs.common.resources.registry import BUCKETS
 
-SECOND_NS = 1_000_000_000
 MB = 1024 * 1024
 MARKER_TTL_S = 24 * 3600
 """How long the server's own tombstone of an entry whose time ran out stays."""

@@ -82,6 +82,8 @@ class LocalCluster:
         state = await self._importer.wait_active(name, self._progress)
         self._progress.say(f'cluster "{name}" {state} ({format_elapsed(time.monotonic() - began)})')
         await self._supervisor.wait_over("agent")
+        if self._has_identity():
+            return  # stopped together with everything else
         # Detached: the agent removed what it owned, said so, and forgot who it was.
         self._remember(name, _DELETED)
         self._progress.say(f'cluster "{name}" was deleted from the hub; its Kubernetes is stopped, its data stays in {self._layout.kubelab}')

@@ -51,8 +51,8 @@ class Importer:
                 else:
                     phase, reason = _phase(cluster), explain_phase(cluster)
                 if phase == "Active":
-                    status = cluster.get("status") or {}
-                    return f"is active, Kubernetes {status.get('kubernetesVersion') or 'version unknown'}"
+                    version = (cluster.get("status") or {}).get("kubernetesVersion")
+                    return "is active" + (f", Kubernetes {version}" if version else "")
                 if time.monotonic() - began > _ACTIVE_WITHIN_S:
                     return f"is not active yet ({reason}); see {self._layout.logs / 'agent.log'}"
                 progress.busy(key, f'cluster "{name}": {reason}')

@@ -51,7 +51,7 @@ class Logs:
         except FileNotFoundError:
             return 0
 
-    def last_words(self, name: str, since: int = 0, lines: int = 3) -> str:
+    def last_words(self, name: str, since: int = 0, lines: int = 1) -> str:
         """The end of what was written after `since`, on one line: most failures explain themselves there."""
         try:
             with self.path(name).open("rb") as file:

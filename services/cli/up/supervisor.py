@@ -122,6 +122,9 @@ class Supervisor:
                 ending.cancel()
                 await asyncio.gather(hurry, ending, return_exceptions=True)
         if child.keeper is not None:
+            if child.identity is not None and not left:
+                # It is gone; its keeper returns as soon as the loop has reaped it.
+                await asyncio.wait([child.keeper], timeout=2.0)
             child.keeper.cancel()
             await asyncio.wait([child.keeper])
         self._children.pop(child.program.name, None)
