@@ -1,1 +1,1 @@
-"""Whole stories, from the command that a person types to what the cluster then holds; every part in them is the real one."""
+"""Flows through the whole hub, as people go through it: `herdsman up`, the CLI, kubectl, a real cluster."""

@@ -31,7 +31,7 @@ class Result:
 
 @dataclass(slots=True)
 class Kubectl:
-    """One kubectl with a home of its own. `running` counts nothing and shares nothing with the machine's own settings."""
+    """One kubectl with a home of its own: it shares no cache and no settings with the machine's."""
 
     binary: Path
     url: str

@@ -16,6 +16,7 @@ class TcpProxy:
         self._flowing = asyncio.Event()
         self._flowing.set()
         self._refusing = False
+        self._swallowing = False
         self._writers: set[asyncio.StreamWriter] = set()
 
     @property
@@ -35,6 +36,10 @@ class TcpProxy:
     def accept(self) -> None:
         self._refusing = False
 
+    def swallow_answers(self, swallowing: bool) -> None:
+        """What the server sends is thrown away; what the client sends still arrives."""
+        self._swallowing = swallowing
+
     def cut(self) -> None:
         for writer in tuple(self._writers):
             writer.transport.abort()
@@ -48,17 +53,19 @@ class TcpProxy:
         self._writers |= pair
         try:
             async with asyncio.TaskGroup() as tasks:
-                tasks.create_task(self._pump(reader, upstream_writer))
-                tasks.create_task(self._pump(upstream_reader, writer))
+                tasks.create_task(self._pump(reader, upstream_writer, answers=False))
+                tasks.create_task(self._pump(upstream_reader, writer, answers=True))
         finally:
             self._writers -= pair
             for each in pair:
                 each.transport.abort()
 
-    async def _pump(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    async def _pump(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, *, answers: bool) -> None:
         with suppress(OSError):
             while data := await reader.read(65536):
                 await self._flowing.wait()
+                if answers and self._swallowing:
+                    continue
                 writer.write(data)
                 await writer.drain()
         for each in tuple(self._writers):

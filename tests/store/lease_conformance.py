@@ -8,6 +8,7 @@ import pytest
 
 from libs.common.store.base import Store
 from libs.common.store.lease import Lease
+from tests.store.watching import eventually
 
 
 class LeaseConformance:
@@ -67,15 +68,12 @@ class LeaseConformance:
         tasks = {
             name: asyncio.create_task(Lease(store, "leases.a", name, ttl_s=1).run(work_of(name))) for name in ("a", "b")
         }
-        async with asyncio.timeout(10):
-            while not history:
-                await asyncio.sleep(0.01)
-            await asyncio.sleep(1.5)
-            assert len(history) == 1
-            (first,) = history
-            tasks[first].cancel()
-            while len(history) < 2:
-                await asyncio.sleep(0.01)
+        await eventually(lambda: bool(history))
+        await asyncio.sleep(1.5)
+        assert len(history) == 1
+        (first,) = history
+        tasks[first].cancel()
+        await eventually(lambda: len(history) == 2)
         assert set(history) == {"a", "b"}
         for task in tasks.values():
             task.cancel()

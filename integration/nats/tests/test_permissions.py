@@ -22,6 +22,7 @@ from libs.common.contracts.messages import AgentCredential, AgentRenewal, Empty,
 from libs.common.contracts.methods import OWNERS, RENEW_AGENT, SERVICES
 from libs.common.resources.registry import BUCKETS
 from libs.common.store.jetstream import JetStreamStore
+from tests.store.watching import eventually
 
 JETSTREAM_API = (
     "INFO", "STREAM.CREATE.x", "STREAM.UPDATE.KV_identity", "STREAM.NAMES", "STREAM.LIST", "STREAM.INFO.KV_identity",
@@ -35,7 +36,7 @@ JETSTREAM_API = (
 )  # fmt: skip
 
 
-def agent_options(server: NatsServer, uid: str, seed: bytes, ttl_s: int = 3600, **options: object) -> NatsOptions:
+def agent_options(server: NatsServer, uid: str, seed: bytes, ttl_s: int = 3600, address: str = "") -> NatsOptions:
     async def credential() -> Credential:
         jwt = accounts.issue_agent_jwt(
             server.keys.seed("agents-signing"), server.keys.public("agents"), uid, accounts.public_key(seed), ttl_s,
@@ -43,7 +44,7 @@ def agent_options(server: NatsServer, uid: str, seed: bytes, ttl_s: int = 3600, 
         )  # fmt: skip
         return Credential(jwt, seed.decode())
 
-    return server.options(credential, name=f"agent {uid}", inbox_prefix=subjects.agent_inbox(uid), **options)
+    return server.options(credential, name=f"agent {uid}", inbox_prefix=subjects.agent_inbox(uid), server=address)
 
 
 @asynccontextmanager
@@ -99,9 +100,7 @@ async def test_heartbeats_reach_the_hub_and_notices_the_agent(server: NatsServer
         await agent.publish(subjects.heartbeat("cluster-1"), Heartbeat(agent_version="1"))
         await controller.publish(subjects.notice("cluster-1"), Empty())
         await controller.publish(subjects.notice("cluster-2"), Empty())
-        async with asyncio.timeout(5):
-            while len(heard) < 2:
-                await asyncio.sleep(0.01)
+        await eventually(lambda: len(heard) >= 2)
         await asyncio.sleep(0.1)
     assert sorted(heard) == ["down.cluster-1.notify", "up.cluster-1.hb"]
 

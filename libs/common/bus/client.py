@@ -47,6 +47,7 @@ class NatsClient:
         self.reason = ""
         self._forbidden = forbidden
         self._client = Client()
+        self._websocket: Any = None
         self._round_trips: set[asyncio.Task[bool]] = set()
         self._log = structlog.get_logger().bind(logger="bus")
 
@@ -59,7 +60,7 @@ class NatsClient:
             options["user_jwt_cb"] = lambda: credential.jwt.encode("ascii")
             options["signature_cb"] = lambda nonce: _sign(credential.seed, nonce)
         if websocket is not None:
-            self._client._transport = websocket
+            self._websocket = self._client._transport = websocket
         try:
             async with asyncio.timeout(timeout_s):
                 await self._client.connect(
@@ -164,6 +165,8 @@ class NatsClient:
                 await self._client.close()
         except (OSError, nats.errors.Error, TimeoutError, AssertionError) as exc:
             self._log.debug("close_failed", error=str(exc))
+        if self._websocket is not None:
+            await self._websocket.release()
 
     def _note_loss(self, reason: str) -> None:
         self.reason = self.reason or reason

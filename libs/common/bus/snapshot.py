@@ -17,7 +17,9 @@ SILENCE_S = 30.0
 
 
 @asynccontextmanager
-async def take_snapshot(api: JetStreamApi, stream: str) -> AsyncGenerator[tuple[Mapping[str, Any], AsyncIterator[bytes]], None]:
+async def take_snapshot(
+    api: JetStreamApi, stream: str
+) -> AsyncGenerator[tuple[Mapping[str, Any], AsyncIterator[bytes]], None]:
     """`{"config": …, "state": …}` of a stream, and its content in chunks. The stream serves reads and writes meanwhile.
 
     Raises Refused when there is no such stream; Timeout, Unavailable when the server stops sending.
@@ -69,9 +71,7 @@ async def put_back(api: JetStreamApi, stream: str, head: Mapping[str, Any], chun
 
     Revisions stay as they were; the stream's time of creation changes, so that every watch lists anew.
     """
-    begun = await api.call(
-        f"STREAM.RESTORE.{stream}", {"config": head["config"], "state": head["state"]}, SILENCE_S
-    )
+    begun = await api.call(f"STREAM.RESTORE.{stream}", {"config": head["config"], "state": head["state"]}, SILENCE_S)
     subject = str(begun["deliver_subject"])
     async for chunk in chunks:
         await api.connection.request(subject, chunk, timeout_s=SILENCE_S)

@@ -19,9 +19,10 @@ class _Transport(WebSocketTransport):  # type: ignore[misc, unused-ignore]
 
     def __init__(self, connect_timeout_s: float) -> None:
         super().__init__()
-        self._client = aiohttp.ClientSession(
+        self._own = aiohttp.ClientSession(
             trust_env=True, timeout=aiohttp.ClientTimeout(total=None, sock_connect=connect_timeout_s)
         )
+        self._unused, self._client = self._client, self._own  # the one that the library made knows no proxies
 
     async def connect(self, uri: ParseResult, buffer_size: int, connect_timeout: float) -> None:
         self._ws = await self._client.ws_connect(uri.geturl(), max_msg_size=0, compress=0)
@@ -42,6 +43,11 @@ class _Transport(WebSocketTransport):  # type: ignore[misc, unused-ignore]
             waiting.append(self._pending.get_nowait())
         if waiting and self._ws is not None:
             await self._ws.send_bytes(b"".join(waiting))
+
+    async def release(self) -> None:
+        """Close everything, whatever the library has closed already."""
+        await self._unused.close()
+        await self._own.close()
 
 
 def open_transport(connect_timeout_s: float) -> Any:

@@ -1,0 +1,43 @@
+"""Two hubs for all flows: one without a cluster, one with the local cluster that `herdsman up` brings up (with pods where it can)."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+
+import pytest
+import pytest_asyncio
+
+from integration.harness.hub import Hub, eventually
+from integration.kubelab import binaries
+
+
+@pytest.fixture(scope="package")
+def _needs_kubernetes() -> None:
+    if binaries.find() is None:
+        pytest.skip("Kubernetes' binaries are missing: make kubelab")
+
+
+@pytest_asyncio.fixture(scope="package", loop_scope="package")
+async def bare_hub(tmp_path_factory) -> AsyncIterator[Hub]:
+    """A hub without clusters."""
+    hub = Hub(tmp_path_factory.mktemp("bare"), "--no-local-cluster")
+    await hub.start()
+    yield hub
+    await hub.stop()
+
+
+@pytest_asyncio.fixture(scope="package", loop_scope="package")
+async def hub(_needs_kubernetes, tmp_path_factory) -> AsyncIterator[Hub]:
+    """A hub with the cluster `local`, active."""
+    made = Hub(tmp_path_factory.mktemp("hub"))
+    await made.start()
+    admin = await made.admin()
+
+    async def is_active() -> bool:
+        answer = await admin.kubectl("herdsman", "get", "cluster", "local", "-o", "jsonpath={.status.phase}")
+        return answer.out == "Active"
+
+    await eventually(is_active, 120)
+    await admin.fetch_kubeconfig()
+    yield made
+    await made.stop()
