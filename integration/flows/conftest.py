@@ -9,12 +9,15 @@ import pytest_asyncio
 
 from integration.harness.hub import Hub, eventually
 from integration.kubelab import binaries
+from libs.common import errors
 
 
 @pytest.fixture(scope="package")
 def _needs_kubernetes() -> None:
-    if binaries.find() is None:
-        pytest.skip("Kubernetes' binaries are missing: make kubelab")
+    try:
+        binaries.find(binaries.PLAIN)
+    except errors.NotFound as exc:
+        pytest.skip(f"{exc}: make kubelab")
 
 
 @pytest_asyncio.fixture(scope="package", loop_scope="package")

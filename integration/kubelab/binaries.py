@@ -9,13 +9,13 @@ from __future__ import annotations
 import hashlib
 import os
 import shutil
-import subprocess
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from integration.kubelab.paths import cache_dir, read_json
-from libs.common.errors import NotFound, Unavailable
+from integration.kubelab.toolchain import find_go, read_version
+from libs.common.errors import NotFound
 
 MINIMAL = ("etcd", "kube-apiserver")
 PLAIN = (*MINIMAL, "kube-controller-manager")
@@ -46,17 +46,9 @@ def source_hash(source: Path = SOURCE) -> str:
 
 
 def go_version() -> str | None:
-    """Such as `go1.26.8`; None on a machine without Go."""
-    if shutil.which("go") is None:
-        return None
-    try:
-        done = subprocess.run(
-            ["go", "env", "GOVERSION"], cwd=SOURCE, env={**os.environ, "GOTOOLCHAIN": "local"},
-            capture_output=True, text=True, timeout=30, check=True,
-        )  # fmt: skip
-    except (subprocess.SubprocessError, OSError) as error:
-        raise Unavailable(f'"go env GOVERSION" does not work: {error}; repair the Go installation') from error
-    return done.stdout.strip()
+    """Such as `go1.26.8`; None on a machine without a Go that can build it."""
+    go = find_go()
+    return None if go is None else read_version(go)
 
 
 def cache_entry(version: str, source: Path = SOURCE) -> Path:

@@ -20,10 +20,11 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from integration.kubelab.binaries import FULL, PROGRAM, RECORD, SOURCE, cache_entry, cached, go_version, source_hash
+from integration.kubelab.binaries import FULL, PLAIN, PROGRAM, RECORD, SOURCE, cache_entry, find, source_hash
 from integration.kubelab.paths import cache_dir
 from integration.kubelab.processes import dies_with_parent
-from libs.common.errors import Unavailable
+from integration.kubelab.toolchain import fetch_go, find_go, go_environment, read_version
+from libs.common.errors import NotFound, Unavailable
 
 _PROGRESS_EVERY_S = 10.0
 _STAMPED = ("k8s.io/component-base/version", "k8s.io/client-go/pkg/version")
@@ -33,11 +34,8 @@ Say = Callable[[str], None]
 
 def build(say: Say) -> Path:
     """The cache folder with the programs; builds them if they are not there. `say` receives progress lines."""
-    version = go_version()
-    if version is None:
-        raise Unavailable(
-            "building Kubelab needs Go 1.26 or newer: install it, or set KUBEBUILDER_ASSETS to a folder of programs"
-        )
+    go = find_go() or fetch_go(say)
+    version = read_version(go)
     entry = cache_entry(version)
     with _lock(say):
         if (entry / PROGRAM).is_file():
@@ -47,7 +45,7 @@ def build(say: Say) -> Path:
         workspace = Path(tempfile.mkdtemp(prefix=".building-", dir=cache_dir()))
         try:
             started = time.monotonic()
-            _compile(workspace / PROGRAM, say, started)
+            _compile(go, workspace / PROGRAM, say, started)
             _finish(workspace, version)
             workspace.rename(entry)
             say(f"[{_elapsed(started)}] built {entry / PROGRAM}")
@@ -58,13 +56,12 @@ def build(say: Say) -> Path:
 
 
 def describe() -> tuple[bool, str]:
-    """Whether a finished build is in the cache, and a sentence about it for a person."""
-    if entry := cached():
-        size_mb = (entry / PROGRAM).stat().st_size / 1e6
-        return True, f"{entry / PROGRAM} ({size_mb:.0f} MB, Kubernetes {kubernetes_version()})"
-    if go_version() is None:
-        return False, "no build in the cache, and no Go to make one: install Go 1.26 or newer"
-    return False, 'no build of this version in the cache: run "herdsman-kubelab build" (about 5 to 15 minutes, once)'
+    """Whether a cluster's programs are there, and a sentence about them for a person."""
+    try:
+        found = find(PLAIN)
+    except NotFound as absent:
+        return False, f"{absent} (about 5 to 15 minutes, once)"
+    return True, f"Kubernetes' programs come from {found.origin}"
 
 
 def kubernetes_version(source: Path = SOURCE) -> str:
@@ -100,14 +97,10 @@ def _lock(say: Say) -> Iterator[None]:
         yield
 
 
-def _environment() -> dict[str, str]:
-    return {**os.environ, "CGO_ENABLED": "0", "GOTOOLCHAIN": "local", "GOFLAGS": "-mod=readonly"}
-
-
-def _release_date(version: str) -> str:
+def _release_date(go: Path, version: str) -> str:
     """The release's own date, so that the same source gives the same program on every day."""
     done = subprocess.run(
-        ["go", "mod", "download", "-json", f"k8s.io/kubernetes@{version}"], cwd=SOURCE, env=_environment(),
+        [go, "mod", "download", "-json", f"k8s.io/kubernetes@{version}"], cwd=SOURCE, env=go_environment(go),
         capture_output=True, text=True, timeout=600, check=False,
     )  # fmt: skip
     if done.returncode != 0:
@@ -118,14 +111,14 @@ def _release_date(version: str) -> str:
     return str(info["Time"])
 
 
-def _compile(target: Path, say: Say, started: float) -> None:
+def _compile(go: Path, target: Path, say: Say, started: float) -> None:
     version = kubernetes_version()
     say(f"[{_elapsed(started)}] building Kubernetes {version}: 5 to 15 minutes when the Go build cache is cold")
-    flags = link_flags(version, _release_date(version))
+    flags = link_flags(version, _release_date(go, version))
     options = ["-v", "-trimpath", "-buildvcs=false", "-ldflags", flags, "-o", str(target)]
-    command = ["nice", "-n", "5", "go", "build", *options, "."]
+    command = ["nice", "-n", "5", str(go), "build", *options, "."]
     process = subprocess.Popen(
-        command, cwd=SOURCE, env=_environment(), stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+        command, cwd=SOURCE, env=go_environment(go), stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
         start_new_session=True, preexec_fn=dies_with_parent(signal.SIGTERM),
     )  # fmt: skip
     try:

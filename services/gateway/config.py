@@ -7,6 +7,7 @@ from pathlib import Path
 from pydantic import Field
 
 from libs.common.runtime.config import ServiceConfig
+from libs.common.runtime.version import VERSION
 
 
 class GatewayConfig(ServiceConfig):
@@ -26,7 +27,7 @@ class GatewayConfig(ServiceConfig):
         default=None, description="PEM file of the CA that clients need to trust the hub; none = a public one."
     )
     agent_image: str = Field(
-        default="herdsman-agent:0.1.0", description="Container image of the agent in import manifests."
+        default=f"herdsman.dev/agent:{VERSION}", description="Container image of the agent in import manifests."
     )
     login_per_minute: int = Field(
         default=10, gt=0, description="Sign-in attempts per address and user name; more are answered 429."

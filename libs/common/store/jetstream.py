@@ -6,13 +6,14 @@ Watches are in `watch`, the streams' settings in `buckets`, what stored messages
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 
 from libs.common import errors
 from libs.common.bus.jetstream_api import EXPECTED_SEQUENCE, JetStreamApi, Refused, Stored
 from libs.common.bus.nats import NatsBus
 from libs.common.contracts.permissions import stream_of
 from libs.common.store.base import TOMBSTONE_TTL_S, Entry, Put, WatchItem
+from libs.common.store.breaker import WriteBreaker
 from libs.common.store.buckets import ensure_bucket
 from libs.common.store.entries import OPERATION, is_tombstone, to_entry
 from libs.common.store.keys import check_batch, check_key, check_prefix
@@ -23,6 +24,10 @@ from libs.common.store.watch import Watch
 _TOMBSTONE = {OPERATION: "PURGE", "Nats-TTL": f"{TOMBSTONE_TTL_S}s"}
 
 
+PROBE_S = 4.0
+"""How long a write is tried that only finds out whether writes are taken again."""
+
+
 class JetStreamStore:
     """Implements `store.base.Store`. Give values an operation id (`objects.encode_unique`): that makes lost answers certain."""
 
@@ -31,6 +36,7 @@ class JetStreamStore:
         self.api = JetStreamApi(bus.connection)
         self._stream = stream_of(bucket)
         self._budget_s = budget_s
+        self._breaker = WriteBreaker(bucket)
 
     async def ensure(self, *, replicas: int = 1) -> None:
         """Make the bucket or bring its settings up to date. For the owner, before anything else. Raises as `ensure_bucket`."""
@@ -72,7 +78,7 @@ class JetStreamStore:
                     return last.sequence
                 raise errors.AlreadyExists(f'"{key}" already exists in bucket "{self.bucket}"', name=key) from exc
 
-        return await persist(attempt, budget_s=self._budget_s)
+        return await self._write(attempt)
 
     async def update(self, key: str, value: bytes, revision: int, *, ttl_s: int | None = None) -> int:
         return await self._replace(key, value, revision, _ttl(ttl_s))
@@ -96,7 +102,7 @@ class JetStreamStore:
                     f'something of this change to bucket "{self.bucket}" was changed by somebody else'
                 ) from exc
 
-        return await persist(attempt, budget_s=self._budget_s)
+        return await self._write(attempt)
 
     def watch(self, prefix: str = "", *, name: str = "watch") -> AsyncGenerator[WatchItem, None]:
         return Watch(self.api, self.bucket, check_prefix(prefix), name).items()
@@ -130,7 +136,28 @@ class JetStreamStore:
                     f'"{key}" was changed by somebody else, perhaps after this change', name=key
                 ) from exc
 
-        return await persist(attempt, budget_s=self._budget_s)
+        return await self._write(attempt)
+
+    async def _write(self, attempt: Callable[[bool], Awaitable[int]]) -> int:
+        """`attempt` until it is certain, unless the store is known to take no writes."""
+        self._breaker.check()
+        try:
+            revision = await persist(attempt, budget_s=PROBE_S if self._breaker.is_open else self._budget_s)
+        except OutcomeUnknown:
+            raise
+        except errors.Timeout:
+            if await self._answers_reads():
+                self._breaker.open()
+            raise
+        self._breaker.close()
+        return revision
+
+    async def _answers_reads(self) -> bool:
+        try:
+            await self.api.call(f"STREAM.INFO.{self._stream}")
+        except errors.HerdsmanError:
+            return False
+        return True
 
     def _batched(self, put: Put, tombstones: dict[str, int]) -> tuple[str, bytes, dict[str, str]]:
         headers = dict(_TOMBSTONE) if put.deleted else {}

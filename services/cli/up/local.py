@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 import importlib.util
 import json
-import shutil
 import signal
 import sys
 import time
@@ -97,9 +96,7 @@ class LocalCluster:
         code, words = await self._ask("build", "--check")
         if code == _PRESENT:
             return True
-        if shutil.which("go") is None:
-            self._progress.say(f"no local cluster: {words}; to import one of your own: {_HOW_TO_IMPORT}")
-            return False
+        self._progress.say(f"no local cluster yet: {words}; meanwhile one of your own: {_HOW_TO_IMPORT}")
         self._progress.say("building Kubernetes for the local cluster in the background (5 to 15 minutes, once); the hub can be used meanwhile")
         await self._build()
         return True
