@@ -39,7 +39,8 @@ async def measure_state(directory: Path) -> StateFigures:
 
         informer.subscribe(note)
         following = asyncio.create_task(informer.run(), name="bench informer")
-        await asyncio.wait_for(informer.synced.wait(), 10)
+        async with asyncio.timeout(10):
+            await informer.synced.wait()
         began: dict[str, float] = {}
         took: list[float] = []
         revisions: dict[str, int] = {}

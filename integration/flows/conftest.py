@@ -12,6 +12,18 @@ from integration.kubelab import binaries
 from libs.common import errors
 
 
+async def wait_active(hub: Hub, cluster: str) -> None:
+    """Until the cluster is Active; the administrator's kubeconfig has its context then."""
+    admin = await hub.admin()
+
+    async def is_active() -> bool:
+        answer = await admin.kubectl("herdsman", "get", "cluster", cluster, "-o", "jsonpath={.status.phase}")
+        return answer.out == "Active"
+
+    await eventually(is_active, 120)
+    await admin.fetch_kubeconfig()
+
+
 @pytest.fixture(scope="package")
 def _needs_kubernetes() -> None:
     try:
@@ -34,13 +46,6 @@ async def hub(_needs_kubernetes, tmp_path_factory) -> AsyncIterator[Hub]:
     """A hub with the cluster `local`, active."""
     made = Hub(tmp_path_factory.mktemp("hub"))
     await made.start()
-    admin = await made.admin()
-
-    async def is_active() -> bool:
-        answer = await admin.kubectl("herdsman", "get", "cluster", "local", "-o", "jsonpath={.status.phase}")
-        return answer.out == "Active"
-
-    await eventually(is_active, 120)
-    await admin.fetch_kubeconfig()
+    await wait_active(made, "local")
     yield made
     await made.stop()

@@ -152,8 +152,9 @@ class NatsServer:
             system_account=self.keys.public("sys"),
             accounts=accounts.account_jwts(self.keys, now),
             max_store_bytes=self._max_store_bytes,
+            monitoring_port=self.monitoring_port,
         )
-        return f'{render_config(settings)}http: "127.0.0.1:{self.monitoring_port}"\n'
+        return render_config(settings)
 
     def _signal(self, number: signal.Signals) -> None:
         if self._process is not None and self._process.poll() is None:

@@ -66,7 +66,8 @@ class Kubectl:
         """Run to the end; a kubectl that hangs is ended and fails the test."""
         process = await self.start(*arguments, by=by)
         try:
-            out, err = await asyncio.wait_for(process.communicate(stdin.encode()), timeout_s)
+            async with asyncio.timeout(timeout_s):
+                out, err = await process.communicate(stdin.encode())
         except TimeoutError:
             process.kill()
             await process.communicate()

@@ -30,7 +30,7 @@ from packaging.requirements import Requirement
 from integration.kubelab.images import image_from_root
 from integration.kubelab.paths import cache_dir
 from libs.common.errors import NotFound, Timeout, Unavailable
-from libs.common.runtime.version import VERSION
+from libs.common.version import VERSION
 
 AGENT_IMAGE = f"herdsman.dev/agent:{VERSION}"
 AGENT_USER = "65532"

@@ -9,5 +9,5 @@ neither users nor why the desired set is what it is.
 
 Reading order: `config`, `state` (what survives a restart), `identity` (registration), `credential` (renewal), `desired` (what
 should be), `diff` (pure: from what is to what should be), `apply` (do it), `observe_nodes`, `heartbeat`, `tunnel`, `detach` (leave
-nothing behind), `main` (the wiring).
+nothing behind), `health` (probes), `main` (the wiring).
 """

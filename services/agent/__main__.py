@@ -1,5 +1,15 @@
-"""`python -m services.agent run --hub URL --ca-file FILE …`"""
+"""`python -m services.agent run --hub URL --ca-file FILE …`; the entry point `herdsman-agent` comes here too."""
 
-from services.agent.main import main
+from __future__ import annotations
 
-main()
+from libs.common.runtime import lean
+
+
+def main() -> None:
+    with lean.without(*lean.TERMINAL):
+        from services.agent.main import main as run
+    run()
+
+
+if __name__ == "__main__":
+    main()

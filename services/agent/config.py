@@ -15,7 +15,7 @@ SECRET = "herdsman-agent"  # noqa: S105 - the name of a Secret, not one
 
 @dataclass(frozen=True, slots=True)
 class AgentConfig:
-    """`state_dir` None = keep the state in Secrets of the pod's namespace."""
+    """`state_dir` None = keep the state in Secrets of the pod's namespace. `health_listen` empty = no probes."""
 
     hub: str
     ca_file: Path
@@ -27,6 +27,7 @@ class AgentConfig:
     tunnels: int
     log_level: str
     log_format: str
+    health_listen: str = ""
 
     @property
     def hub_host(self) -> str:
@@ -67,6 +68,7 @@ def parse_arguments(arguments: Sequence[str], environment: Mapping[str, str] = o
     add("--context", "context of the kubeconfig; default: its current one", "", metavar="NAME")
     add("--cluster-name", "refuse to serve any other cluster than the one that the hub calls so", "", metavar="NAME")
     add("--tunnels", "idle reverse connections that are kept ready", "4", metavar="N")
+    add("--health-listen", "HOST:PORT for /healthz and /readyz; :PORT is all interfaces; default: none", "", metavar="ADDRESS")
     add("--log-level", "debug, info, warning or error", "info")
     add("--log-format", "json or console", "json" if environment.get("KUBERNETES_SERVICE_HOST") else "console")
     found = run.parse_args(arguments[1:]) if arguments[:1] == ["run"] else parser.parse_args(arguments)
@@ -78,6 +80,8 @@ def parse_arguments(arguments: Sequence[str], environment: Mapping[str, str] = o
         run.error("--tunnels must be a number from 1 to 64")
     if found.log_level not in ("debug", "info", "warning", "error") or found.log_format not in ("json", "console"):
         run.error("--log-level is debug, info, warning or error; --log-format is json or console")
+    if found.health_listen and not found.health_listen.rpartition(":")[2].isdigit():
+        run.error("--health-listen must be HOST:PORT or :PORT")
     if not found.state_dir and not environment.get("KUBERNETES_SERVICE_HOST"):
         run.error("--state-dir is needed outside of a pod")
     return AgentConfig(
@@ -91,6 +95,7 @@ def parse_arguments(arguments: Sequence[str], environment: Mapping[str, str] = o
         tunnels=int(found.tunnels),
         log_level=found.log_level,
         log_format=found.log_format,
+        health_listen=found.health_listen,
     )
 
 

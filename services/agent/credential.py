@@ -22,9 +22,9 @@ from libs.common.bus.base import Bus
 from libs.common.bus.credentials import Credential
 from libs.common.contracts.messages import AgentCredential, AgentRenewal
 from libs.common.contracts.methods import RENEW_AGENT
+from libs.common.version import VERSION
 from services.agent.identity import digest_of, read_token
 from services.agent.state import Identity, State
-from services.agent.version import agent_version
 
 CREDENTIAL_RENEWED = "credential_renewed"
 RENEWAL_FAILED = "credential_renewal_failed"
@@ -94,7 +94,7 @@ class CredentialKeeper:
 
     async def renew(self, bus: Bus) -> None:
         """One renewal. The state is written before the JWT is used: what is used is never forgotten. Raises the hub's errors."""
-        request = AgentRenewal(agent_version=agent_version(), public_key=self.identity.public_key)
+        request = AgentRenewal(agent_version=VERSION, public_key=self.identity.public_key)
         answer = await bus.request(
             RENEW_AGENT.agent_subject(self.identity.cluster_uid), request, AgentCredential, timeout_s=10
         )

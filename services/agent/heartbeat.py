@@ -15,7 +15,7 @@ from libs.common.bus.base import Bus
 from libs.common.contracts import subjects
 from libs.common.contracts.messages import Heartbeat
 from libs.common.kube.client import KubeClient
-from services.agent.version import agent_version
+from libs.common.version import VERSION
 
 EVERY_S = 10.0
 LOOK_EVERY_S = 1.0
@@ -76,11 +76,13 @@ class HeartbeatSender:
     """Runs beside everything else, so that a busy agent is not taken for a dead one."""
 
     def __init__(
-        self, bus: Bus, cluster_uid: str, sources: Sources, monotonic: Callable[[], float] = time.monotonic
-    ) -> None:
+        self, bus: Bus, cluster_uid: str, sources: Sources, on_turn: Callable[[], None] = lambda: None,
+        monotonic: Callable[[], float] = time.monotonic,
+    ) -> None:  # fmt: skip
         self._bus = bus
         self._subject = subjects.heartbeat(cluster_uid)
         self._sources = sources
+        self._on_turn = on_turn
         self._monotonic = monotonic
         self._sent: Heartbeat | None = None
         self._next = 0.0
@@ -92,6 +94,7 @@ class HeartbeatSender:
     async def run(self) -> None:
         while True:
             await self.beat()
+            self._on_turn()
             await asyncio.sleep(LOOK_EVERY_S)
 
     async def beat(self) -> bool:
@@ -111,7 +114,7 @@ class HeartbeatSender:
     def compose(self) -> Heartbeat:
         s = self._sources
         return Heartbeat(
-            agent_version=agent_version(), kubernetes_version=s.probe.version, api_server_healthy=s.probe.healthy,
+            agent_version=VERSION, kubernetes_version=s.probe.version, api_server_healthy=s.probe.healthy,
             api_server_message=s.probe.message, node_count=s.node_count(), tunnels=s.tunnels(), applied=dict(s.applied()),
         )  # fmt: skip
 

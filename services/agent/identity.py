@@ -22,8 +22,8 @@ from pydantic import ValidationError
 from libs.common import errors
 from libs.common.contracts.messages import AgentCredential, AgentRegistration
 from libs.common.relay.outbound import Hub, explain_certificate, find_proxy
+from libs.common.version import VERSION
 from services.agent.state import Identity
-from services.agent.version import agent_version
 
 REGISTER_PATH = "/v1/agents/register"
 ATTEMPT_TIMEOUT_S = 20.0
@@ -95,7 +95,7 @@ async def register(hub: Hub, token: str, *, sleep: Callable[[float], Awaitable[N
     while True:
         try:
             credential = await _exchange(
-                hub, AgentRegistration(token=token, public_key=public_key, agent_version=agent_version())
+                hub, AgentRegistration(token=token, public_key=public_key, agent_version=VERSION)
             )
         except (errors.Unavailable, errors.Timeout, errors.TooManyRequests) as exc:
             attempt += 1
@@ -122,7 +122,7 @@ async def _exchange(hub: Hub, request: AgentRegistration) -> AgentCredential:
             aiohttp.ClientSession(timeout=limits, cookie_jar=aiohttp.DummyCookieJar()) as session,
             session.post(
                 url, json=request.model_dump(mode="json"), ssl=hub.tls or True, allow_redirects=False,
-                proxy=proxy.geturl() if proxy else None, headers={"User-Agent": f"herdsman-agent/{agent_version()}"},
+                proxy=proxy.geturl() if proxy else None, headers={"User-Agent": f"herdsman-agent/{VERSION}"},
             ) as answer,
         ):  # fmt: skip
             body = await answer.content.read(_ANSWER_LIMIT_BYTES)

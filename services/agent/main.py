@@ -5,12 +5,14 @@ from __future__ import annotations
 import asyncio
 import signal
 import sys
+from contextlib import AsyncExitStack
 from dataclasses import dataclass
 
 import structlog
 
 from libs.common import errors
 from libs.common.bus.base import Message
+from libs.common.bus.credentials import Credential
 from libs.common.bus.nats import NatsBus, NatsOptions, connect
 from libs.common.bus.wire import parse
 from libs.common.contracts import subjects
@@ -21,24 +23,29 @@ from libs.common.kube.endpoint import Endpoint
 from libs.common.kube.in_cluster import load_in_cluster
 from libs.common.kube.kubeconfig import load_kubeconfig
 from libs.common.observe import log as logs
+from libs.common.observe import probes
 from libs.common.relay.outbound import Hub
+from libs.common.version import VERSION
 from services.agent.apply import Applier
 from services.agent.config import SECRET, AgentConfig, parse_arguments
 from services.agent.credential import CredentialKeeper, FreshToken, watch_token
 from services.agent.desired import DesiredKeeper
 from services.agent.detach import Detacher
+from services.agent.health import PATIENCE_S, Health
 from services.agent.heartbeat import ApiServerProbe, HeartbeatSender, Sources
 from services.agent.identity import digest_of, read_token, register, trust
 from services.agent.observe_nodes import NodeObserver
 from services.agent.state import FileState, Identity, Kept, SecretState, State
 from services.agent.tunnel import Tunnel
-from services.agent.version import agent_version
 
 REPLACEMENT_TIMEOUT_S = 30.0
 LOOK_AT_BUS_S = 0.25
+ROUND_TRIP_EVERY_S = 15.0
+ROUND_TRIP_PATIENCE_S = 10.0
 EXIT_FAILED = 1
 
 AGENT_STARTED = "agent_started"
+PROBES_ANSWERED = "probes_answered"
 AGENT_STOPPED = "agent_stopped"
 AGENT_FAILED = "agent_failed"
 TOKEN_REPLACED = "registration_token_replaced"  # noqa: S105 - the name of an event
@@ -61,6 +68,7 @@ class Agent:
     state: State
     refused: set[str]
     """Digests of registration tokens that were exchanged, or that the hub refused: not tried again."""
+    health: Health
 
     async def run(self) -> None:
         """Until detached (returns) or stopped (cancelled). Raises when it cannot get an identity, with what to do."""
@@ -72,12 +80,14 @@ class Agent:
                     "give it the registration token and the state folder of the right one"
                 )
             detached = False
+            self.health.turn("hub")
             try:
                 await self._serve(identity, fresh=fresh)
             except* Detached:
                 detached = True
             except* FreshToken:
                 log.info(TOKEN_REPLACED, cluster=identity.cluster)
+            self.health.unregistered()
             if detached:
                 return
 
@@ -98,7 +108,7 @@ class Agent:
         try:
             # Whoever is registered already must not stop enforcing because the hub is away.
             async with asyncio.timeout(REPLACEMENT_TIMEOUT_S if stored is not None else None):
-                identity = await register(self.hub, token)
+                identity = await register(self.hub, token, sleep=self._pause)
         except TimeoutError:
             assert stored is not None
             return stored, False
@@ -116,13 +126,23 @@ class Agent:
         self.refused.add(digest)
         return identity, True
 
+    async def _pause(self, seconds: float) -> None:
+        """Between two tries to register: as long as it tries, the agent lives."""
+        self.health.turn("hub", seconds + PATIENCE_S)
+        await asyncio.sleep(seconds)
+
     async def _serve(self, identity: Identity, *, fresh: bool) -> None:
         """Everything that runs under one identity. Ends by an exception group: FreshToken, Detached, or a failure."""
         uid = identity.cluster_uid
         credentials = CredentialKeeper(identity, self.state, fresh=fresh)
+
+        async def credential() -> Credential:
+            self.health.turn("hub")  # asked for before each dial
+            return await credentials.credential()
+
         discovery = Discovery(self.client)
         options = NatsOptions(
-            servers=(self.config.bus_url,), name=f"agent-{identity.cluster}", credential=credentials.credential,
+            servers=(self.config.bus_url,), name=f"agent-{identity.cluster}", credential=credential,
             inbox_prefix=subjects.agent_inbox(uid), tls=self.hub.tls,
         )  # fmt: skip
         async with connect(options) as bus:
@@ -135,8 +155,10 @@ class Agent:
             tunnel = Tunnel(self.hub, identity, self.endpoint, await self.endpoint.ssl_context(), self.config.tunnels)
             probe = ApiServerProbe(self.client)
             heartbeat = HeartbeatSender(
-                bus, uid, Sources(probe, lambda: nodes.count, lambda: tunnel.open, lambda: desired.applied)
-            )
+                bus, uid, Sources(probe, lambda: nodes.count, lambda: tunnel.open, lambda: desired.applied),
+                lambda: self.health.turn("heartbeat"),
+            )  # fmt: skip
+            self.health.registered(lambda: tunnel.open)
 
             async def hear(message: Message) -> None:
                 desired.notice(parse(Notice, message.data).hash)
@@ -151,7 +173,7 @@ class Agent:
                     cluster=identity.cluster,
                     cluster_id=uid,
                     hub=self.hub.authority,
-                    version=agent_version(),
+                    version=VERSION,
                 )
                 tasks.create_task(probe.run(), name="api server probe")
                 tasks.create_task(heartbeat.run(), name="heartbeat")
@@ -161,6 +183,7 @@ class Agent:
                 tasks.create_task(credentials.run(bus), name="credential")
                 tasks.create_task(watch_token(self.config.registration_token_file, self.refused), name="token")
                 tasks.create_task(_watch_bus(bus, heartbeat, desired, nodes), name="bus watch")
+                tasks.create_task(_prove_bus(bus, self.health), name="bus proof")
 
 
 async def _watch_bus(bus: NatsBus, heartbeat: HeartbeatSender, desired: DesiredKeeper, nodes: NodeObserver) -> None:
@@ -175,6 +198,19 @@ async def _watch_bus(bus: NatsBus, heartbeat: HeartbeatSender, desired: DesiredK
             nodes.reconnected()
 
 
+async def _prove_bus(bus: NatsBus, health: Health) -> None:
+    """A round trip to the hub now and then; while there is no connection, each dial says that it is being tried."""
+    while True:
+        try:
+            async with asyncio.timeout(ROUND_TRIP_PATIENCE_S):
+                await bus.connection.round_trip()
+        except (errors.Unavailable, TimeoutError):
+            await asyncio.sleep(LOOK_AT_BUS_S)
+            continue
+        health.turn("hub")
+        await asyncio.sleep(ROUND_TRIP_EVERY_S)
+
+
 async def build(config: AgentConfig) -> int:
     """Make what lasts and run it. Returns the exit code."""
     try:
@@ -182,13 +218,18 @@ async def build(config: AgentConfig) -> int:
         endpoint = (
             load_kubeconfig([config.kubeconfig], config.context) if config.kubeconfig is not None else load_in_cluster()
         )
-        async with KubeClient(endpoint, user_agent=f"herdsman-agent/{agent_version()}") as client:
+        async with AsyncExitStack() as stack:
+            health = Health()
+            if config.health_listen:
+                host, port = await stack.enter_async_context(probes.serve(config.health_listen, health.answers()))
+                log.info(PROBES_ANSWERED, address=f"{host}:{port}")
+            client = await stack.enter_async_context(KubeClient(endpoint, user_agent=f"herdsman-agent/{VERSION}"))
             state: State = (
                 FileState(config.state_dir)
                 if config.state_dir is not None
                 else SecretState(client, endpoint.namespace, SECRET)
             )
-            await Agent(config, hub, endpoint, client, state, set()).run()
+            await Agent(config, hub, endpoint, client, state, set(), health).run()
     except errors.HerdsmanError as exc:
         log.error(AGENT_FAILED, error=exc.message)
         return EXIT_FAILED

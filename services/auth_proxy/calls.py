@@ -15,6 +15,7 @@ from services.auth_proxy.audit import AuditSink, Record
 from services.auth_proxy.authenticate import Caller
 
 _VERBS = {b"GET": "get", b"HEAD": "get", b"POST": "create", b"PUT": "update", b"PATCH": "patch", b"DELETE": "delete"}
+_READS = (b"GET", b"HEAD", b"OPTIONS")
 Key = tuple[str, str]
 """(name of the token, name of the cluster or ""): what decides alike about all streams that share it."""
 
@@ -57,6 +58,14 @@ class Call:
     @property
     def key(self) -> Key:
         return (self.caller.principal.token if self.caller else "", self.cluster)
+
+    @property
+    def is_handed_over(self) -> bool:
+        """The gateway has all of a request to change something: cutting it undoes nothing and hides what became of it."""
+        exchange = self.exchange
+        if self.cluster or exchange is None or not exchange.request_done:
+            return False
+        return not exchange.request.upgrade and exchange.request.method not in _READS
 
     def began(self, exchange: Exchange) -> None:
         self.exchange = exchange

@@ -15,7 +15,6 @@ from libs.common.relay.sweeper import Sweeper
 from libs.common.resources.identity import Token, User
 from libs.common.runtime.config import ConfigError
 from libs.common.runtime.host import Host
-from libs.common.runtime.run import run
 from libs.common.store.objects import Objects
 from services.auth_proxy.agent_route import AgentRoute
 from services.auth_proxy.audit import LogAudit
@@ -116,7 +115,3 @@ def write_address(file: Path | None, server: asyncio.Server) -> None:
         fresh = file.with_name(f"{file.name}.new")
         fresh.write_text(f"{host}:{port}\n", encoding="ascii")
         fresh.replace(file)
-
-
-def main() -> None:
-    run("auth_proxy", AuthProxyConfig, build)

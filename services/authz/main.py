@@ -11,7 +11,7 @@ from libs.common.contracts.methods import WRITE
 from libs.common.reconcile import Reconciler, follow
 from libs.common.resources.access import RoleTemplate, RoleTemplateBinding
 from libs.common.resources.identity import User
-from libs.common.runtime import Host
+from libs.common.runtime.host import Host
 from libs.common.store.objects import Objects
 from services.authz.binding_strategy import BindingStrategy
 from services.authz.bootstrap import AdminBootstrap

@@ -19,7 +19,7 @@ from libs.common.resources.meta import Resource
 from libs.common.resources.projects import Project
 from libs.common.resources.registry import BY_MODEL
 from libs.common.store.base import Store
-from libs.common.store.objects import Objects, encode_unique, read
+from libs.common.store.objects import Objects, encode_last, read
 
 if TYPE_CHECKING:
     from libs.common.store.informer import Change
@@ -83,7 +83,7 @@ class BindingReconciler:
             stored = await read(self._store, RoleTemplateBinding, name)
             if stored.uid == uid:
                 revision = int(stored.metadata.resource_version or 0)
-                await self._store.delete(BY_MODEL[RoleTemplateBinding].key(name), encode_unique(stored), revision)
+                await self._store.delete(BY_MODEL[RoleTemplateBinding].key(name), encode_last(stored), revision)
         except errors.NotFound:
             return
 

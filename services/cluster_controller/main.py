@@ -15,7 +15,7 @@ from libs.common.contracts.messages import Heartbeat
 from libs.common.reconcile import Reconciler, follow
 from libs.common.resources.clusters import Cluster, RegistrationToken
 from libs.common.resources.registry import BY_MODEL
-from libs.common.runtime import Host
+from libs.common.runtime.host import Host
 from libs.common.store.informer import Change
 from libs.common.store.objects import Objects
 from services.cluster_controller.agents import Agents

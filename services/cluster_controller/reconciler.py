@@ -17,7 +17,7 @@ from libs.common.reconcile import DONE, After, Outcome
 from libs.common.resources.clusters import Cluster, RegistrationToken
 from libs.common.resources.registry import BY_MODEL
 from libs.common.store.base import Store
-from libs.common.store.objects import Objects, encode_unique, modify, read
+from libs.common.store.objects import Objects, encode_last, modify, read
 from services.cluster_controller.liveness import Liveness
 from services.cluster_controller.render import render_desired
 from services.cluster_controller.rules import DETACHED, Known, decide_release, has_our_finalizer, update_status
@@ -137,7 +137,7 @@ async def delete_token(store: Store, name: str) -> None:
     key = BY_MODEL[RegistrationToken].key(name)
     try:
         token = await read(store, RegistrationToken, name)
-        await store.delete(key, encode_unique(token), int(token.metadata.resource_version or 0))
+        await store.delete(key, encode_last(token), int(token.metadata.resource_version or 0))
     except errors.NotFound:
         return
 

@@ -9,7 +9,7 @@ from libs.common.resources.clusters import Cluster, RegistrationToken
 from libs.common.resources.meta import Resource
 from libs.common.resources.registry import BY_MODEL
 from libs.common.store.base import Put, Store
-from libs.common.store.objects import encode_unique
+from libs.common.store.objects import encode_last, encode_unique
 from services.cluster_controller.model import FINALIZER, Departed, Revocation, departed_key, parse_departed
 
 
@@ -56,7 +56,7 @@ def _update(resource: Resource) -> Put:
 
 
 def _tombstone(resource: Resource) -> Put:
-    return Put(_key(resource), encode_unique(resource), int(resource.metadata.resource_version or 0), deleted=True)
+    return Put(_key(resource), encode_last(resource), int(resource.metadata.resource_version or 0), deleted=True)
 
 
 def _record(record: Departed | Revocation) -> Put:

@@ -2,9 +2,16 @@
 
 from __future__ import annotations
 
-from libs.common.runtime import run
-from services.gateway.config import GatewayConfig
-from services.gateway.main import build
+from libs.common.runtime import lean
+
+
+def main() -> None:
+    with lean.without(*lean.TERMINAL):  # it serves HTTP itself, with aiohttp
+        from libs.common.runtime.run import run
+        from services.gateway.config import GatewayConfig
+        from services.gateway.main import build
+    run("gateway", GatewayConfig, build)
+
 
 if __name__ == "__main__":
-    run("gateway", GatewayConfig, build)
+    main()

@@ -123,7 +123,8 @@ class Api:
 async def start_cache(cache: WatchCache) -> None:
     """The cache, following its informer. Raises Unavailable while this process has not read the bucket yet."""
     try:
-        await asyncio.wait_for(cache.start(), START_TIMEOUT_S)
+        async with asyncio.timeout(START_TIMEOUT_S):
+            await cache.start()
     except TimeoutError as exc:
         raise errors.Unavailable(
             f'the gateway has not read bucket "{cache.informer.bucket}" yet: see /readyz for what it waits for'

@@ -7,7 +7,7 @@ from pathlib import Path
 from pydantic import Field
 
 from libs.common.runtime.config import ServiceConfig
-from libs.common.runtime.version import VERSION
+from libs.common.version import VERSION
 
 
 class GatewayConfig(ServiceConfig):

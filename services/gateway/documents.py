@@ -10,7 +10,7 @@ from aiohttp import web
 from libs.common import errors
 from libs.common.apiserver import discovery, openapi, openapi_v2
 from libs.common.apiserver.surface import GROUP_VERSIONS
-from libs.common.runtime.version import VERSION
+from libs.common.version import VERSION
 from services.gateway.answers import answer, answer_cached, dump
 from services.gateway.call import Call
 from services.gateway.negotiate import parse_discovery_accept

@@ -20,8 +20,9 @@ from services.gateway.state import State
 async def build(host: Host[GatewayConfig]) -> None:
     """Informers and grants first, then the door: whoever comes in finds everything there."""
     config = host.config
+    # The caches come before all who wait for an informer: they want to hear its first listing, too.
+    caches = {t.plural: WatchCache(await host.informer(t.bucket, t.plural), now=host.now) for t in RESOURCE_TYPES}
     grants = await start_live_grants(host)
-    caches = {t.plural: WatchCache(await host.informer(t.bucket, t.plural)) for t in RESOURCE_TYPES}
     ca = await asyncio.to_thread(_read_ca, config.public_ca_file)
     state = State(
         config=config, bus=host.bus, verifier=host.verifier, grants=grants, caches=caches, now=host.now,

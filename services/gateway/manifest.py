@@ -17,6 +17,7 @@ CONFIG = "herdsman-agent-config"
 LABELS = {"app.kubernetes.io/managed-by": "herdsman", "management.herdsman.dev/part": "agent"}
 _SELECTOR = {"app.kubernetes.io/name": NAME}
 _USER_ID = 65532
+_HEALTH_PORT = 8686
 
 RULES: tuple[tuple[str, dict[str, Any]], ...] = (
     (
@@ -120,7 +121,13 @@ def _deployment(image: str, checksum: str) -> dict[str, Any]:
             {"name": "HERDSMAN_CLUSTER_NAME", "valueFrom": {"configMapKeyRef": {"name": CONFIG, "key": "cluster"}}},
             {"name": "HERDSMAN_CA_FILE", "value": "/etc/herdsman/ca.crt"},
             {"name": "HERDSMAN_REGISTRATION_TOKEN_FILE", "value": "/var/run/herdsman/token"},
+            {"name": "HERDSMAN_HEALTH_LISTEN", "value": f":{_HEALTH_PORT}"},
         ],
+        "ports": [{"name": "health", "containerPort": _HEALTH_PORT}],
+        # Ready: the hub can reach the cluster through it. Alive is less: a hub that is away is no reason for a restart.
+        "startupProbe": {**_probe("/healthz"), "periodSeconds": 2, "failureThreshold": 60},
+        "livenessProbe": {**_probe("/healthz"), "periodSeconds": 20, "timeoutSeconds": 10, "failureThreshold": 3},
+        "readinessProbe": {**_probe("/readyz"), "periodSeconds": 5, "timeoutSeconds": 5},
         "resources": {"requests": {"cpu": "20m", "memory": "64Mi"}, "limits": {"memory": "192Mi"}},
         "securityContext": {
             "allowPrivilegeEscalation": False, "readOnlyRootFilesystem": True, "capabilities": {"drop": ["ALL"]},
@@ -154,6 +161,10 @@ def _deployment(image: str, checksum: str) -> dict[str, Any]:
         },
     }
     return deployment
+
+
+def _probe(path: str) -> dict[str, Any]:
+    return {"httpGet": {"path": path, "port": "health"}}
 
 
 def _dump(value: Any) -> str:

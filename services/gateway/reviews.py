@@ -72,7 +72,7 @@ class Reviews:
         if group != GROUP:
             row = surface.find_resource(group, plural)
             return row is not None and verb in row.verbs, "" if row else f'the hub does not serve "{plural}.{group}"'
-        if plural == surface.KUBECONFIGS.plural:
+        if plural in (row.plural for row in surface.VIRTUAL):
             return verb == "create" and grants.is_allowed(principal, "get", "users", principal.user), ""
         rtype = BY_PLURAL.get(plural)
         if rtype is None:
@@ -90,7 +90,7 @@ class Reviews:
         """All that I may. Rights in one cluster or project are listed without that limit, as the lists of the hub are filtered."""
         document = await _read(call, "SelfSubjectRulesReview")
         rules = [rule.to_document() for rule in self._state.grants.current.rules(call.principal)]
-        rules.append({"verbs": ["create"], "apiGroups": [GROUP], "resources": [surface.KUBECONFIGS.plural]})
+        rules.append({"verbs": ["create"], "apiGroups": [GROUP], "resources": [row.plural for row in surface.VIRTUAL]})
         built_in = dict.fromkeys((r.group, r.plural, r.verbs) for r in surface.BUILT_IN)
         rules += [
             {"verbs": list(verbs), "apiGroups": [group], "resources": [plural]} for group, plural, verbs in built_in

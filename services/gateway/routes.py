@@ -14,6 +14,7 @@ from services.gateway.call import Call
 from services.gateway.core import EmptyCore
 from services.gateway.documents import Documents
 from services.gateway.health import Health
+from services.gateway.pages import Pages, read_files
 from services.gateway.registration import AgentEntry
 from services.gateway.reviews import Reviews
 from services.gateway.signin import SignIn
@@ -24,7 +25,7 @@ from services.gateway.writes import Writes
 
 Handler = Callable[[Call], Awaitable[web.StreamResponse]]
 Need = Literal["identity", "nothing", "patience"]
-"""identity: a genuine envelope, else 401. nothing: probes. patience: public, counted per address."""
+"""identity: a genuine envelope, else 401. nothing: probes and the pages of the UI. patience: public, counted per address."""
 OURS = f"/apis/{API_VERSION}"
 
 
@@ -39,6 +40,7 @@ class Route:
 def render_routes(state: State) -> list[Route]:
     """All routes; the first that fits counts."""
     health, documents, sign_in, agents = Health(state), Documents(), SignIn(state), AgentEntry(state)
+    pages = Pages(read_files())
     api, writes, virtual, reviews, core = (
         Api(state, Streams(state)),
         Writes(state),
@@ -56,6 +58,9 @@ def render_routes(state: State) -> list[Route]:
         Route("GET", "/healthz", health.alive, "nothing"),
         Route("GET", "/livez", health.alive, "nothing"),
         Route("GET", "/readyz", health.ready, "nothing"),
+        Route("GET", "/", pages.start, "nothing"),
+        Route("GET", "/ui", pages.start, "nothing"),
+        Route("GET", "/ui/{file:.*}", pages.file, "nothing"),
         Route("GET", "/version", documents.version, "nothing"),
         Route("POST", "/v1/login", sign_in.login, "patience"),
         Route("POST", "/v1/logout", sign_in.logout),
@@ -72,6 +77,7 @@ def render_routes(state: State) -> list[Route]:
         Route("POST", access.format("rules"), reviews.rules),
         Route("POST", whoami, reviews.myself),
         Route("POST", OURS + "/kubeconfigs", virtual.create_kubeconfig),
+        Route("POST", OURS + "/tokenrequests", virtual.create_token),
         Route("POST", OURS + "/clusters/{name}/registration", virtual.create_registration),
         Route("GET", OURS + "/{plural}", api.collection),
         Route("POST", OURS + "/{plural}", writes.create),

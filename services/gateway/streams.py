@@ -95,7 +95,10 @@ class Streams:
             start = revision or cache.informer.revision
         every = self._bookmark_s * random.uniform(0.8, 1.2) if bookmarks else None
         shown = make_filter(grants, principal, "watch", rtype, selectors)
-        return cache.watch(start, shown, bookmark_every_s=every, initial_events_end=begin and bookmarks, check=check)
+        key = rtype.key(selectors.exact_name) if selectors.exact_name is not None else ""
+        return cache.watch(
+            start, shown, bookmark_every_s=every, initial_events_end=begin and bookmarks, check=check, key=key
+        )
 
 
 class _Renderer:

@@ -1,4 +1,4 @@
-"""Resources that are answered and never stored: kubeconfigs, and registrations of clusters. What they hold is seen once."""
+"""Resources that are answered and never stored: kubeconfigs, API tokens, and registrations of clusters. What they hold is seen once."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from aiohttp import web
 
 from libs.common import errors
 from libs.common.apiserver import changes, rights, validate
-from libs.common.apiserver.virtual_kinds import ClusterRegistration, Kubeconfig
+from libs.common.apiserver.virtual_kinds import ClusterRegistration, Kubeconfig, TokenRequest
 from libs.common.contracts.messages import IssuedRegistration, RegistrationIssue, TokenIssue
 from libs.common.contracts.methods import ISSUE_REGISTRATION, ISSUE_TOKEN
 from libs.common.resources.meta import Resource
@@ -31,11 +31,7 @@ class Virtual:
         rights.check_caller(call.principal, "create")
         wanted, warnings, dry_run = _parse(call, Kubeconfig, await read_body(call.request))
         visible = self._visible(call)
-        for name in wanted.spec.clusters:
-            if name not in visible:
-                raise errors.NotFound(
-                    f'clusters.management.herdsman.dev "{name}" not found', kind="clusters", name=name
-                )
+        _check_visible(wanted.spec.clusters, visible)
         if not dry_run:
             issued = await self._state.bus.request(
                 ISSUE_TOKEN.subject,
@@ -50,6 +46,24 @@ class Virtual:
                 wanted.spec.clusters or visible, with_hub=not wanted.spec.clusters,
             )  # fmt: skip
             wanted.status.token_name, wanted.status.expires_at = issued.name, issued.expires_at
+        return self._answer(wanted, warnings)
+
+    async def create_token(self, call: Call) -> web.StreamResponse:
+        """An API token of the caller, for scripts. Raises NotFound for a cluster that the caller can't see."""
+        rights.check_caller(call.principal, "create")
+        wanted, warnings, dry_run = _parse(call, TokenRequest, await read_body(call.request))
+        _check_visible(wanted.spec.clusters, self._visible(call))
+        if not dry_run:
+            issued = await self._state.bus.request(
+                ISSUE_TOKEN.subject,
+                TokenIssue(
+                    identity=call.envelope, purpose="api", description=wanted.spec.description,
+                    clusters=wanted.spec.clusters, read_only=wanted.spec.read_only, ttl_s=wanted.spec.ttl_seconds,
+                ),
+                ISSUE_TOKEN.reply,
+            )  # fmt: skip
+            status = wanted.status
+            status.token, status.name, status.expires_at = issued.token, issued.name, issued.expires_at
         return self._answer(wanted, warnings)
 
     async def create_registration(self, call: Call) -> web.StreamResponse:
@@ -77,6 +91,12 @@ class Virtual:
         """201, and `no-store`: nobody between here and the client may keep a secret."""
         resource.metadata.creation_timestamp = self._state.now()
         return answer(resource.to_document(), 201, warnings=warnings, headers={"Cache-Control": "no-store"})
+
+
+def _check_visible(wanted: list[str], visible: list[str]) -> None:
+    for name in wanted:
+        if name not in visible:
+            raise errors.NotFound(f'clusters.management.herdsman.dev "{name}" not found', kind="clusters", name=name)
 
 
 def _parse(call: Call, model: type[V], body: Body) -> tuple[V, list[str], bool]:

@@ -10,7 +10,7 @@ from libs.common.apiserver.writer import ResourceWriter
 from libs.common.contracts.methods import CHANGE_PASSWORD, ISSUE_TOKEN, LOGIN, REVOKE_TOKEN, WRITE
 from libs.common.reconcile import Reconciler, follow
 from libs.common.resources.identity import Token
-from libs.common.runtime import Host
+from libs.common.runtime.host import Host
 from libs.common.store.objects import Objects
 from services.identity.bootstrap import bootstrap_admin
 from services.identity.config import IdentityConfig

@@ -21,7 +21,7 @@ from libs.common.resources.identity import Token, TokenPrivate, TokenSpec, User
 from libs.common.resources.meta import ObjectMeta
 from libs.common.resources.registry import BY_MODEL
 from libs.common.store.base import Store
-from libs.common.store.objects import encode_unique
+from libs.common.store.objects import encode_last, encode_unique
 from services.identity.token_index import TokenIndex
 
 Purpose = Literal["login", "kubeconfig", "api"]
@@ -88,7 +88,7 @@ class Tokens:
             try:
                 entry = await self._store.get(key)
                 token = codec.decode(Token, entry.value, entry.revision)
-                await self._store.delete(key, encode_unique(token), entry.revision)
+                await self._store.delete(key, encode_last(token), entry.revision)
             except errors.NotFound:
                 return False
             except errors.Conflict:

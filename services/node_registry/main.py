@@ -10,7 +10,7 @@ from libs.common.contracts.messages import NodesObserved
 from libs.common.contracts.methods import WRITE
 from libs.common.reconcile import Reconciler, follow
 from libs.common.resources.nodes import Node
-from libs.common.runtime import Host
+from libs.common.runtime.host import Host
 from libs.common.store.objects import Objects
 from services.node_registry.config import NodeRegistryConfig
 from services.node_registry.inbox import Inbox

@@ -16,7 +16,7 @@ from libs.common.resources.clusters import Cluster
 from libs.common.resources.nodes import Node
 from libs.common.resources.registry import BY_MODEL
 from libs.common.store.base import Store
-from libs.common.store.objects import Objects, encode_unique, modify, read
+from libs.common.store.objects import Objects, encode_last, encode_unique, modify, read
 from services.node_registry import rules
 from services.node_registry.inbox import Inbox
 
@@ -146,7 +146,7 @@ class NodeReconciler:
             stored = await read(self._store, Node, name)
             if stored.uid == uid:
                 revision = int(stored.metadata.resource_version or 0)
-                await self._store.delete(BY_MODEL[Node].key(name), encode_unique(stored), revision)
+                await self._store.delete(BY_MODEL[Node].key(name), encode_last(stored), revision)
         except errors.NotFound:
             return
 

@@ -10,7 +10,7 @@ from libs.common.apiserver.writer import ResourceWriter
 from libs.common.contracts.methods import WRITE
 from libs.common.reconcile import Reconciler, follow
 from libs.common.resources.projects import Project
-from libs.common.runtime import Host
+from libs.common.runtime.host import Host
 from libs.common.store.objects import Objects
 from services.project.config import ProjectConfig
 from services.project.reconciler import ProjectReconciler, keys_of_cluster, keys_of_project

@@ -100,8 +100,11 @@ class _StillInformer:
     """An informer that a test changes by hand."""
 
     def __init__(self):
-        self.entries, self.revision, self.synced = {}, 0, asyncio.Event()
+        self.entries, self.revision, self.epoch, self.synced = {}, 0, "", asyncio.Event()
         self.synced.set()
+
+    def hear_listing(self, listener):
+        return False
 
     def subscribe(self, handler, replay=True):
         self.handler = handler

@@ -7,11 +7,14 @@ from typing import Any
 import pytest
 
 from libs.common import errors
+from libs.common.apiserver import sizes
 from libs.common.apiserver.strategy import Strategy, WriteContext
 from libs.common.resources import codec
 from libs.common.resources.access import RoleTemplateBinding
 from libs.common.resources.clusters import Cluster
 from libs.common.resources.identity import User
+from libs.common.resources.registry import BY_PLURAL
+from libs.common.store.buckets import SPECS
 from tests.apiserver.support import Writing, make_principal
 
 
@@ -295,3 +298,17 @@ async def test_managed_fields_can_be_corrected_and_forgotten_by_a_patch(w):
     ]
     reply = await w.write("patch", "users", "eve", {"metadata": {"managedFields": [{}]}}, patch="merge")
     assert "managedFields" not in reply.document["metadata"]
+
+
+async def test_an_object_that_the_store_would_not_take_is_refused_by_its_size_and_may_be_made_smaller(w):
+    limit = sizes.max_object_bytes(BY_PLURAL["users"])
+    large = user("big")
+    large["metadata"]["annotations"] = {f"note-{n}": "x" * 4096 for n in range(limit // 4096 + 1)}
+    with pytest.raises(errors.Invalid, match="annotations"):
+        await w.write("create", "users", body=large)
+    assert sizes.max_object_bytes(BY_PLURAL["users"]) < SPECS["identity"].max_value_bytes
+    wide = User.model_validate(user("wide"))
+    wide.spec.display_name = "x" * limit
+    with pytest.raises(errors.TooLarge, match=f"at most {limit} are kept"):
+        sizes.encode_checked(BY_PLURAL["users"], wide)
+    assert len(sizes.encode_checked(BY_PLURAL["users"], wide, 2 * limit)) > limit

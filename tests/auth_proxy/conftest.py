@@ -37,6 +37,8 @@ class Echo:
             while True:
                 head = await reader.readuntil(b"\r\n\r\n")
                 self.heads.append(head)
+                if head.startswith(b"POST /slow"):
+                    await asyncio.sleep(1.5)
                 if b"Upgrade: SPDY" in head and not self.reply:
                     writer.write(
                         b"HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: SPDY/3.1\r\n\r\n"

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from libs.common.resources.identity import Token
 from tests.auth_proxy.conftest import Echo
 from tests.auth_proxy.door import open_door
 
@@ -68,6 +69,26 @@ async def test_revoked_token_cuts_a_watch_on_the_hub(door, gateway):
     with contextlib.suppress(ConnectionError):
         await asyncio.wait_for(reader.read(), 1)
     writer.close()
+
+
+async def test_a_change_that_the_gateway_has_is_answered_although_its_token_is_revoked_meanwhile(door, gateway):
+    token = await door.member()
+    name = token.split("_")[1]
+    signing_out = asyncio.create_task(door.get("/slow", token, method="POST", body=b""))
+    _, half = await door.connect()
+    half.write(
+        f"POST /slow/half HTTP/1.1\r\nHost: h\r\nAuthorization: Bearer {token}\r\nContent-Length: 9\r\n\r\nhalf".encode()
+    )
+    for _ in range(200):
+        if len(gateway.heads) == 2:
+            break
+        await asyncio.sleep(0.01)
+    await door.remove(Token, name)
+    assert (await signing_out).status == 200
+    assert (await door.get("/slow", token, method="POST", body=b"")).status == 401
+    half.close()
+    refused = [r for r in map(json.loads, door.audit_file.read_text().splitlines()) if r["path"] == "/slow/half"]
+    assert [r["status"] for r in refused] == [401]
 
 
 async def test_absent_gateway_is_503_with_a_sentence(door):

@@ -8,6 +8,7 @@ import json
 
 import pytest
 
+from libs.common.apiserver.watch import WatchCache
 from libs.common.resources.identity import Token
 from tests.apiserver.support import make_binding, make_cluster, make_principal, make_user
 from tests.gateway.support import OURS, Hub, real_monotonic
@@ -185,6 +186,9 @@ async def test_a_streaming_list_ends_with_its_bookmark_and_is_refused_when_half_
 
 
 async def test_a_version_that_is_too_old_ends_the_watch_with_410(hub):
+    # Made late: it has heard no listing and knows nothing of what was before.
+    hub.caches["users"].close()
+    hub.caches["users"] = WatchCache(hub.informers["users"])
     async with hub.request("GET", f"{OURS}/users?watch=1&resourceVersion=1") as response:
         event = await Watching(response).next()
         assert (event["type"], event["object"]["code"], event["object"]["reason"]) == ("ERROR", 410, "Expired")

@@ -39,6 +39,8 @@ async def test_access_reviews_say_what_the_routes_do(hub):
     assert not await may(hub, "ann", "update", "clusters")
     assert await may(hub, "ann", "list", "clusters")
     assert await may(hub, "bob", "create", "kubeconfigs")
+    assert await may(hub, "bob", "create", "tokenrequests")
+    assert not await may(hub, make_principal("bob", read_only=True), "create", "tokenrequests")
     assert not await may(hub, "bob", "list", "nodes")
     assert not await may(hub, "root", "list", "pods", group="")
     assert await may(hub, "bob", "list", "namespaces", group="")
@@ -73,7 +75,7 @@ async def test_rules_and_who_am_i(hub):
     _, document = await hub.call(
         "POST", "/apis/authorization.k8s.io/v1/selfsubjectrulesreviews", {"spec": {}}, by="bob"
     )
-    assert {"verbs": ["create"], "apiGroups": ["management.herdsman.dev"], "resources": ["kubeconfigs"]} in document[
+    assert {"verbs": ["create"], "apiGroups": ["management.herdsman.dev"], "resources": ["kubeconfigs", "tokenrequests"]} in document[
         "status"
     ]["resourceRules"]
     for version in ("v1", "v1beta1"):
@@ -114,6 +116,30 @@ async def test_a_kubeconfig_has_the_clusters_that_its_owner_sees(hub):
     assert (await hub.call("POST", f"{OURS}/kubeconfigs?dryRun=All", {"spec": {}}, by="ann"))[0] == 201
     assert len(hub.asked) == asked
     assert (await hub.call("GET", f"{OURS}/kubeconfigs"))[0] == 404
+
+
+async def test_a_token_request_is_answered_with_a_token_for_scripts(hub):
+    issued = m.IssuedToken(token="hm_t_s", name="t", user="ann", expires_at=THEN)
+    await hub.serve(methods.ISSUE_TOKEN, lambda _request: issued)
+    spec = {"description": "ci", "clusters": ["c1"], "readOnly": True, "ttlSeconds": 3600}
+    async with hub.request("POST", f"{OURS}/tokenrequests", {"spec": spec}, by="ann") as response:
+        assert (response.status, response.headers["Cache-Control"]) == (201, "no-store")
+        document = await response.json()
+    assert document["kind"] == "TokenRequest"
+    assert document["status"] == {"token": "hm_t_s", "name": "t", "expiresAt": "2026-02-02T00:00:00Z"}
+    asked = hub.asked[-1]
+    assert (asked.purpose, asked.description, asked.clusters, asked.read_only, asked.ttl_s) == (
+        "api", "ci", ["c1"], True, 3600,
+    )  # fmt: skip
+    number = len(hub.asked)
+    assert (await hub.call("POST", f"{OURS}/tokenrequests", {"spec": {"clusters": ["c2"]}}, by="ann"))[0] == 404
+    assert (await hub.call("POST", f"{OURS}/tokenrequests", {"spec": {"ttlSeconds": 1}}, by="ann"))[0] == 422
+    assert (await hub.call("POST", f"{OURS}/tokenrequests", {}, by=make_principal("ann", read_only=True)))[0] == 403
+    assert (await hub.call("POST", f"{OURS}/tokenrequests?dryRun=All", {}, by="ann"))[1].get("status", {}).get("token", "") == ""
+    assert len(hub.asked) == number
+    assert (await hub.call("GET", f"{OURS}/tokenrequests"))[0] == 404
+    _, found = await hub.call("GET", OURS)
+    assert {"tokenrequests", "kubeconfigs"} <= {r["name"] for r in found["resources"] if r["verbs"] == ["create"]}
 
 
 async def test_a_registration_says_how_to_bring_the_cluster_in_and_its_manifest_is_complete(hub):

@@ -107,3 +107,10 @@ def test_field_at_misses_quietly():
 def test_a_token_without_expiry_is_invalid():
     with pytest.raises(ValidationError):
         BY_PLURAL["tokens"].model.model_validate({"metadata": {"name": "t"}, "spec": {"user": "a", "userUid": "u"}})
+
+
+def test_a_tombstone_keeps_the_object_and_not_its_private_part():
+    last = codec.encode(user(), "op-2", deleted=True)
+    assert b"argon2" not in last
+    assert codec.decode_document(last, 8)["metadata"]["name"] == "ada"
+    assert codec.operation_id(last) == "op-2"

@@ -9,6 +9,9 @@ import pytest
 
 from integration.harness.nats import NatsServer
 from libs.common.bus.nats import NatsBus, connect
+from tests.conftest import no_task_is_left_behind
+
+__all__ = ["no_task_is_left_behind"]
 
 
 @pytest.fixture(scope="session")

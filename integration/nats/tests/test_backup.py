@@ -118,7 +118,13 @@ async def test_a_backup_that_is_cut_off_leaves_no_file(own_server: NatsServer, t
     async with connect(own_server.connect_as("administration")) as bus:
         await fill(bus)
         task = asyncio.create_task(back_up(JetStreamStore(bus, "identity").api, tmp_path / "hub.backup", now))
-        await asyncio.sleep(0.02)
+        while not in_folder(tmp_path):  # noqa: ASYNC110 - the moment at which it has begun has no event
+            await asyncio.sleep(0)
         task.cancel()
         await asyncio.wait([task])
-    assert list(tmp_path.iterdir()) == []
+    assert task.cancelled()
+    assert in_folder(tmp_path) == []
+
+
+def in_folder(folder: Path) -> list[Path]:
+    return list(folder.iterdir())

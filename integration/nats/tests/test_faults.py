@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
+import random
 import time
 
 import pytest
@@ -143,6 +145,55 @@ async def _until_written(store: JetStreamStore, sequence: int) -> None:
             info = await store.api.call(f"STREAM.INFO.{stream_of(store.bucket)}")
 
 
+async def test_no_increment_is_lost_or_done_twice_over_a_network_that_loses_answers(
+    server: NatsServer, bucket_name: str
+) -> None:
+    """Each writer adds one again and again; answers are thrown away and connections cut at random moments."""
+    async with (
+        proxy_to(server.port) as proxy,
+        connect(server.connect_as("administration")) as admin,
+        connect(server.connect_as("administration", server=proxy.url)) as bus,
+    ):
+        sure, store = JetStreamStore(admin, bucket_name), JetStreamStore(bus, bucket_name)
+        await sure.ensure()
+        await sure.create("counters.c", b"0 start")
+        done: list[int] = []
+        unknown: list[int] = []
+        stop = asyncio.Event()
+
+        async def increment(name: int) -> None:
+            for number in itertools.count():
+                if stop.is_set():
+                    return
+                try:
+                    entry = await store.get("counters.c")
+                    value = int(entry.value.split()[0]) + 1
+                    await store.update("counters.c", f"{value} op-{name}-{number}".encode(), entry.revision)
+                except errors.Timeout:
+                    unknown.append(name)
+                except (errors.Conflict, errors.Unavailable):
+                    await asyncio.sleep(random.uniform(0, 0.01))
+                else:
+                    done.append(value)
+
+        async with asyncio.TaskGroup() as tasks:
+            for name in range(4):
+                tasks.create_task(increment(name))
+            for _ in range(12):
+                await asyncio.sleep(random.uniform(0.05, 0.3))
+                proxy.swallow_answers(True)
+                await asyncio.sleep(random.uniform(0.0, 0.02))
+                proxy.cut()
+                proxy.swallow_answers(False)
+            await asyncio.sleep(1)
+            stop.set()
+        final = int((await sure.get("counters.c")).value.split()[0])
+        assert len(set(done)) == len(done)
+        assert len(done) > 50
+        assert len(done) <= final <= len(done) + len(unknown)
+        await sure.api.call(f"STREAM.DELETE.{stream_of(bucket_name)}")
+
+
 async def test_a_watch_notices_within_five_seconds_that_its_consumer_was_deleted(
     server: NatsServer, bucket_name: str
 ) -> None:
@@ -235,6 +286,8 @@ async def test_a_full_bucket_refuses_at_once_and_recovers_after_a_delete(server:
         began = time.monotonic()
         with pytest.raises(errors.Unavailable, match="no room"):
             await store.create("users.more", b"x" * 200_000)
+        with pytest.raises(errors.TooLarge):
+            await store.create("users.huge", b"x" * 900_000)
         assert time.monotonic() - began < 1
         assert (await store.get("users.large")).revision == revision
         await store.delete("users.large", b"", revision)

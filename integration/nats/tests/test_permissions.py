@@ -129,7 +129,8 @@ async def test_an_agent_hears_nothing_that_is_not_for_it(server: NatsServer, age
 
     listened = (">", "*", "down.>", "down.*.notify", "down.cluster-2.>", "up.>", "up.cluster-2.>", "_INBOX.>", "_INBOX_cluster-2.>", "_INBOX_>", "$KV.>", "$JS.>", "$SYS.>", "svc.>", "_R_.>")  # fmt: skip
     for subject in listened:
-        await agent.connection.subscribe(subject, note)
+        with pytest.raises(errors.Denied, match="may not hear"):
+            await agent.connection.subscribe(subject, note)
     spoken = (
         "down.cluster-2.notify",
         "up.cluster-2.hb",
@@ -235,7 +236,8 @@ async def test_a_service_cannot_answer_for_another_or_hear_its_replies(server: N
     heard: list[str] = []
     async with connect(server.connect_as("gateway")) as gateway:
         for subject in ("svc.identity.v1.write", "svc.>", "_INBOX_svc_identity.>", "_INBOX.>", ">"):
-            await gateway.connection.subscribe(subject, lambda message: heard.append(message.subject))
+            with pytest.raises(errors.Denied, match="may not hear"):
+                await gateway.connection.subscribe(subject, lambda message: heard.append(message.subject))
         for subject in ("svc.identity.v1.write", "_INBOX_svc_identity.x", "_INBOX.x"):
             await admin.connection.publish(subject, b"secret")
         await admin.connection.round_trip()

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from libs.common.apiserver.virtual_kinds import ClusterRegistration, Kubeconfig
+from libs.common.apiserver.virtual_kinds import ClusterRegistration, Kubeconfig, TokenRequest
 from libs.common.resources.meta import GROUP, VERSION, Resource
 from libs.common.resources.registry import RESOURCE_TYPES
 
@@ -42,6 +42,11 @@ class ApiResource:
 
 
 KUBECONFIGS = ApiResource(GROUP, VERSION, "kubeconfigs", "kubeconfig", "Kubeconfig", ("create",), model=Kubeconfig)
+TOKEN_REQUESTS = ApiResource(
+    GROUP, VERSION, "tokenrequests", "tokenrequest", "TokenRequest", ("create",), model=TokenRequest
+)
+VIRTUAL = (KUBECONFIGS, TOKEN_REQUESTS)
+"""Answered to everybody who is a user here, for themselves, and never stored."""
 REGISTRATION = Subresource("registration", "ClusterRegistration", ("create",), ClusterRegistration)
 
 
@@ -88,7 +93,7 @@ BUILT_IN = (
 """Kubernetes' own kinds that clients ask any server for. Events and namespaces are empty collections: the hub has none, and
 `kubectl describe`, k9s and others ask for them and take an empty answer better than a missing group."""
 
-SURFACE: tuple[ApiResource, ...] = (*BUILT_IN, *_stored(), KUBECONFIGS)
+SURFACE: tuple[ApiResource, ...] = (*BUILT_IN, *_stored(), *VIRTUAL)
 GROUP_VERSIONS: tuple[tuple[str, str], ...] = tuple(
     dict.fromkeys(
         (r.group, r.version) for r in sorted(SURFACE, key=lambda r: (r.group != "", r.group != GROUP, r.group))

@@ -43,6 +43,31 @@ class Kubeconfig(Resource):
     status: KubeconfigStatus = Field(default_factory=KubeconfigStatus)
 
 
+class TokenRequestSpec(Model):
+    description: str = Field(default="", max_length=256, description="What the token is for.")
+    clusters: list[Label] = Field(
+        default_factory=list, max_length=1000, description="Good for calls into these clusters only; empty = no limit."
+    )
+    read_only: bool = Field(default=False, description="True: the token only gets, lists and watches.")
+    ttl_seconds: int | None = Field(
+        default=None, ge=60, description="How long the token lives; cut to the allowed maximum."
+    )
+
+
+class TokenRequestStatus(Model):
+    token: str = Field(default="", description="The token's text; shown here only.")
+    name: str = Field(default="", description="Name of the Token: delete that to revoke it.")
+    expires_at: Time | None = None
+
+
+class TokenRequest(Resource):
+    """An API token of the caller, with the caller's rights or fewer."""
+
+    KIND: ClassVar[str] = "TokenRequest"
+    spec: TokenRequestSpec = Field(default_factory=TokenRequestSpec)
+    status: TokenRequestStatus = Field(default_factory=TokenRequestStatus)
+
+
 class ClusterRegistrationSpec(Model):
     ttl_seconds: int = Field(
         default=3600, ge=60, le=7 * 86400, description="How long the registration token may be used."

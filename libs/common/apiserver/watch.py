@@ -2,8 +2,8 @@
 sees one moment.
 
 The gateway holds one for each kind. Streams read the shared ring by position: a slow reader costs no memory, and one that
-falls off the ring's end is told 410 and lists again. Nothing is kept over a restart: a resourceVersion from before it is
-answered 410 unless nothing has changed since.
+falls off the ring's end is told 410 and lists again. Nothing is kept over a restart, but the first listing tells what changed
+since a resourceVersion from before it (`history`): such a watch goes on, unless that can't be told for certain.
 """
 
 from __future__ import annotations
@@ -11,9 +11,11 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncGenerator, Callable, Mapping
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import Any, Literal
 
 from libs.common import errors
+from libs.common.apiserver.history import ListingHistory
 from libs.common.resources import codec
 from libs.common.store.base import Entry
 from libs.common.store.informer import Change, Informer
@@ -38,9 +40,19 @@ class Event:
 
 
 class WatchCache:
-    """Invariant: `_ring` holds every change with a revision above `since`, in order, numbered without gaps from `_first`."""
+    """Invariant: `_ring` holds every change with a revision above `since`, in order, numbered without gaps from `_first`.
 
-    def __init__(self, informer: Informer, *, max_events: int = MAX_EVENTS, max_bytes: int = MAX_BYTES) -> None:
+    Make it before the informer's first listing ends: else it knows nothing of what was before.
+    """
+
+    def __init__(
+        self,
+        informer: Informer,
+        *,
+        max_events: int = MAX_EVENTS,
+        max_bytes: int = MAX_BYTES,
+        now: Callable[[], datetime] = lambda: datetime.now(UTC),
+    ) -> None:
         self.informer = informer
         self.since = 0
         self.streams = 0
@@ -51,20 +63,27 @@ class WatchCache:
         self._life = 0
         self._last_revision = 0
         self._wakers: set[asyncio.Event] = set()
-        self._unsubscribe: Callable[[], None] | None = None
+        self._now = now
+        self._history = ListingHistory(max_events, max_bytes)
+        self._begun = False
+        heard = informer.hear_listing(self._history.hear)
+        self._unsubscribe = informer.subscribe(self._on_change, replay=False)
+        if not heard:
+            self._begin(informer.revision)
 
     async def start(self) -> None:
-        """Follow the informer from the moment it is synced; calling it again does nothing."""
-        if self._unsubscribe is None:
-            await self.informer.synced.wait()
-        if self._unsubscribe is None:
-            self.since = self._last_revision = self.informer.revision
-            self._unsubscribe = self.informer.subscribe(self._on_change, replay=False)
+        """Wait until the informer has its first listing; changes are kept from that moment on."""
+        await self.informer.synced.wait()
+        if not self._begun:
+            self._begin(self.informer.first_listing)
+
+    def _begin(self, since: int) -> None:
+        self._begun = True
+        self.since = self._last_revision = since
+        self._history.close(self.informer.epoch, self._now())
 
     def close(self) -> None:
-        if self._unsubscribe is not None:
-            self._unsubscribe()
-            self._unsubscribe = None
+        self._unsubscribe()
 
     # ── reading ──────────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -102,12 +121,13 @@ class WatchCache:
         bookmark_every_s: float | None = None,
         initial_events_end: bool = False,
         check: Callable[[], None] = lambda: None,
+        key: str = "",
     ) -> AsyncGenerator[Event]:
         """Changes after `revision`, for ever; None = first everything that is here, as ADDED.
 
         `predicate` sees old and new documents: what begins to match is ADDED, what ceases to is DELETED. Bookmarks pass
-        every filter. `check` is called before anything is sent and on every `wake`; what it raises ends the stream. Raises
-        Expired when the stream can't go on without a gap: the client has to list again.
+        every filter. `check` is called before anything is sent and on every `wake`; what it raises ends the stream. `key` is
+        the only one that `predicate` can match, if there is such a one. Raises Expired when the stream can't go on without a gap: the client has to list again.
         """
         life = self._life
         waker = asyncio.Event()
@@ -123,6 +143,11 @@ class WatchCache:
                         yield Event("ADDED", document)
                 if initial_events_end:
                     yield bookmark(seen, initial_events_end=True)
+            elif revision < self.since:
+                replayed, position = self._replay(revision, predicate, key), self._first
+                for event in replayed:
+                    yield event
+                    check()
             else:
                 position = self._position_after(revision)
             while True:
@@ -139,7 +164,8 @@ class WatchCache:
                 if self._life != life:
                     raise expired(seen, self.since)
                 try:
-                    await asyncio.wait_for(waker.wait(), bookmark_every_s)
+                    async with asyncio.timeout(bookmark_every_s):  # not wait_for: before 3.12 it can swallow a cancellation
+                        await waker.wait()
                 except TimeoutError:
                     # No await lies between this check and the read of the revision: nothing up to it is unsent.
                     if position == self._next and self._life == life:
@@ -148,6 +174,22 @@ class WatchCache:
         finally:
             self.streams -= 1
             self._wakers.discard(waker)
+
+    def _replay(self, revision: int, predicate: Predicate, key: str) -> list[Event]:
+        """What the first listing tells of the time after `revision`. Raises Expired when that leaves a doubt.
+
+        What was there before is not known: an object that does not match now may have matched then, and nobody could tell its
+        watcher that it ceased to. One that matches is ADDED, which watchers take for one that they know, too.
+        """
+        if revision < self._history.floor:
+            raise expired(revision, self.since)
+        events = []
+        for entry in self._history.after(revision, key):
+            document = codec.decode_document(entry.value, entry.revision)
+            if not predicate(document):
+                raise expired(revision, self.since)
+            events.append(Event("DELETED" if entry.deleted else "ADDED", document))
+        return events
 
     def _position_after(self, revision: int) -> int:
         if revision < self.since or revision > self.informer.revision:
@@ -160,6 +202,10 @@ class WatchCache:
     # ── following ────────────────────────────────────────────────────────────────────────────────────────────────────
 
     def _on_change(self, change: Change) -> None:
+        if not self.informer.synced.is_set():
+            return
+        if not self._begun:
+            self._begin(self.informer.first_listing)
         if change.last.revision <= self._last_revision:
             # Not in order: the bucket was made anew, or one listing let go of several objects at once. No stream can tell
             # where it stands: all are cut and list again.
@@ -174,10 +220,12 @@ class WatchCache:
             self._first += 1
             self._bytes -= _size(dropped)
             self.since = dropped.last.revision
+            self._history.clear()
         self.wake()
 
     def _reset(self, change: Change) -> None:
         self._ring.clear()
+        self._history.clear()
         self._bytes = 0
         self._first = self._next
         self._life += 1

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 import structlog
 
 from libs.common import errors
-from libs.common.apiserver import changes, metadata, rights, validate
+from libs.common.apiserver import changes, metadata, rights, sizes, validate
 from libs.common.apiserver.strategy import Strategy, WriteContext
 from libs.common.bus.base import Message
 from libs.common.contracts.messages import ResourceWrite, ResourceWriteReply
@@ -102,12 +102,12 @@ class ResourceWriter:
         wanted = metadata.prepare_create(model, document, request.name, ctx.now)
         final = await self._admitted(ctx, strategy, None, wanted)
         changes.record(None, final, request, ctx.now)
-        key = rtype.key(final.name)
+        value = sizes.encode_checked(rtype, final)
         if ctx.dry_run:
             await self._check_absent(rtype, final.name)
             return _reply(ctx, final, 0, created=True)
         try:
-            revision = await self._store.create(key, codec.encode(final, secrets.token_hex(8)))
+            revision = await self._store.create(rtype.key(final.name), value)
         except errors.AlreadyExists as exc:
             raise _LostRace(_exists(rtype, final.name), may_retry=may_retry) from exc
         await self._after(ctx, strategy, None, final)
@@ -147,10 +147,11 @@ class ResourceWriter:
             return _reply(ctx, old, entry.revision)
         if final.deleting and not final.metadata.finalizers:
             return await self._remove(ctx, strategy, rtype, old, final, entry, may_retry=change.may_retry)
+        value = sizes.encode_checked(rtype, final, len(entry.value))
         if ctx.dry_run:
             return _reply(ctx, final, entry.revision)
         try:
-            revision = await self._store.update(entry.key, codec.encode(final, secrets.token_hex(8)), entry.revision)
+            revision = await self._store.update(entry.key, value, entry.revision)
         except errors.Conflict as exc:
             raise _LostRace(metadata.stale(model, request.name), may_retry=change.may_retry) from exc
         await self._after(ctx, strategy, old, final)
@@ -195,7 +196,8 @@ class ResourceWriter:
         if ctx.dry_run:
             return _reply(ctx, last, entry.revision, deleted=True)
         try:
-            revision = await self._store.delete(entry.key, codec.encode(last, secrets.token_hex(8)), entry.revision)
+            tombstone = codec.encode(last, secrets.token_hex(8), deleted=True)
+            revision = await self._store.delete(entry.key, tombstone, entry.revision)
         except errors.Conflict as exc:
             raise _LostRace(metadata.stale(strategy.model, old.name), may_retry=may_retry) from exc
         await self._after(ctx, strategy, old, None)

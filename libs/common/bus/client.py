@@ -24,6 +24,7 @@ from libs.common.bus.failures import not_connected
 LOOK_EVERY_S = 0.5
 WRITE_BUFFER_BYTES = 8 * 1024 * 1024
 _FORBIDDEN_PUBLISH = re.compile(r'permissions violation for publish to "([^"]+)"', re.IGNORECASE)
+_FORBIDDEN_SUBSCRIBE = re.compile(r'permissions violation for subscription to "([^"]+)"', re.IGNORECASE)
 _DIAL_FAILURES = (OSError, nats.errors.Error, TimeoutError, errors.HerdsmanError)
 
 
@@ -45,6 +46,8 @@ class NatsClient:
     def __init__(self, forbidden: Callable[[str], None]) -> None:
         self.lost = asyncio.Event()
         self.reason = ""
+        self.forbidden_subscriptions: set[str] = set()
+        """In lower case, as the library reports them."""
         self._forbidden = forbidden
         self._client = Client()
         self._websocket: Any = None
@@ -183,8 +186,9 @@ class NatsClient:
             self._forbidden(forbidden[1])
         elif isinstance(error, nats.errors.SlowConsumerError):
             self._log.error("messages_lost", subject=error.subject, advice="this process is too slow for what it hears")
-        elif "permissions violation" in str(error).lower():
-            self._log.error("subscribe_forbidden", error=str(error))
+        elif (refused := _FORBIDDEN_SUBSCRIBE.search(str(error))) is not None:
+            self._log.error("subscribe_forbidden", subject=refused[1])
+            self.forbidden_subscriptions.add(refused[1].lower())
         else:
             self.reason = self.reason or str(error)
             self._log.debug("bus_error", error=str(error))

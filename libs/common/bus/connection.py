@@ -24,6 +24,8 @@ from libs.common.bus.failures import connection_lost, no_answer, nobody_serves, 
 STABLE_AFTER_S = 10.0
 """A connection that lived so long was a good one: the next dial does not wait."""
 NO_RESPONDERS = "503"
+EXCHANGE_S = 5.0
+"""How long requests that were sent by an exchanged connection may still be answered by it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +62,19 @@ class Subscription:
             self._end = None
 
 
+@dataclass(frozen=True, slots=True)
+class _Question:
+    """A request that waits for its answer, and the connection by which it was sent."""
+
+    subject: str
+    client: NatsClient
+    answer: asyncio.Future[RawMessage]
+
+    def fail(self, error: errors.HerdsmanError) -> None:
+        if not self.answer.done():
+            self.answer.set_exception(error)
+
+
 class Connection:
     """Owned by `nats.connect`. `epoch` counts connections: whoever holds server-side things compares it."""
 
@@ -69,7 +84,7 @@ class Connection:
         self.up = asyncio.Event()
         self._client: NatsClient | None = None
         self._subscriptions: set[Subscription] = set()
-        self._pending: dict[str, tuple[str, asyncio.Future[RawMessage]]] = {}
+        self._pending: dict[str, _Question] = {}
         self._inbox = f"{options.inbox_prefix}.{secrets.token_hex(8)}"
         self._requests = 0
         self._refresh = asyncio.Event()
@@ -103,7 +118,7 @@ class Connection:
         self._requests += 1
         token = f"{self._requests:x}"
         answer: asyncio.Future[RawMessage] = asyncio.get_running_loop().create_future()
-        self._pending[token] = (subject, answer)
+        self._pending[token] = _Question(subject, client, answer)
         try:
             await client.publish(subject, data, f"{self._inbox}.{token}", headers)
             async with asyncio.timeout(timeout_s):
@@ -117,7 +132,10 @@ class Connection:
         return message
 
     async def subscribe(self, subject: str, receive: Receive, *, queue: str = "") -> Subscription:
-        """Hear `subject` on this and all later connections. When it returns, the server knows, if there is one."""
+        """Hear `subject` on this and all later connections. When it returns, the server knows, if there is one.
+
+        Raises Denied when the server does not allow it.
+        """
         subscription = Subscription(subject, queue, receive)
         self._subscriptions.add(subscription)
         client = self._client
@@ -127,6 +145,9 @@ class Connection:
                 await client.round_trip()
             except errors.Unavailable:
                 self._log.debug("subscription_waits_for_connection", subject=subject)
+            if subject.lower() in client.forbidden_subscriptions:
+                await self.unsubscribe(subscription)
+                raise errors.Denied(f'"{self.options.name}" may not hear "{subject}"')
         return subscription
 
     async def unsubscribe(self, subscription: Subscription) -> None:
@@ -200,7 +221,10 @@ class Connection:
         for subscription in tuple(self._subscriptions):
             await subscription.end()
         await self._take(fresh)
-        self._fail_pending()
+        waiting = [q.answer for q in self._pending.values() if q.client is old]
+        if waiting and not fresh.lost.is_set():
+            await asyncio.wait(waiting, timeout=EXCHANGE_S)
+        self._let_go(old)
         await old.close()
         return fresh
 
@@ -246,15 +270,11 @@ class Connection:
         if self._client is client:
             self._client = None
             self.up.clear()
-        self._fail_pending()
-
-    def _fail_pending(self) -> None:
-        """All that hung on the old connection is over."""
         for callback in tuple(self._on_loss):
             callback()
-        for subject, answer in self._pending.values():
-            if not answer.done():
-                answer.set_exception(connection_lost(subject))
+        for question in self._pending.values():
+            if question.client is client:
+                question.fail(connection_lost(question.subject))
 
     def _usable(self) -> NatsClient:
         client = self._client
@@ -263,12 +283,12 @@ class Connection:
         return client
 
     def _on_reply(self, message: RawMessage) -> None:
-        waiting = self._pending.get(message.subject.rpartition(".")[2])
-        if waiting is not None and not waiting[1].done():
-            waiting[1].set_result(message)
+        question = self._pending.get(message.subject.rpartition(".")[2])
+        if question is not None and not question.answer.done():
+            question.answer.set_result(message)
 
     def _on_forbidden(self, subject: str) -> None:
         """The server refused to take a message: tell whoever waits for its answer, who would only see a timeout."""
-        for asked, answer in self._pending.values():
-            if asked.lower() == subject.lower() and not answer.done():  # the library reports it in lower case
-                answer.set_exception(errors.Denied(f'"{self.options.name}" may not send on "{subject}"'))
+        for question in self._pending.values():
+            if question.subject.lower() == subject.lower():  # the library reports it in lower case
+                question.fail(errors.Denied(f'"{self.options.name}" may not send on "{question.subject}"'))

@@ -27,6 +27,7 @@ WRONG_SEQUENCE = 10071
 NO_MESSAGE = 10037
 STREAM_NOT_FOUND = 10059
 CONSUMER_NOT_FOUND = 10014
+TOO_LARGE = 10054
 STREAM_EXISTS = 10058
 NO_STORAGE = 10047
 _NO_ROOM = {10002, 10023, 10028, 10047, 10077, 10122}
@@ -40,6 +41,10 @@ class Refused(errors.Unavailable):
         super().__init__(message)
         self.code = code
         self.again = again
+
+    def to_wire(self) -> dict[str, Any]:
+        """Across the bus it is its family: the numbers mean nothing to whoever called us."""
+        return {**super().to_wire(), "family": errors.Unavailable.__name__}
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,6 +134,8 @@ def to_error(code: int, number: int, description: str, what: str) -> errors.Herd
         return errors.Conflict("somebody else wrote in between")
     if number in (NO_MESSAGE, CONSUMER_NOT_FOUND):
         return errors.NotFound(f'not found: "{what}"')
+    if number == TOO_LARGE:
+        return errors.TooLarge("this is larger than the store takes: make it smaller")
     if number == STREAM_NOT_FOUND:
         return Refused(f'the stream behind "{what}" does not exist: start the service that owns it', number, again=True)
     if number in _NO_ROOM:

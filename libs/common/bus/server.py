@@ -18,6 +18,9 @@ from libs.common import errors
 STORE_SHARE = 0.75
 """Share of the free disk that streams may fill: the rest keeps the machine alive."""
 MIN_STORE_BYTES = 256 * 1024 * 1024
+MAX_PAYLOAD_BYTES = 2 * 1024 * 1024
+"""Above the gateway's limit of 1.5 MiB for a body, so that the owner of a kind hears of everything that was let in and says
+itself what is too large. What agents may send is limited to less by their credentials."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +35,8 @@ class ServerSettings:
     accounts: Mapping[str, str]
     max_store_bytes: int
     server_name: str = "herdsman"
+    monitoring_port: int = 0
+    """Loopback port of /healthz, which tells of a stream that takes no writes; 0 = none."""
 
 
 def max_store_bytes(directory: Path) -> int:
@@ -49,6 +54,7 @@ def render_config(settings: ServerSettings) -> str:
     preload = "\n".join(f"  {account}: {jwt}" for account, jwt in sorted(settings.accounts.items()))
     store = json.dumps(str(settings.directory / "jetstream"))
     resolver = json.dumps(str(settings.directory / "accounts"))
+    monitoring = f'http: "127.0.0.1:{settings.monitoring_port}"' if settings.monitoring_port else ""
     return f"""# Written by herdsman at every start.
 server_name: {settings.server_name}
 listen: "127.0.0.1:{settings.port}"
@@ -60,7 +66,7 @@ jetstream {{
   sync_interval: always
 }}
 feature_flags {{ js_ack_fc_v2: false }}
-max_payload: 1MB
+max_payload: {MAX_PAYLOAD_BYTES}
 max_pending: 32MB
 write_deadline: "5s"
 ping_interval: "20s"
@@ -70,6 +76,7 @@ resolver {{ type: full, dir: {resolver}, allow_delete: true, interval: "2m" }}
 resolver_preload {{
 {preload}
 }}
+{monitoring}
 """
 
 

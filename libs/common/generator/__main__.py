@@ -10,7 +10,7 @@ from pathlib import Path
 from libs.common.bus import wire
 from libs.common.generator.documents import message_models, render_all
 from libs.common.generator.samples import sample
-from libs.common.runtime.version import VERSION
+from libs.common.version import VERSION
 
 
 def golden_files() -> dict[str, bytes]:

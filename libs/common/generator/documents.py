@@ -19,7 +19,7 @@ from libs.common.contracts.methods import METHODS, SERVICES
 from libs.common.resources.meta import GROUP
 from libs.common.resources.meta import VERSION as VERSION_NAME
 from libs.common.resources.registry import RESOURCE_TYPES
-from libs.common.runtime.version import VERSION
+from libs.common.version import VERSION
 
 OBSERVATIONS: tuple[tuple[str, type[BaseModel], str], ...] = (
     (subjects.heartbeat("*"), messages.Heartbeat, "agent → cluster_controller"),

@@ -21,7 +21,7 @@ _tracer: Any = None
 
 def configure(service: str, endpoint: str, sample_ratio: float = 0.1) -> None:
     """Record spans and send them to an OTLP/HTTP `endpoint`; empty = record nothing. Needs the `otlp` extra."""
-    global _tracer  # noqa: PLW0603 - one tracer a process, set once at start
+    global _tracer
     if not endpoint:
         return
     from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter

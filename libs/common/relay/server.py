@@ -100,7 +100,8 @@ class Engine:
         if self.sessions:
             self._empty = asyncio.Event()
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._empty.wait(), grace_s)
+                async with asyncio.timeout(grace_s):
+                    await self._empty.wait()
         for session in list(self.sessions):
             session.abort()
         for task in list(self._tasks):

@@ -17,12 +17,15 @@ FORMAT_VERSION = 1
 R = TypeVar("R", bound=Resource)
 
 
-def encode(resource: Resource, operation_id: str = "") -> bytes:
-    """The bytes to store. The resourceVersion is left out: it would be that of the write before."""
+def encode(resource: Resource, operation_id: str = "", *, deleted: bool = False) -> bytes:
+    """The bytes to store. The resourceVersion is left out: it would be that of the write before.
+
+    `deleted`: the last bytes that a tombstone keeps, without the private part: nobody signs in with what is gone.
+    """
     document = to_document(resource)
     document["metadata"].pop("resourceVersion", None)
     value: dict[str, Any] = {"v": FORMAT_VERSION, "op": operation_id, "object": document}
-    private = getattr(resource, "private", None)
+    private = None if deleted else getattr(resource, "private", None)
     if private is not None:
         value["private"] = private.to_document()
     packed: bytes = msgpack.packb(value)

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Literal, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 C = TypeVar("C", bound="ServiceConfig")
 
@@ -28,6 +28,14 @@ class ServiceConfig(BaseModel):
     otlp_endpoint: str = Field(default="", description="OTLP/HTTP endpoint for traces; empty = no traces are recorded.")
     bucket_replicas: int = Field(default=1, ge=1, le=5, description="Copies of this service's bucket: 3 where NATS has three servers or more.")
     stop_timeout_s: float = Field(default=10.0, gt=0, description="How long running work may take to finish when stopping.")
+
+    @field_validator("nats_url")
+    @classmethod
+    def _check_scheme(cls, addresses: list[str]) -> list[str]:
+        """WebSocket is for agents only: services do without the library that speaks it."""
+        if not addresses or any(not address.startswith(("nats://", "tls://")) for address in addresses):
+            raise ValueError("give at least one address, nats://HOST:PORT or tls://HOST:PORT")
+        return addresses
 
 
 class ConfigError(Exception):

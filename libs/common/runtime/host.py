@@ -23,13 +23,17 @@ from libs.common.contracts.methods import PING, Method
 from libs.common.crypto.envelope import Verifier
 from libs.common.observe import log, metrics, trace
 from libs.common.runtime.config import ServiceConfig
-from libs.common.runtime.version import VERSION
 from libs.common.store.base import Store
 from libs.common.store.informer import Informer
+from libs.common.version import VERSION
 
 C = TypeVar("C", bound=ServiceConfig)
 Q = TypeVar("Q", bound=BaseModel)
 A = TypeVar("A", bound=BaseModel)
+
+
+CANCEL_AGAIN_S = 3.0
+"""Longer than any task takes to clean up after itself."""
 
 
 class TaskEndedError(RuntimeError):
@@ -152,8 +156,10 @@ class Host(Generic[C]):
         task = self._tasks.create_task(guarded(), name=name)
 
         async def end() -> None:
-            task.cancel()
-            await asyncio.gather(task, return_exceptions=True)
+            # Again and again: some code swallows a cancellation (the libraries' `wait_for`), and then works on.
+            while not task.done():
+                task.cancel()
+                await asyncio.wait([task], timeout=CANCEL_AGAIN_S)
 
         self._stack.push_async_callback(end)
         return task

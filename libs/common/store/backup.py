@@ -9,12 +9,13 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import json
+import os
 import tarfile
 import tempfile
 from collections.abc import AsyncIterator, Callable, Sequence
 from datetime import datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, ParamSpec, TypeVar
 
 import structlog
 from pydantic import BaseModel, ValidationError
@@ -24,6 +25,8 @@ from libs.common.bus.jetstream_api import STREAM_NOT_FOUND, JetStreamApi, Refuse
 from libs.common.bus.snapshot import CHUNK_BYTES, put_back, take_snapshot
 from libs.common.contracts.permissions import stream_of
 
+P = ParamSpec("P")
+T = TypeVar("T")
 FORMAT = 1
 MANIFEST = "manifest.json"
 ORDER = ("authz", "project", "node_registry", "identity", "cluster_controller")
@@ -58,7 +61,7 @@ async def back_up(
         for bucket in buckets:
             manifest.parts.append(await _save(api, stream_of(bucket), Path(folder)))
         fresh = Path(folder) / "complete"
-        await asyncio.to_thread(_pack, fresh, Path(folder), manifest)
+        await _in_thread(_pack, fresh, Path(folder), manifest)
         fresh.replace(file)
     structlog.get_logger().info("backup_made", file=str(file), parts=len(manifest.parts), logger="backup")
     return manifest
@@ -70,7 +73,7 @@ async def restore(api: JetStreamApi, file: Path, *, replace: bool = False) -> Ma
     Stop the services before. Raises Invalid when the file is damaged; Conflict when there is data and not `replace`.
     """
     with tempfile.TemporaryDirectory(dir=file.parent, prefix=".restore-") as folder:
-        manifest = await asyncio.to_thread(_unpack, file, Path(folder))
+        manifest = await _in_thread(_unpack, file, Path(folder))
         for part in manifest.parts:
             messages = await _count_messages(api, part.stream)
             if messages and not replace:
@@ -89,6 +92,15 @@ def check_backup(file: Path) -> Manifest:
     """The manifest of a backup whose every byte was checked. Raises Invalid, Unavailable."""
     with tempfile.TemporaryDirectory(prefix=".check-") as folder:
         return _unpack(file, Path(folder))
+
+
+async def _in_thread(work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+    """Like `asyncio.to_thread`, but when cancelled it waits for the thread: its folder must not vanish beneath it."""
+    task = asyncio.create_task(asyncio.to_thread(work, *args, **kwargs), name="backup files")
+    try:
+        return await asyncio.shield(task)
+    finally:
+        await asyncio.wait({task})
 
 
 async def _save(api: JetStreamApi, stream: str, folder: Path) -> BackupPart:
@@ -127,6 +139,8 @@ def _pack(target: Path, folder: Path, manifest: Manifest) -> None:
     with tarfile.open(target, "w") as archive:
         for name in (MANIFEST, *(part.file for part in manifest.parts)):
             archive.add(folder / name, arcname=name, recursive=False)
+    with target.open("rb") as written:
+        os.fsync(written.fileno())
 
 
 def _unpack(file: Path, folder: Path) -> Manifest:

@@ -39,12 +39,13 @@ class Change:
 
 
 Handler = Callable[[Change], None]
+Listener = Callable[[Entry], None]
 
 
 class Informer:
     """Invariant: `entries` are the live entries as of `revision`, unless a brake holds (`brake.holding`) some that a listing lacked.
 
-    `revision` counts within one `epoch` (life of the bucket); after a change of epoch it starts over and old revisions mean
+    `first_listing` is the revision of the first complete listing. `revision` counts within one `epoch` (life of the bucket); after a change of epoch it starts over and old revisions mean
     nothing.
     """
 
@@ -64,6 +65,7 @@ class Informer:
         self.revision = 0
         self.epoch = ""
         self.synced = asyncio.Event()
+        self.first_listing = 0
         self.relists = 0
         self.handler_failures = 0
         self.brake = Brake()
@@ -72,6 +74,7 @@ class Informer:
         self._confirm_after_s = confirm_after_s
         self._alive_at: float | None = None
         self._handlers: list[Handler] = []
+        self._listing_listeners: list[Listener] = []
         self._waiting: list[tuple[int, int, asyncio.Future[None]]] = []
         self._order = itertools.count()
         self._revision_gauge = metrics.informer_revision().labels(self.bucket)
@@ -110,6 +113,15 @@ class Informer:
                 self._handlers.remove(handler)
 
         return unsubscribe
+
+    def hear_listing(self, listener: Listener) -> bool:
+        """Let `listener` see every entry of the first listing before its handlers do, tombstones too, in order of revision.
+
+        A listing that is interrupted begins again from its start. False: the first listing is over, nothing will come.
+        """
+        if not self.synced.is_set():
+            self._listing_listeners.append(listener)
+        return not self.synced.is_set()
 
     async def wait_revision(self, revision: int, timeout_s: float = 2.0) -> None:
         """Wait until the copy has a write under its prefix that got `revision`. Raises Timeout: ask the store instead."""
@@ -167,6 +179,8 @@ class Informer:
     def _apply(self, entry: Entry) -> None:
         before = self.entries.get(entry.key)
         self._advance(entry.revision)
+        for listener in self._listing_listeners:
+            listener(entry)
         if entry.deleted:
             if before is not None:
                 self._drop(before, entry)
@@ -194,6 +208,9 @@ class Informer:
             before = self.entries[key]
             self._drop(before, Entry(key, before.value, synced.revision, deleted=True))
         self._alive_at = self._monotonic()
+        if not self.synced.is_set():
+            self._listing_listeners.clear()
+            self.first_listing = self.revision
         self.synced.set()
         self._wake()
         return True

@@ -76,6 +76,11 @@ def encode_unique(resource: Resource) -> bytes:
     return codec.encode(resource, secrets.token_hex(12))
 
 
+def encode_last(resource: Resource) -> bytes:
+    """Bytes for the tombstone of a deleted object: as `encode_unique`, without the private part."""
+    return codec.encode(resource, secrets.token_hex(12), deleted=True)
+
+
 async def read(store: Store, model: type[R], name: str) -> R:
     """The object from the store itself, never stale. Raises NotFound in words for people."""
     resource_type = BY_MODEL[model]
@@ -102,7 +107,7 @@ async def modify(store: Store, model: type[R], name: str, mutate: Callable[[R], 
             return before
         try:
             if current.deleting and not current.metadata.finalizers:
-                revision = await store.delete(key, encode_unique(current), revision)
+                revision = await store.delete(key, encode_last(current), revision)
             else:
                 _note_write(before, current, now())
                 revision = await store.update(key, encode_unique(current), revision)

@@ -31,7 +31,7 @@ PULL_BYTES = 16 * 1024 * 1024
 LISTING_S = 30.0
 """A listing that stands still for so long is begun anew: the server believes there is more and does not deliver it."""
 ABANDONED_S = 30
-MAX_PAUSE_S = 2.0
+MAX_PAUSE_S = 1.0
 
 
 class Watch:

@@ -45,7 +45,8 @@ function show(id) {
 function end() {
   session = null;
   clearTimeout(timer);
-  element("password").value = "";
+  for (const form of document.forms) form.reset();
+  element("rows").replaceChildren();
   show("sign-in");
 }
 
@@ -60,6 +61,9 @@ function onSubmit(id, work) {
       await work();
     } catch (error) {
       say(error.message, true);
+      const secret = element(id).querySelector("input[type=password]");
+      secret.focus();
+      secret.select();
     } finally {
       button.disabled = false;
     }
@@ -133,3 +137,5 @@ element("sign-out").addEventListener("click", async () => {
   }
   end();
 });
+
+show("sign-in");
