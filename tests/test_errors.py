@@ -25,3 +25,12 @@ def test_status_has_the_form_that_kubectl_prints():
     assert status["reason"] == "NotFound"
     assert status["message"] == 'Cluster "prod" not found'
     assert status["details"] == {"name": "prod", "group": "management.herdsman.dev", "kind": "Cluster"}
+
+
+def test_a_subclass_crosses_the_wire_as_its_family():
+    class DiskFull(errors.Unavailable):
+        pass
+
+    back = errors.from_wire(DiskFull("no room", retry_after_s=2).to_wire())
+    assert type(back) is errors.Unavailable
+    assert back.retry_after_s == 2

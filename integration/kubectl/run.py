@@ -1,25 +1,13 @@
-"""Which kubectls there are, and how one is run as somebody."""
+"""How one kubectl is run as somebody, against any hub. Which ones there are, `integration.harness.kubectls` knows."""
 
 from __future__ import annotations
 
 import asyncio
 import json
 import os
-import shutil
-import sys
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-
-
-def find_kubectls() -> list[Path]:
-    """The wheel's, the one on the PATH with its versioned siblings, and those in `HERDSMAN_KUBECTLS` (colon-separated)."""
-    found = [Path(sys.executable).parent / "kubectl"]
-    if (on_path := shutil.which("kubectl")) is not None:
-        real = Path(on_path).resolve()
-        siblings = sorted(real.parent.glob("kubectl.1.*"))
-        found += siblings or [real]
-    found += [Path(part) for part in os.environ.get("HERDSMAN_KUBECTLS", "").split(":") if part]
-    return [path for path in dict.fromkeys(found) if path.exists()]
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +27,8 @@ class Kubectl:
     ca_file: Path
     minor: int = 0
     environment: dict[str, str] = field(default_factory=dict)
+    token: Callable[[str], str] = "as-{}".format
+    """The token of a person. By default what the stand-in front door takes."""
 
     async def find_minor(self) -> int:
         """Its minor version, from what it says itself."""
@@ -50,7 +40,7 @@ class Kubectl:
         """The process, with its three pipes; end it yourself."""
         config = self.home / f"{by}.kubeconfig"
         if not config.exists():
-            config.write_text(_CONFIG.format(url=self.url, by=by, ca=self.ca_file), encoding="utf-8")
+            config.write_text(_CONFIG.format(url=self.url, token=self.token(by), ca=self.ca_file), encoding="utf-8")
         environment = {
             "PATH": os.environ.get("PATH", ""),
             "HOME": str(self.home),
@@ -91,7 +81,7 @@ _CONFIG = """\
 apiVersion: v1
 kind: Config
 clusters: [{{name: hub, cluster: {{server: "{url}", certificate-authority: "{ca}"}}}}]
-users: [{{name: me, user: {{token: as-{by}}}}}]
+users: [{{name: me, user: {{token: "{token}"}}}}]
 contexts: [{{name: hub, context: {{cluster: hub, user: me}}}}]
 current-context: hub
 """

@@ -70,9 +70,10 @@ class HerdsmanError(Exception):
         return status
 
     def to_wire(self) -> dict[str, Any]:
-        """The form in which an error crosses the bus; `from_wire` is its inverse."""
+        """The form in which an error crosses the bus; `from_wire` is its inverse. For families and their subclasses."""
         return {
-            "family": type(self).__name__,
+            # A subclass crosses as the family that it belongs to: the far side may not know it.
+            "family": next(c.__name__ for c in type(self).__mro__ if FAMILIES.get(c.__name__) is c),
             "message": self.message,
             "kind": self.kind,
             "name": self.name,

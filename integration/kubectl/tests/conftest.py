@@ -1,4 +1,4 @@
-"""A gateway with a stand-in front door, and every kubectl that this machine has."""
+"""A gateway with a stand-in front door, and every kubectl that can be had."""
 
 from __future__ import annotations
 
@@ -6,10 +6,13 @@ from datetime import UTC, datetime
 
 import pytest
 
+from integration.harness.kubectls import fetch_debian_kubectl, find_kubectls
 from integration.kubectl.front import Front
-from integration.kubectl.run import Kubectl, find_kubectls
-from tests.conftest import eventually as eventually
+from integration.kubectl.run import Kubectl
+from libs.common import errors
 from tests.gateway.support import Hub, real_monotonic
+
+pytest.register_assert_rewrite("integration.kubectl.tests.commands")
 
 
 @pytest.fixture
@@ -24,10 +27,14 @@ async def front(hub, tmp_path):
         yield running
 
 
-@pytest.fixture(params=find_kubectls(), ids=lambda path: f"{path.parent.name}-{path.name}")
+@pytest.fixture(params=[*find_kubectls(), "debian"], ids=lambda path: str(path).rpartition("/bin/")[0] + str(path).rpartition("/")[2])
 async def kubectl(request, front, tmp_path):
+    try:
+        binary = await fetch_debian_kubectl() if request.param == "debian" else request.param
+    except errors.NotFound as exc:
+        pytest.skip(exc.message)
     home = tmp_path / "home"
     home.mkdir()
-    made = Kubectl(request.param, front.url, home, front.ca_file)
+    made = Kubectl(binary, front.url, home, front.ca_file)
     await made.find_minor()
     return made

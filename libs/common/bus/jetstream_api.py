@@ -42,10 +42,6 @@ class Refused(errors.Unavailable):
         self.code = code
         self.again = again
 
-    def to_wire(self) -> dict[str, Any]:
-        """Across the bus it is its family: the numbers mean nothing to whoever called us."""
-        return {**super().to_wire(), "family": errors.Unavailable.__name__}
-
 
 @dataclass(frozen=True, slots=True)
 class Stored:

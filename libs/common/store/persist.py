@@ -10,7 +10,7 @@ import asyncio
 import random
 import time
 from collections.abc import Awaitable, Callable
-from typing import Any, TypeVar
+from typing import TypeVar
 
 from libs.common import errors
 from libs.common.bus.jetstream_api import Refused
@@ -22,9 +22,6 @@ BUDGET_S = 15.0
 
 class OutcomeUnknown(errors.Timeout):
     """It cannot be found out any more whether the write happened: somebody else wrote since."""
-
-    def to_wire(self) -> dict[str, Any]:
-        return {**super().to_wire(), "family": errors.Timeout.__name__}
 
 
 async def persist(attempt: Callable[[bool], Awaitable[T]], *, budget_s: float = BUDGET_S) -> T:

@@ -37,6 +37,7 @@ async function call(method, path, body) {
 
 function show(id) {
   for (const part of ["sign-in", "new-password", "clusters"]) element(part).hidden = part !== id;
+  document.body.classList.toggle("signed-out", id !== "clusters");
   element("who").hidden = element("sign-out").hidden = id === "sign-in";
   const first = element(id).querySelector("input");
   if (first) first.focus();
@@ -76,6 +77,8 @@ function row(cluster) {
   const cells = [cluster.metadata.name, status.phase, status.kubernetesVersion, status.nodeCount, problem && problem.message];
   const line = document.createElement("tr");
   for (const value of cells) line.insertCell().textContent = value ?? "";
+  line.cells[1].dataset.phase = status.phase || "Pending";
+  if (status.nodeCount !== undefined) line.cells[3].dataset.label = status.nodeCount === 1 ? "node" : "nodes";
   return line;
 }
 
@@ -86,6 +89,7 @@ async function refresh() {
     const list = await call("GET", `${API}/clusters?limit=500`);
     element("rows").replaceChildren(...list.items.map(row));
     element("none").hidden = list.items.length > 0;
+    element("table").hidden = list.items.length === 0;
     if (element("message").classList.contains("bad")) say("");
   } catch (error) {
     say(error.message, true);
