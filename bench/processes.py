@@ -43,20 +43,26 @@ class Hub:
         self.directory = directory
         self._port = free_port()
         self._options = options
+        self._log = directory / "bench-up.log"
+        self._log_begins = 0
         self._process: subprocess.Popen[bytes] | None = None
 
     def start(self, timeout_s: float = 120) -> float:
         """Start, wait for /readyz, return the seconds that took."""
         began = time.monotonic()
-        with (self.directory / "bench-up.log").open("ab") as output:
+        self._log_begins = len(self._log.read_text(encoding="utf-8", errors="replace")) if self._log.exists() else 0
+        # As where people install it: what was compiled once is kept.
+        environment = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
+        with self._log.open("ab") as output:
             self._process = subprocess.Popen(
                 [str(Path(sys.executable).parent / "herdsman"), "up", "--data-dir", str(self.directory / "data"),
                  "--port", str(self._port), *self._options],
-                stdout=output, stderr=output,
+                stdout=output, stderr=output, env=environment,
             )  # fmt: skip
         while not self._ready():
             if self._process.poll() is not None or time.monotonic() - began > timeout_s:
-                raise RuntimeError(f"the hub did not become ready; see {self.directory / 'bench-up.log'}")
+                said = self._log.read_text(encoding="utf-8", errors="replace").strip()
+                raise RuntimeError(f"the hub did not become ready in {timeout_s:g} s; it said:\n{said}")
             time.sleep(0.02)
         return time.monotonic() - began
 
@@ -65,38 +71,36 @@ class Hub:
         return dict(json.loads((self.directory / "data" / "herdsman.json").read_text(encoding="utf-8")))
 
     def pids(self) -> dict[str, int]:
-        pids = self.record()["pids"]
+        """Of everything that runs now, the supervisor ("up") first."""
+        record = self.record()
+        pids = record["pids"]
         assert isinstance(pids, dict)
-        return {str(name): int(pid) for name, pid in pids.items()}
+        return {"up": int(str(record["pid"])), **{str(name): int(pid) for name, pid in pids.items()}}
 
     def wait_for_cluster(self, timeout_s: float) -> bool:
-        """Whether the local cluster's agent runs within `timeout_s`."""
+        """Whether the local cluster is active within `timeout_s`; False at once when `up` says that there will be none."""
         deadline = time.monotonic() + timeout_s
         while time.monotonic() < deadline:
-            if any(name.startswith("agent") for name in self.pids()):
-                time.sleep(10)
+            said = self._log.read_text(encoding="utf-8", errors="replace")[self._log_begins :]
+            if "is active" in said:
                 return True
-            time.sleep(0.5)
+            if "the hub runs without it" in said or "no local cluster:" in said:
+                return False
+            time.sleep(0.2)
         return False
 
     def stop(self) -> None:
         """SIGINT, as Ctrl-C does, and wait."""
         if self._process is None:
             return
-        self._process.send_signal(signal.SIGINT)
-        self._process.wait(timeout=60)
-        self._process = None
-
-    @staticmethod
-    def stop_in(directory: Path) -> None:
-        """End a hub that an exception left running in `directory`."""
-        record = directory / "data" / "herdsman.json"
-        if not record.exists():
-            return
-        pid = json.loads(record.read_text(encoding="utf-8")).get("pids", {}).get("up")
-        if pid and Path(f"/proc/{pid}").exists():
-            os.kill(int(pid), signal.SIGINT)
-            time.sleep(5)
+        process, self._process = self._process, None
+        process.send_signal(signal.SIGINT)
+        try:
+            process.wait(timeout=60)
+        except subprocess.TimeoutExpired:
+            process.kill()  # the kernel then ends its children
+            process.wait()
+            raise
 
     def _ready(self) -> bool:
         import http.client

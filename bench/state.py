@@ -11,6 +11,7 @@ from pathlib import Path
 
 from libs.common.bus.nats import NatsOptions, connect
 from libs.common.contracts.permissions import inbox_prefix
+from libs.common.observe import log
 from libs.common.store.informer import Change, Informer
 from libs.common.store.jetstream import JetStreamStore
 
@@ -28,6 +29,7 @@ class StateFigures:
 
 async def measure_state(directory: Path) -> StateFigures:
     """Writes as the project service does (its bucket is empty), watched over a second connection as the gateway does."""
+    log.configure("bench", "warning")
     configs = directory / "data" / "config"
     async with connect(_options(configs, "project")) as writing, connect(_options(configs, "gateway")) as reading:
         store = JetStreamStore(writing, "project")

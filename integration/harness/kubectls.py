@@ -42,10 +42,12 @@ async def fetch_debian_kubectl() -> Path:
     with tempfile.TemporaryDirectory(dir=kept.parent) as name:
         folder = Path(name)
         await _run(folder, "apt-get", "-q", "-o", "APT::Sandbox::User=root", "download", PACKAGE)
-        packages = sorted(folder.glob(f"{PACKAGE}_*.deb"))
+        packages = sorted(name for name in os.listdir(folder) if name.endswith(".deb"))  # noqa: PTH208 - one folder, ours
         if not packages:
-            raise NotFound(f"apt-get download {PACKAGE} brought nothing: apt-get update, or name one in HERDSMAN_KUBECTLS")
-        await _run(folder, "dpkg-deb", "-x", str(packages[-1]), "unpacked")
+            raise NotFound(
+                f"apt-get download {PACKAGE} brought nothing: apt-get update, or name one in HERDSMAN_KUBECTLS"
+            )
+        await _run(folder, "dpkg-deb", "-x", packages[-1], "unpacked")
         unpacked = folder / "unpacked" / "usr" / "bin" / "kubectl"
         if not unpacked.exists():
             raise NotFound(f"Debian's package {PACKAGE} holds no kubectl: name one in HERDSMAN_KUBECTLS")
@@ -55,7 +57,11 @@ async def fetch_debian_kubectl() -> Path:
 
 async def _run(folder: Path, *command: str) -> None:
     process = await asyncio.create_subprocess_exec(
-        *command, cwd=folder, stdin=asyncio.subprocess.DEVNULL, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT
+        *command,
+        cwd=folder,
+        stdin=asyncio.subprocess.DEVNULL,
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.STDOUT,
     )
     try:
         async with asyncio.timeout(FETCH_S):

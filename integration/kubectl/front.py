@@ -35,7 +35,13 @@ class Front:
         timeout = aiohttp.ClientTimeout(total=None)
         url = f"http://hub{request.path_qs}"
         async with self._hub.session.request(
-            request.method, url, headers=headers, data=body or None, timeout=timeout, allow_redirects=False
+            request.method,
+            url,
+            headers=headers,
+            data=body or None,
+            timeout=timeout,
+            allow_redirects=False,
+            skip_auto_headers=("Content-Type",),
         ) as answer:
             response = web.StreamResponse(status=answer.status)
             for key, value in answer.headers.items():

@@ -6,7 +6,7 @@ from libs.common.runtime import lean
 
 
 def main() -> None:
-    with lean.without(*lean.TERMINAL):
+    with lean.without(*lean.TERMINAL), lean.without_system_trust():
         from services.agent.main import main as run
     run()
 

@@ -12,6 +12,7 @@ from collections.abc import Sequence
 import click
 
 from libs.common import errors
+from libs.common.version import VERSION
 from services.cli.app import App
 from services.cli.lazy import Entry, LazyGroup
 
@@ -64,6 +65,12 @@ def _root(context: str | None, verbose: bool) -> None:
     click.get_current_context().obj = App(context=context, verbose=verbose)
 
 
+def _print_version(context: click.Context, _option: click.Parameter, wanted: bool) -> None:
+    if wanted:
+        click.echo(f"herdsman {VERSION}")
+        context.exit()
+
+
 cli = LazyGroup(
     "herdsman",
     TABLE,
@@ -72,6 +79,9 @@ cli = LazyGroup(
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110},
     params=[
         click.Option(["--context"], envvar="HERDSMAN_CONTEXT", metavar="NAME", help="Use this hub instead of the current one."),
+        click.Option(
+            ["--version"], is_flag=True, is_eager=True, expose_value=False, callback=_print_version, help="Print the version."
+        ),
         click.Option(["-v", "--verbose"], is_flag=True, help="Show each request on stderr, without secrets."),
     ],
 )

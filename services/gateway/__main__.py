@@ -6,7 +6,7 @@ from libs.common.runtime import lean
 
 
 def main() -> None:
-    with lean.without(*lean.TERMINAL):  # it serves HTTP itself, with aiohttp
+    with lean.without(*lean.TERMINAL), lean.without_system_trust():  # it serves HTTP itself, with aiohttp
         from libs.common.runtime.run import run
         from services.gateway.config import GatewayConfig
         from services.gateway.main import build

@@ -38,7 +38,7 @@ def layout(tmp_path) -> Layout:
 def facts(layout: Layout) -> Facts:
     return Facts(
         listen="127.0.0.1:8443", public_url="https://127.0.0.1:8443", nats_url="nats://127.0.0.1:4222",
-        nats_websocket="127.0.0.1:4223", bus=bus.prepare(layout, port=4222, websocket_port=4223), admin_user="admin", log_level="info",
+        nats_websocket="127.0.0.1:4223", bus=bus.prepare(layout, port=4222, websocket_port=4223, monitoring_port=4224), admin_user="admin", log_level="info",
     )  # fmt: skip
 
 
@@ -186,10 +186,10 @@ def test_each_service_accepts_the_settings_that_are_written_for_it(layout, servi
 
 
 def test_account_jwts_stay_the_same_so_that_revocations_survive_a_restart(layout):
-    bus.prepare(layout, port=4222, websocket_port=4223)
+    bus.prepare(layout, port=4222, websocket_port=4223, monitoring_port=4224)
     accounts = [line for line in layout.nats_config.read_text().splitlines() if line.startswith("  A")]
     assert len(accounts) == 3
-    bus.prepare(layout, port=5222, websocket_port=5223)
+    bus.prepare(layout, port=5222, websocket_port=5223, monitoring_port=5224)
     assert [line for line in layout.nats_config.read_text().splitlines() if line.startswith("  A")] == accounts
 
 

@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import asyncio
 from contextlib import AsyncExitStack
+from pathlib import Path
 
 import aiohttp
 import pytest
 
+from libs.common.apiserver.sizes import max_object_bytes
 from libs.common.bus.memory import MemoryBus
+from libs.common.bus.server import MAX_PAYLOAD_BYTES, ServerSettings, render_config
 from libs.common.crypto.envelope import HEADER
 from libs.common.resources import codec
-from libs.common.resources.registry import BY_MODEL
+from libs.common.resources.registry import BY_MODEL, RESOURCE_TYPES
 from libs.common.runtime.host import Host
 from libs.common.store.memory import MemoryStore
+from services.gateway.bodies import MAX_BYTES
 from services.gateway.config import GatewayConfig
 from services.gateway.main import build
 from tests.apiserver.support import ADMIN_ROLE, Keys, make_binding, make_principal, make_user
@@ -82,3 +86,11 @@ async def test_settings_without_an_address_or_with_two_are_refused(tmp_path):
             with pytest.raises(ValueError, match="exactly one"):
                 await build(host)
             host.begin_stop()
+
+
+def test_the_bus_takes_what_the_gateway_lets_in_with_room_for_what_goes_around_it():
+    assert f"max_payload: {MAX_PAYLOAD_BYTES}" in render_config(
+        ServerSettings(Path("/unused"), 0, 0, "operator", "system", {}, 2**30)
+    )
+    assert MAX_PAYLOAD_BYTES >= MAX_BYTES + 256 * 1024
+    assert max(max_object_bytes(rtype) for rtype in RESOURCE_TYPES) < MAX_PAYLOAD_BYTES

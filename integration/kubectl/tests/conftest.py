@@ -27,7 +27,7 @@ async def front(hub, tmp_path):
         yield running
 
 
-@pytest.fixture(params=[*find_kubectls(), "debian"], ids=lambda path: str(path).rpartition("/bin/")[0] + str(path).rpartition("/")[2])
+@pytest.fixture(params=[*find_kubectls(), "debian"], ids=lambda path: "-".join(str(path).split("/")[-3:]))
 async def kubectl(request, front, tmp_path):
     try:
         binary = await fetch_debian_kubectl() if request.param == "debian" else request.param

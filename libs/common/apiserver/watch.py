@@ -145,8 +145,8 @@ class WatchCache:
                     yield bookmark(seen, initial_events_end=True)
             elif revision < self.since:
                 replayed, position = self._replay(revision, predicate, key), self._first
-                for event in replayed:
-                    yield event
+                for past in replayed:
+                    yield past
                     check()
             else:
                 position = self._position_after(revision)
@@ -164,7 +164,9 @@ class WatchCache:
                 if self._life != life:
                     raise expired(seen, self.since)
                 try:
-                    async with asyncio.timeout(bookmark_every_s):  # not wait_for: before 3.12 it can swallow a cancellation
+                    async with asyncio.timeout(
+                        bookmark_every_s
+                    ):  # not wait_for: before 3.12 it can swallow a cancellation
                         await waker.wait()
                 except TimeoutError:
                     # No await lies between this check and the read of the revision: nothing up to it is unsent.

@@ -1,6 +1,7 @@
 """The settings of the embedded single nats-server: loopback listeners, JetStream that is on disk before it answers, operator mode.
 
-`herdsman up` and the test harness write what `render_config` gives and start the program that `find_program` finds.
+`herdsman up` and the test harness write what `render_config` gives and start the program that `find_program` finds, after
+`remove_indexes`.
 """
 
 from __future__ import annotations
@@ -17,6 +18,9 @@ from libs.common import errors
 
 STORE_SHARE = 0.75
 """Share of the free disk that streams may fill: the rest keeps the machine alive."""
+STREAMS_BYTES = 4 * 1024 * 1024 * 1024
+"""What all our streams set aside together, whatever the disk: a server that allows less makes no further stream, and with one
+stream missing there is no hub. They hold far less, and a disk that is full all the same is `herdsman up`'s to look after."""
 MIN_STORE_BYTES = 256 * 1024 * 1024
 MAX_PAYLOAD_BYTES = 2 * 1024 * 1024
 """Above the gateway's limit of 1.5 MiB for a body, so that the owner of a kind hears of everything that was let in and says
@@ -40,13 +44,13 @@ class ServerSettings:
 
 
 def max_store_bytes(directory: Path) -> int:
-    """How much the streams may take on the disk that holds `directory`. Raises Unavailable when there is no room to start."""
+    """How much the streams may take together on the disk that holds `directory`. Raises Unavailable when there is no room to start."""
     usage = shutil.disk_usage(directory)
     if usage.free < MIN_STORE_BYTES:
         raise errors.Unavailable(
             f"{directory} has {usage.free // 2**20} MB free and the hub needs {MIN_STORE_BYTES // 2**20} MB to start: free some room"
         )
-    return max(MIN_STORE_BYTES, int(usage.free * STORE_SHARE))
+    return max(STREAMS_BYTES, int(usage.free * STORE_SHARE))
 
 
 def render_config(settings: ServerSettings) -> str:
@@ -78,6 +82,18 @@ resolver_preload {{
 }}
 {monitoring}
 """
+
+
+def remove_indexes(directory: Path) -> int:
+    """Before each start: make the server read its streams through, checksum by checksum. Returns how many indexes went.
+
+    `index.db` only shortens the start, and is believed without a look at the messages: with it, a damaged or cut block is
+    served as if it were whole, and what it lost is not missed. What we keep is small, so reading it all costs little.
+    """
+    indexes = list((directory / "jetstream" / "jetstream").glob("*/streams/*/msgs/index.db"))
+    for index in indexes:
+        index.unlink(missing_ok=True)
+    return len(indexes)
 
 
 def find_program() -> Path:

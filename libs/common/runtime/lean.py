@@ -1,11 +1,13 @@
-"""Keeps out of a process what a library imports only because it happens to be installed. Called by `__main__` modules, first of all.
+"""Keeps out of a process what a library loads only because it happens to be there. Called by `__main__` modules, first of all.
 
-structlog takes `rich` and `greenlet` when it finds them (4 MB), the NATS client takes aiohttp (13 MB and a tenth of a second); both
-work without. In images the packages are absent; here they are made to look so, where tools and services share one environment.
+structlog takes `rich` and `greenlet` when it finds them (4 MB), the NATS client takes aiohttp (13 MB and a tenth of a second), and
+aiohttp takes the machine's certificate authorities (2 MB). All of them work without. In images most of this is absent; here it is
+made to look so, where tools and services share one environment.
 """
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -14,6 +16,8 @@ TERMINAL = ("rich", "greenlet")
 """What structlog takes along and no process of ours needs."""
 SERVICE = (*TERMINAL, "aiohttp")
 """What a service needs neither, unless it speaks HTTP itself."""
+
+_TRUST = ("SSL_CERT_FILE", "SSL_CERT_DIR")
 
 
 @contextmanager
@@ -29,3 +33,18 @@ def without(*packages: str) -> Iterator[None]:
         for name in hidden:
             if modules.get(name) is None:
                 modules.pop(name, None)
+
+
+@contextmanager
+def without_system_trust() -> Iterator[None]:
+    """TLS contexts that a library makes while it is imported trust nobody. Ours are made later, each with its own CA."""
+    before = {name: os.environ.get(name) for name in _TRUST}
+    os.environ.update(dict.fromkeys(_TRUST, os.devnull))
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                del os.environ[name]
+            else:
+                os.environ[name] = value

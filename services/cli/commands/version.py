@@ -6,17 +6,8 @@ import json
 
 import click
 
+from libs.common.version import VERSION
 from services.cli.app import App, pass_app
-
-
-def own_version() -> str:
-    """The version of the installed distribution."""
-    from importlib.metadata import PackageNotFoundError, version
-
-    try:
-        return version("herdsman")
-    except PackageNotFoundError:
-        return "unknown (not installed as a package)"
 
 
 @click.command()
@@ -25,7 +16,7 @@ def own_version() -> str:
 @pass_app
 def version(app: App, with_hub: bool, output: str | None) -> None:
     """Print the version."""
-    found = {"client": own_version()}
+    found = {"client": VERSION}
     if with_hub:
         with app.hub() as hub:
             found["hub"] = str(hub.get("/version").get("gitVersion", "unknown"))

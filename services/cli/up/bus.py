@@ -27,7 +27,7 @@ class BusFiles:
     """Credential file for pushing revocations."""
 
 
-def prepare(layout: Layout, *, port: int, websocket_port: int) -> BusFiles:
+def prepare(layout: Layout, *, port: int, websocket_port: int, monitoring_port: int) -> BusFiles:
     """Make what is missing, write the server's settings anew, and say where everything lies."""
     now = datetime.now(UTC)
     keys = accounts.ensure_keys(layout.nats_keys)
@@ -46,6 +46,7 @@ def prepare(layout: Layout, *, port: int, websocket_port: int) -> BusFiles:
         system_account=keys.public("sys"),
         accounts=accounts.account_jwts(keys, issued_at),
         max_store_bytes=_store_limit(layout),
+        monitoring_port=monitoring_port,
     )
     write_private(layout.nats_config, server.render_config(settings))
     return BusFiles(files, administration, keys, system)

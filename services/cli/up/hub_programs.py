@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Mapping
+from functools import partial
 
-from libs.common.bus.server import find_program
+from libs.common.bus.server import find_program, remove_indexes
 from services.cli.up.config import SERVICES
 from services.cli.up.layout import Layout
 from services.cli.up.programs import Program, health_endpoint, public_endpoint, tcp_banner
@@ -26,6 +27,7 @@ def hub_programs(
         environment=environment,
         ready_timeout_s=60.0,
         stop_timeout_s=15.0,
+        before_start=partial(remove_indexes, layout.nats),
     )
     return [nats, *(_service(layout, environment, name, probe_host, public_port) for name in SERVICES)]
 

@@ -29,7 +29,7 @@ class Logs:
         return os.open(self.path(name), os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
 
     def rotate(self, limit_bytes: int = LIMIT_BYTES) -> list[str]:
-        """Rotate what has grown too large; returns those names."""
+        """Rotate what has grown too large; returns those names. What there is no room to copy waits for the next call."""
         rotated = []
         for path in self._folder.glob("*.log"):
             if path.stat().st_size <= limit_bytes:
@@ -38,8 +38,14 @@ class Logs:
                 older = path.with_name(f"{path.name}.{number - 1}")
                 if older.exists():
                     older.replace(path.with_name(f"{path.name}.{number}"))
-            shutil.copyfile(path, path.with_name(f"{path.name}.1"))
-            path.with_name(f"{path.name}.1").chmod(0o600)
+            copy = path.with_name(f"{path.name}.1")
+            try:
+                shutil.copyfile(path, copy)
+            except OSError:
+                # No room for it: half a copy would take the last of it. Nothing is lost, and the next round tries again.
+                copy.unlink(missing_ok=True)
+                continue
+            copy.chmod(0o600)
             os.truncate(path, 0)
             rotated.append(path.stem)
         return rotated

@@ -43,6 +43,8 @@ class Prepared:
     public_url: str
     nats_url: str
     notices: Sequence[str] = field(default_factory=tuple)
+    monitoring_port: int = 0
+    """Loopback port of nats-server's /healthz; 0 = nobody looks after its store."""
 
 
 Prepare = Callable[[Options, Layout, Mapping[str, str]], Prepared]
@@ -62,8 +64,10 @@ def prepare_hub(options: Options, layout: Layout, environment: Mapping[str, str]
     first_start = not any(layout.nats_store.iterdir())
     if first_start and not layout.admin_password.exists():
         write_private(layout.admin_password, secrets.token_urlsafe(18) + "\n")
-    chosen = ports.keep_ports(layout.ports, ("nats", "nats_websocket"))
-    bus_files = bus.prepare(layout, port=chosen["nats"], websocket_port=chosen["nats_websocket"])
+    chosen = ports.keep_ports(layout.ports, ("nats", "nats_websocket", "nats_monitoring"))
+    bus_files = bus.prepare(
+        layout, port=chosen["nats"], websocket_port=chosen["nats_websocket"], monitoring_port=chosen["nats_monitoring"]
+    )
     # An address that a dead process wrote must not pass for that of the new one.
     for stale in layout.health.iterdir():
         stale.unlink()
@@ -81,7 +85,7 @@ def prepare_hub(options: Options, layout: Layout, environment: Mapping[str, str]
     nats, *services = hub_programs(
         layout, environment, nats_port=chosen["nats"], probe_host=_probe_host(options.host), public_port=options.port
     )
-    return Prepared([[nats], services], facts.public_url, facts.nats_url, notices)
+    return Prepared([[nats], services], facts.public_url, facts.nats_url, notices, chosen["nats_monitoring"])
 
 
 def child_environment(environ: Mapping[str, str]) -> dict[str, str]:

@@ -34,6 +34,8 @@ class Program:
     """What the kernel sends when `up` is killed. SIGTERM only for one that has children of its own to end."""
     stdout_file: Path | None = None
     """Where its output goes, emptied at each start, when somebody reads it; else the log gets it."""
+    before_start: Callable[[], object] = lambda: None
+    """Called before each start, also before a restart, in a thread. Raises OSError when it can't be started now."""
     is_final: Callable[[int], bool] = lambda _code: False
     """Whether an exit code means that its work is over: then it is not started again."""
 
@@ -113,7 +115,15 @@ def _text_of(file: Path) -> str:
 
 
 async def _get(host: str, port: int, path: str, context: ssl.SSLContext | None, server_name: str) -> str:
-    """One HTTP/1.1 GET; "" for 200, else what is wrong."""
+    """Whether a GET gives 200: "" if so, else what is wrong."""
+    status, words = await http_get(host, port, path, context, server_name)
+    return "" if status == 200 else words[:200]
+
+
+async def http_get(
+    host: str, port: int, path: str, context: ssl.SSLContext | None = None, server_name: str = ""
+) -> tuple[int, str]:
+    """One HTTP/1.1 GET: the status and the body on one line; 0 and what is wrong when there is no answer."""
     writer: asyncio.StreamWriter | None = None
     try:
         async with asyncio.timeout(_PROBE_TIMEOUT_S):
@@ -123,15 +133,14 @@ async def _get(host: str, port: int, path: str, context: ssl.SSLContext | None, 
             writer.write(f"GET {path} HTTP/1.1\r\nHost: {server_name or host}\r\nConnection: close\r\n\r\n".encode())
             answer = await reader.read(4096)
     except ssl.SSLCertVerificationError as error:
-        return f"its certificate is refused: {error.verify_message}"
+        return 0, f"its certificate is refused: {error.verify_message}"
     except (OSError, TimeoutError, ssl.SSLError):
-        return f"{host}:{port} does not answer"
+        return 0, f"{host}:{port} does not answer"
     finally:
         if writer is not None:
             writer.transport.abort()
     status_line, _, rest = answer.decode(errors="replace").partition("\r\n")
     words = status_line.split(" ", 2)
-    if len(words) >= 2 and words[1] == "200":
-        return ""
+    status = int(words[1]) if len(words) >= 2 and words[1].isdigit() else 0
     body = rest.partition("\r\n\r\n")[2].strip()
-    return " ".join(body.split())[:200] or status_line or "an empty answer"
+    return status, " ".join(body.split()) or status_line or "an empty answer"

@@ -5,6 +5,7 @@ rich is imported only on a terminal. A step that takes less than a second leaves
 
 from __future__ import annotations
 
+import contextlib
 import sys
 import time
 from typing import TYPE_CHECKING
@@ -28,10 +29,11 @@ class Progress:
         self._printed: dict[str, float] = {}
 
     def say(self, text: str) -> None:
-        """One lasting line."""
+        """One lasting line. Never raises: output that goes to a full disk must not end what keeps the hub alive."""
         self._pause_line()
-        sys.stderr.write(f"{text}\n")
-        sys.stderr.flush()
+        with contextlib.suppress(OSError):  # it stays in the stream's buffer, and comes out with the next line that can
+            sys.stderr.write(f"{text}\n")
+            sys.stderr.flush()
 
     def busy(self, key: str, text: str) -> None:
         """Something goes on; call it as often as you like. It shows after a second, and then now and again."""

@@ -13,6 +13,7 @@ import signal
 import time
 from collections.abc import Mapping
 from datetime import UTC, datetime
+from functools import partial
 
 from libs.common import errors
 from services.cli.up import disk
@@ -25,6 +26,7 @@ from services.cli.up.narrator import Narrator
 from services.cli.up.preparation import Options, Prepare, Prepared, child_environment, prepare_hub
 from services.cli.up.progress import Progress
 from services.cli.up.record import Record, RunLock, end_leftovers
+from services.cli.up.store_keeper import StoreKeeper, store_health
 from services.cli.up.supervisor import Supervisor
 
 
@@ -63,15 +65,18 @@ async def _run_locked(options: Options, layout: Layout, progress: Progress, prep
     work = asyncio.create_task(_work(options, layout, supervisor, importer, progress, prepared, environment, began), name="up")
     stopping = asyncio.create_task(stop.wait(), name="stop")
     logs = asyncio.create_task(supervisor.keep_logs_small(), name="logs")
+    keeper = StoreKeeper(layout.root, store_health(prepared.monitoring_port), partial(supervisor.restart, "nats"), progress.say)
+    store = asyncio.create_task(keeper.run(), name="store")
     try:
         await asyncio.wait([work, stopping], return_when=asyncio.FIRST_COMPLETED)
         if work.done():
             work.result()
             await stopping
     finally:
-        for task in (work, stopping, logs):
+        tasks = (work, stopping, logs, store)
+        for task in tasks:
             task.cancel()
-        await asyncio.gather(work, stopping, logs, return_exceptions=True)
+        await asyncio.gather(*tasks, return_exceptions=True)
         await _shut_down(supervisor, importer, progress, record)
 
 

@@ -55,6 +55,8 @@ class _Child:
     log_offset: int
     deaths: int = 0
     stopping: bool = False
+    renewing: bool = False
+    """Ended on purpose, to be started again: no death."""
     over: asyncio.Event = field(default_factory=asyncio.Event)
     keeper: asyncio.Task[None] | None = None
 
@@ -82,6 +84,18 @@ class Supervisor:
             await self._launch(program)
         for program in programs:
             await self._wait_ready(program)
+
+    async def restart(self, name: str) -> None:
+        """End a program that runs but does not work, start it again, return when it is ready. Raises as `start`.
+
+        Does nothing to one that is stopped or just being restarted.
+        """
+        child = self._children.get(name)
+        if child is None or child.stopping or child.identity is None:
+            return
+        child.renewing, child.deaths = True, 0
+        await end_all([child.identity], child.program.stop_timeout_s)
+        await self._wait_ready(child.program)
 
     async def wait_over(self, name: str) -> None:
         """Returns when a program said by its exit code that its work is over, or was stopped."""
@@ -140,6 +154,7 @@ class Supervisor:
     async def _spawn(self, program: Program) -> _Child:
         offset = self._logs.size(program.name)
         try:
+            await asyncio.to_thread(program.before_start)
             log = self._logs.open(program.name)
             try:
                 output = log if program.stdout_file is None else os.open(program.stdout_file, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
@@ -186,6 +201,10 @@ class Supervisor:
             child.identity = None
             if child.stopping:
                 return
+            if child.renewing:
+                child.renewing, pause_s = False, 0.0
+                await self._respawn(child)
+                continue
             if program.is_final(code):
                 self._watcher.finished(program, code)
                 child.over.set()
