@@ -57,6 +57,19 @@ async def kubectl(request, bare_hub, tokens, tmp_path):
 
 
 class TestWholeHub(KubectlCommands):
+    async def test_wait_for_a_condition(self, kubectl):
+        result = await kubectl.run("wait", "cluster/c1", "--for=condition=Ready=false", "--timeout=20s")
+        assert (result.code, "condition met" in result.out) == (0, True), result
+
+    async def test_status_is_a_subresource(self, kubectl):
+        """The hub alone writes it: the agent's public key lies there."""
+        if kubectl.minor >= 27:
+            patch = '{"status":{"agent":{"publicKey":"UMINE"}}}'
+            said = await kubectl.fails("patch", "cluster", "c2", "--subresource=status", "--type=merge", "-p", patch)
+            assert "by the hub alone" in said
+            await kubectl.ok("patch", "cluster", "c2", "--type=merge", "-p", patch)
+            assert "UMINE" not in await kubectl.ok("get", "cluster", "c2", "-o", "json")
+
     """On NATS, behind the front door, with the owners' own strategies and reconcilers."""
 
     async def test_a_right_is_given_and_taken_with_kubectl_alone(self, kubectl):

@@ -30,6 +30,9 @@ class ClusterStrategy(Strategy[Cluster]):
         return new
 
     async def admit(self, ctx: WriteContext, old: Cluster | None, new: Cluster) -> None:
+        if ctx.subresource:
+            # The agent's public key lies in it: whoever could write that would be the cluster's agent.
+            raise errors.Denied("the status of a cluster is written by the hub alone", kind="Cluster", name=new.name)
         if new.name in RESERVED_NAMES:
             why = f'"{new.name}" is reserved: kubeconfigs call the hub itself so'
             raise errors.Invalid(

@@ -200,7 +200,12 @@ class KubectlCommands:
         assert (await read()).split()[:3] == ["eve", "Eve", "true"]
         process.terminate()
         await process.communicate()
+        deleting = asyncio.create_task(kubectl.run("wait", "user/eve", "--for=delete", "--timeout=20s"))
+        await asyncio.sleep(1)
+        await kubectl.ok("delete", "user", "eve")
+        assert (await deleting).code == 0
 
+    async def test_wait_for_a_condition(self, kubectl):
         await self.set_condition(kubectl, "c1", "False")
         waiting = asyncio.create_task(kubectl.run("wait", "cluster/c1", "--for=condition=Tested", "--timeout=20s"))
         await asyncio.sleep(1)
@@ -208,10 +213,6 @@ class KubectlCommands:
         await self.set_condition(kubectl, "c1", "True")
         result = await waiting
         assert (result.code, "condition met" in result.out) == (0, True), result
-        deleting = asyncio.create_task(kubectl.run("wait", "user/eve", "--for=delete", "--timeout=20s"))
-        await asyncio.sleep(1)
-        await kubectl.ok("delete", "user", "eve")
-        assert (await deleting).code == 0
 
     async def set_condition(self, kubectl, cluster: str, status: str) -> None:
         """Write the status subresource, by the way that every kubectl has; again when the hub's own write came between."""

@@ -1,0 +1,138 @@
+"""What can be wrong with an agent's circumstances, each with a real agent process: its clock, its CA, its token, a copy of itself."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import AsyncIterator
+from datetime import UTC, datetime
+
+import pytest
+import pytest_asyncio
+
+from integration.flows.conftest import wait_active
+from integration.flows.outside import Agent, issue_token, make_cluster, running
+from integration.harness.hub import BIN, Hub, eventually, run_program
+from integration.kubelab.cluster import Cluster
+from libs.common.crypto.ca import generate_ca
+
+pytestmark = [pytest.mark.kubelab, pytest.mark.asyncio(loop_scope="package"), pytest.mark.timeout(180)]
+EXIT_FAILED = 1
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="package")
+async def cluster(_needs_kubernetes, tmp_path_factory) -> AsyncIterator[Cluster]:
+    made = await Cluster.up("outside", tmp_path_factory.mktemp("clusters"), minimal=True)
+    yield made
+    await made.down(delete=True)
+
+
+@pytest_asyncio.fixture(loop_scope="package")
+async def fresh_hub(tmp_path) -> AsyncIterator[Hub]:
+    """One whose certificate was made a moment ago: the hardest case for clocks that are behind."""
+    hub = Hub(tmp_path / "hub", "--no-local-cluster")
+    await hub.start()
+    yield hub
+    await hub.stop()
+
+
+async def forget(hub: Hub, name: str) -> None:
+    await (await hub.admin()).must("cluster", "delete", name, "--force", "--yes", "--no-wait")
+
+
+@pytest.mark.parametrize("offset", ["-1h", "+1h"])
+async def test_an_agent_whose_clock_is_an_hour_off_registers_and_serves(fresh_hub, cluster, tmp_path, offset):
+    faketime = shutil.which("faketime")
+    if faketime is None:
+        pytest.skip("faketime is not installed: apt install faketime")
+    token = await make_cluster(fresh_hub, "skewed")
+    agent = Agent(fresh_hub, tmp_path / "agent", cluster.kubeconfig, through=(faketime, "-f", offset))
+    async with running(agent, token):
+        await agent.says("agent_registered")
+        await wait_active(fresh_hub, "skewed")
+        admin = await fresh_hub.admin()
+        await admin.sees("skewed", "get", "namespaces", "-o", "name")
+        # A second life begins with the stored credential, whose times are an hour off as well.
+        await agent.stop()
+        await agent.start()
+        await eventually(lambda: _works(fresh_hub, "skewed"), 30)
+    assert "error" not in agent.log.lower().replace("error=''", ""), agent.log
+
+
+async def _works(hub: Hub, context: str) -> bool:
+    admin = await hub.admin()
+    return (await admin.kubectl(context, "get", "namespaces", "--request-timeout=2s")).code == 0
+
+
+async def test_a_sign_in_with_a_clock_far_off_is_told_to_look_at_the_clock(fresh_hub, tmp_path):
+    faketime = shutil.which("faketime")
+    if faketime is None:
+        pytest.skip("faketime is not installed: apt install faketime")
+    record = fresh_hub.record()
+    login = (
+        BIN / "herdsman", "login", fresh_hub.url, "--ca-file", fresh_hub.ca_file, "--user", record["admin_user"],
+        "--password-file", record["admin_password_file"],
+    )  # fmt: skip
+    for offset in ("-10d", "+20y"):
+        answer = await run_program(faketime, "-f", offset, *login, environment={"HERDSMAN_CONFIG_DIR": str(tmp_path / offset)})
+        assert answer.code != 0
+        assert "clock" in answer.err, answer.err
+        assert "Traceback" not in answer.err
+    for offset in ("-1h", "+1h"):
+        answer = await run_program(faketime, "-f", offset, *login, environment={"HERDSMAN_CONFIG_DIR": str(tmp_path / offset)})
+        assert answer.code == 0, answer.err
+
+
+async def test_another_ca_is_refused_by_the_cli_and_by_the_agent_before_anything_is_sent(bare_hub, cluster, tmp_path):
+    other = tmp_path / "other-ca.crt"
+    other.write_bytes(generate_ca("Somebody else", datetime.now(UTC)).certificate)
+    record = bare_hub.record()
+    answer = await run_program(
+        BIN / "herdsman", "login", bare_hub.url, "--ca-file", other, "--user", record["admin_user"],
+        "--password-file", record["admin_password_file"], environment={"HERDSMAN_CONFIG_DIR": str(tmp_path / "config")},
+    )  # fmt: skip
+    assert answer.code != 0
+    assert "was not signed by the CA that you gave" in answer.err
+    assert "ask for the hub's present CA certificate" in answer.err
+    token = await make_cluster(bare_hub, "mistrust")
+    agent = Agent(bare_hub, tmp_path / "agent", cluster.kubeconfig, ca_file=other)
+    async with running(agent, token):
+        await agent.says("is not signed by the CA that this agent was given")
+        await agent.says("take the hub's current CA")
+        assert "agent_registered" not in agent.log
+    # The token never left the machine: with the right CA it is still good.
+    agent.ca_file = None
+    async with running(agent):
+        await agent.says("agent_registered")
+    await forget(bare_hub, "mistrust")
+
+
+async def test_two_agents_with_one_identity_the_loser_says_so_and_the_cluster_keeps_working(bare_hub, cluster, tmp_path):
+    token = await make_cluster(bare_hub, "twins")
+    first = Agent(bare_hub, tmp_path / "first", cluster.kubeconfig)
+    async with running(first, token):
+        await wait_active(bare_hub, "twins")
+        shutil.copytree(first.folder / "state", tmp_path / "second" / "state")
+        second = Agent(bare_hub, tmp_path / "second", cluster.kubeconfig)
+        async with running(second):
+            await first.says("another agent", 30)
+            for _ in range(20):
+                assert await _works(bare_hub, "twins"), first.log + second.log
+        # The copy is gone: the first one takes over again without help.
+        await eventually(lambda: _works(bare_hub, "twins"), 90)
+    await forget(bare_hub, "twins")
+
+
+async def test_a_token_that_was_used_or_replaced_or_never_issued_ends_the_agent_with_what_to_do(bare_hub, cluster, tmp_path):
+    replaced = await make_cluster(bare_hub, "tokens")
+    token = await issue_token(bare_hub, "tokens")
+    async with running(Agent(bare_hub, tmp_path / "good", cluster.kubeconfig), token) as good:
+        await good.says("agent_registered")
+    for name, bad in (("used", token), ("replaced", replaced), ("made up", token[:-6] + "AAAAAA")):
+        agent = Agent(bare_hub, tmp_path / name, cluster.kubeconfig)
+        async with running(agent, bad):
+            assert await agent.wait(20) == EXIT_FAILED, agent.log
+        assert "refuses to register this agent" in agent.log
+        assert "issue" in agent.log, agent.log
+        assert "Traceback" not in agent.log
+        assert bad not in agent.log
+    await forget(bare_hub, "tokens")
