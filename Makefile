@@ -18,7 +18,7 @@ up: $(STAMP) ## Set up and run Herdsman with a local cluster (options: UP_ARGS='
 	@$(BIN)/herdsman up $(UP_ARGS)
 
 test: $(STAMP) ## Set up and run everything that CI runs: lint, types, contracts, hermetic tests, integration on real servers
-	@$(BIN)/python -m integration.stages lint types imports generated hermetic kubelab integration
+	@$(BIN)/python -m integration.stages lint types imports generated hermetic tools kubelab integration
 
 lint: $(STAMP) ## Style
 	@$(BIN)/python -m integration.stages lint
@@ -39,7 +39,7 @@ test-hermetic: $(STAMP) ## Tests that need nothing but Python
 	@$(BIN)/python -m integration.stages hermetic
 
 test-integration: $(STAMP) ## Tests on a real nats-server and real Kubernetes
-	@$(BIN)/python -m integration.stages kubelab integration
+	@$(BIN)/python -m integration.stages tools kubelab integration
 
 kubelab: $(STAMP) ## Find or build the development cluster's binaries (some 15 minutes the first time, cached by content)
 	@$(BIN)/herdsman-kubelab build

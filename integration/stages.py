@@ -1,6 +1,6 @@
 """The stages of `make test`, each timed: `python -m integration.stages lint types …`. Stops at the first that fails.
 
-The everyday stages come first. `kubelab` finds or builds the Kubernetes binaries (cached outside the checkout by the hash of
+The everyday stages come first. `tools` installs Debian packages where it may, `kubelab` finds or builds the Kubernetes binaries (cached outside the checkout by the hash of
 their sources); `integration` uses them.
 """
 
@@ -42,6 +42,10 @@ def hermetic() -> int:
     return _run(BIN / "pytest", "tests")
 
 
+def tools() -> int:
+    return _run(sys.executable, "-m", "integration.tools")
+
+
 def kubelab() -> int:
     return _run(BIN / "herdsman-kubelab", "build")
 
@@ -51,7 +55,7 @@ def integration() -> int:
 
 
 STAGES: dict[str, Callable[[], int]] = {
-    stage.__name__: stage for stage in (lint, types, imports, generated, hermetic, kubelab, integration)
+    stage.__name__: stage for stage in (lint, types, imports, generated, hermetic, tools, kubelab, integration)
 }
 
 

@@ -1,0 +1,49 @@
+"""The stage `tools`: Debian packages that the integration tests need, installed where that is possible, named where it is not.
+
+As root on Debian they are installed; elsewhere the tests that need one skip and say which. Python's own needs are in the lock file.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+
+from integration.kubelab.doctor import examine
+
+_PROGRAMS = {"chromium": "chromium", "faketime": "faketime", "curl": "curl", "script": "bsdutils", "dpkg-deb": "dpkg"}
+"""Beside what a cluster with pods needs (`herdsman-kubelab doctor`)."""
+_INSTALL_S = 900
+
+
+def find_missing() -> list[str]:
+    """Debian packages that are missing, sorted."""
+    needed = {finding.package for finding in examine() if finding.package and not finding.ok}
+    needed |= {package for program, package in _PROGRAMS.items() if shutil.which(program) is None}
+    return sorted(needed)
+
+
+def main() -> int:
+    """Install what is missing; the exit code is that of the installation."""
+    missing = find_missing()
+    if not missing:
+        sys.stdout.write("nothing is missing\n")
+        return 0
+    if os.geteuid() != 0 or shutil.which("apt-get") is None:
+        sys.stdout.write(f"tests that need these will skip: {' '.join(missing)}; as root: apt-get install {' '.join(missing)}\n")
+        return 0
+    sys.stdout.write(f"installing {' '.join(missing)}\n")
+    sys.stdout.flush()
+    environment = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
+    for command in (["update", "-qq"], ["install", "-y", "-qq", "--no-install-recommends", *missing]):
+        done = subprocess.run(
+            ["apt-get", *command], env=environment, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, timeout=_INSTALL_S, check=False,
+        )  # fmt: skip
+        if done.returncode:
+            return done.returncode
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
