@@ -25,7 +25,7 @@ async def wait_active(hub: Hub, cluster: str) -> None:
 
 
 @pytest.fixture(scope="package")
-def _needs_kubernetes() -> None:
+def needs_kubernetes() -> None:
     try:
         binaries.find(binaries.PLAIN)
     except errors.NotFound as exc:
@@ -42,7 +42,7 @@ async def bare_hub(tmp_path_factory) -> AsyncIterator[Hub]:
 
 
 @pytest_asyncio.fixture(scope="package", loop_scope="package")
-async def hub(_needs_kubernetes, tmp_path_factory) -> AsyncIterator[Hub]:
+async def hub(needs_kubernetes, tmp_path_factory) -> AsyncIterator[Hub]:
     """A hub with the cluster `local`, active."""
     made = Hub(tmp_path_factory.mktemp("hub"))
     await made.start()

@@ -6,27 +6,34 @@ import asyncio
 import json
 import os
 import sys
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
+
+import pytest
 
 from integration.harness.hub import Hub, eventually
 
 API = "/apis/management.herdsman.dev/v1"
 
 
-async def make_cluster(hub: Hub, name: str, *, token_hours: float | None = None) -> str:
+async def make_cluster(hub: Hub, name: str) -> str:
     """Make the Cluster and return a registration token for its agent."""
     admin = await hub.admin()
-    document = {"apiVersion": "management.herdsman.dev/v1", "kind": "Cluster", "metadata": {"name": name}, "spec": {"imported": {}}}
+    document = {
+        "apiVersion": "management.herdsman.dev/v1",
+        "kind": "Cluster",
+        "metadata": {"name": name},
+        "spec": {"imported": {}},
+    }
     made = await admin.kubectl("herdsman", "apply", "-f", "-", stdin=json.dumps(document).encode())
     assert made.code == 0, made.err
     return await issue_token(hub, name)
 
 
 async def issue_token(hub: Hub, name: str) -> str:
-    """A fresh registration token; it replaces the one before."""
+    """A fresh registration token."""
     admin = await hub.admin()
     wish = {"apiVersion": "management.herdsman.dev/v1", "kind": "ClusterRegistration", "spec": {}}
     issued = await admin.kubectl(
@@ -38,12 +45,11 @@ async def issue_token(hub: Hub, name: str) -> str:
 
 @dataclass
 class Agent:
-    """`herdsman-agent run` in `folder`; its log is `folder/agent.log`. `through` is put before the command, e.g. faketime."""
+    """`herdsman-agent run` in `folder`; its log is `folder/agent.log`."""
 
     hub: Hub
     folder: Path
     kubeconfig: Path
-    through: Sequence[str] = ()
     environment: Mapping[str, str] | None = None
     ca_file: Path | None = None
     process: asyncio.subprocess.Process | None = None
@@ -55,7 +61,7 @@ class Agent:
         kept = {k: v for k, v in os.environ.items() if not k.startswith(("HERDSMAN_", "KUBERNETES_"))}
         with (self.folder / "agent.log").open("ab") as log:
             self.process = await asyncio.create_subprocess_exec(
-                *self.through, sys.executable, "-m", "services.agent", "run", "--hub", self.hub.url, "--ca-file", str(self.ca_file or self.hub.ca_file),
+                sys.executable, "-m", "services.agent", "run", "--hub", self.hub.url, "--ca-file", str(self.ca_file or self.hub.ca_file),
                 "--kubeconfig", str(self.kubeconfig), "--state-dir", str(self.folder / "state"),
                 "--registration-token-file", str(self.folder / "token"), "--log-format", "console",
                 stdin=asyncio.subprocess.DEVNULL, stdout=log, stderr=log, env={**kept, **(self.environment or {})},
@@ -89,6 +95,22 @@ class Agent:
                 if self.process.returncode is None:
                     self.process.kill()
                     await self.process.wait()
+
+
+def clock_off(offset: str) -> dict[str, str]:
+    """Environment of a process whose clock is off by e.g. `-1h`; skips the test where Debian's faketime is not installed.
+
+    The library and not the command: that one stands between us and the process, and outlives signals.
+    """
+    library = next(Path("/usr/lib").glob("*/faketime/libfaketimeMT.so.1"), None)
+    if library is None:
+        pytest.skip("faketime is not installed: apt install faketime")
+    return {
+        "LD_PRELOAD": str(library),
+        "FAKETIME": offset,
+        "FAKETIME_DONT_FAKE_MONOTONIC": "1",
+        "FAKETIME_DONT_RESET": "1",
+    }
 
 
 @asynccontextmanager

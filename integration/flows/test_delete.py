@@ -14,7 +14,7 @@ pytestmark = [pytest.mark.kubelab, pytest.mark.asyncio(loop_scope="package")]
 KINDS = "clusterroles,clusterrolebindings,roles,rolebindings,namespaces,configmaps,secrets,serviceaccounts"
 
 
-async def test_nothing_is_left_and_it_stays_away(_needs_kubernetes, tmp_path):
+async def test_nothing_is_left_and_it_stays_away(needs_kubernetes, tmp_path):
     hub = Hub(tmp_path)
     await hub.start()
     await wait_active(hub, "local")

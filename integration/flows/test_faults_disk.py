@@ -6,8 +6,8 @@ to any cluster". What a person needs to know is said by `herdsman up`, by each r
 
 from __future__ import annotations
 
+import json
 import os
-import subprocess
 import time
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -17,8 +17,7 @@ import pytest_asyncio
 
 from integration.flows.conftest import wait_active
 from integration.flows.outside import Agent, make_cluster, running
-from integration.flows.test_plug import project
-from integration.harness.hub import Hub, eventually
+from integration.harness.hub import Hub, eventually, run_program
 from integration.kubelab.cluster import Cluster
 
 pytestmark = [
@@ -31,13 +30,13 @@ BACK_S = 15.0
 
 
 @pytest_asyncio.fixture(loop_scope="package")
-async def small(_needs_kubernetes, tmp_path) -> AsyncIterator[tuple[Hub, Path]]:
+async def small(needs_kubernetes, tmp_path) -> AsyncIterator[tuple[Hub, Path]]:
     """A hub whose data folder is a small disk, with the cluster `outside`, whose own data lie elsewhere."""
     hub = Hub(tmp_path / "hub", "--no-local-cluster")
     hub.data.mkdir()
-    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=768m", "tmpfs", hub.data], check=False, capture_output=True)
-    if mounted.returncode:
-        pytest.skip(f"cannot mount a tmpfs here: {mounted.stderr.decode().strip()}")
+    mounted = await run_program("mount", "-t", "tmpfs", "-o", "size=768m", "tmpfs", hub.data)
+    if mounted.code:
+        pytest.skip(f"cannot mount a tmpfs here: {mounted.err.strip()}")
     cluster = None
     try:
         cluster = await Cluster.up("outside", tmp_path / "clusters", minimal=True)
@@ -49,7 +48,7 @@ async def small(_needs_kubernetes, tmp_path) -> AsyncIterator[tuple[Hub, Path]]:
         await hub.stop()
         if cluster is not None:
             await cluster.down(delete=True)
-        subprocess.run(["umount", "-l", hub.data], check=True)
+        assert (await run_program("umount", "-l", hub.data)).code == 0
 
 
 async def test_a_full_disk_refuses_writes_clearly_serves_everything_else_and_heals_by_itself(small):
@@ -58,9 +57,9 @@ async def test_a_full_disk_refuses_writes_clearly_serves_everything_else_and_hea
     acknowledged = []
 
     async def create(name: str) -> str:
-        """"" when it was acknowledged, else what kubectl says."""
+        """ "" when it was acknowledged, else what kubectl says."""
         began = time.monotonic()
-        answer = await admin.kubectl("herdsman", "create", "-f", "-", stdin=project(name))
+        answer = await admin.kubectl("herdsman", "create", "-f", "-", stdin=large_project(name))
         assert time.monotonic() - began < 12, answer.err
         if answer.code == 0:
             acknowledged.append(name)
@@ -93,6 +92,13 @@ async def test_a_full_disk_refuses_writes_clearly_serves_everything_else_and_hea
     kept = {line.rpartition("/")[2] for line in (await admin.sees("herdsman", "get", "projects", "-o", "name")).split()}
     assert set(acknowledged) <= kept
     await admin.sees("outside", "get", "namespaces")
+
+
+def large_project(name: str) -> bytes:
+    """Larger than what is left of a page in the last block, so that a full disk is noticed at once."""
+    metadata = {"name": name, "annotations": {"example.org/ballast": "x" * 20_000}}
+    document = {"apiVersion": "management.herdsman.dev/v1", "kind": "Project", "metadata": metadata, "spec": {}}
+    return json.dumps(document).encode()
 
 
 async def _said(hub: Hub, text: str) -> bool:

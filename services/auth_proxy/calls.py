@@ -13,6 +13,7 @@ from libs.common.relay.head import RequestHead
 from libs.common.relay.session import Session
 from services.auth_proxy.audit import AuditSink, Record
 from services.auth_proxy.authenticate import Caller
+from services.auth_proxy.figures import Figures
 
 _VERBS = {b"GET": "get", b"HEAD": "get", b"POST": "create", b"PUT": "update", b"PATCH": "patch", b"DELETE": "delete"}
 _READS = (b"GET", b"HEAD", b"OPTIONS")
@@ -93,8 +94,9 @@ class Call:
 class Calls:
     """All open calls of this process, by what decides about them, and the way to the audit sink."""
 
-    def __init__(self, sink: AuditSink) -> None:
+    def __init__(self, sink: AuditSink, figures: Figures | None = None) -> None:
         self._sink = sink
+        self._figures = figures
         self.open: dict[Key, set[Call]] = {}
 
     def refused(
@@ -108,13 +110,16 @@ class Calls:
         *, bytes_in: int = 0, bytes_out: int = 0, took_s: float = 0.0, error: str = "",
     ) -> None:  # fmt: skip
         principal = caller.principal if caller is not None else None
+        verb = find_verb(head)
+        if self._figures is not None:
+            self._figures.observe(bool(cluster), verb, status, took_s, bytes_in, bytes_out)
         self._sink.write(
             Record(
                 user=principal.user if principal else "",
                 user_uid=principal.user_uid if principal else "",
                 token=principal.token if principal else "",
                 cluster=cluster,
-                verb=find_verb(head),
+                verb=verb,
                 method=head.method.decode("ascii"),
                 path=head.target.partition(b"?")[0].decode("latin-1"),
                 status=status,

@@ -23,6 +23,7 @@ from services.auth_proxy.calls import Calls
 from services.auth_proxy.cluster_route import ClusterRoute
 from services.auth_proxy.clusters import ClusterIndex
 from services.auth_proxy.config import AuthProxyConfig, parse_address
+from services.auth_proxy.figures import Figures
 from services.auth_proxy.gateway_route import GatewayRoute
 from services.auth_proxy.nats_route import NatsRoute
 from services.auth_proxy.revocation import Revoker
@@ -40,7 +41,8 @@ async def build(host: Host[AuthProxyConfig]) -> None:
     grants = await start_live_grants(host)
 
     audit = LogAudit(config.audit_file, host.now)
-    calls = Calls(audit)
+    figures = Figures()
+    calls = Calls(audit, figures)
     tunnels = LocalTunnels(config.tunnel_wait_s, host.now)
     clusters = ClusterIndex(clusters_informer, tunnels.drop)
     authenticator = Authenticator(Objects(tokens, Token), Objects(users, User), host.now)
@@ -48,6 +50,9 @@ async def build(host: Host[AuthProxyConfig]) -> None:
     for informer in (tokens, users, clusters_informer):
         informer.subscribe(lambda _change: revoker.wake(), replay=False)
     grants.subscribe(lambda _grants: revoker.wake())
+
+    figures.follow("herdsman_open_calls", "Calls under way", lambda: sum(map(len, calls.open.values())))
+    figures.follow("herdsman_connected_clusters", "Clusters with a reverse connection", lambda: tunnels.connected)
 
     sweeper = Sweeper()
     gateway = Pool(lambda: gateway_address(config), sweeper=sweeper)

@@ -235,6 +235,11 @@ class LocalTunnels:
         if found is not None:
             found.close_all()
 
+    @property
+    def connected(self) -> int:
+        """How many clusters have a connection now."""
+        return sum(1 for cluster in self._clusters.values() if cluster.connected)
+
     def close(self) -> None:
         for uid in list(self._clusters):
             self.drop(uid)

@@ -13,6 +13,7 @@ from aiohttp import web
 
 from libs.common import errors
 from libs.common.crypto.envelope import HEADER
+from libs.common.observe import trace
 from services.gateway.answers import answer_error
 from services.gateway.bodies import MAX_BYTES
 from services.gateway.call import Call
@@ -67,7 +68,8 @@ async def _errors_as_status(request: web.Request, handler: _Web) -> web.StreamRe
     request_id = _request_id(request)
     _current.set(request_id)
     try:
-        response = await handler(request)
+        with trace.span(f"{request.method} {_route_name(request)}", request.headers.get(trace.HEADER, "")):
+            response = await handler(request)
     except errors.HerdsmanError as exc:
         response = answer_error(exc)
     except web.HTTPMethodNotAllowed as exc:
@@ -93,6 +95,12 @@ async def _errors_as_status(request: web.Request, handler: _Web) -> web.StreamRe
         response.headers[REQUEST_ID] = request_id
     _tell(request, response, request_id, time.perf_counter() - began)
     return response
+
+
+def _route_name(request: web.Request) -> str:
+    """The route's pattern: a span's name holds no object's name."""
+    resource = request.match_info.route.resource
+    return resource.canonical if resource is not None else "unknown"
 
 
 def _tell(request: web.Request, response: web.StreamResponse, request_id: str, duration_s: float) -> None:

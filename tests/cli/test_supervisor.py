@@ -101,6 +101,20 @@ async def test_the_first_restart_is_immediate_and_the_next_ones_wait(tmp_path, s
     assert notes.pauses == [0.0, 0.5]
 
 
+async def test_a_restart_on_purpose_is_no_death_and_returns_when_it_is_ready_again(tmp_path, supervisor, notes):
+    prepared = []
+    await supervisor.start([program(tmp_path, "store", before_start=lambda: prepared.append("read through"))])
+    before = supervisor.running["store"]
+    await supervisor.restart("store")
+    after = supervisor.running["store"]
+    assert not before.alive
+    assert after.alive
+    assert after != before
+    assert notes.names("died") == []
+    assert len(prepared) == 2
+    await supervisor.restart("nobody")
+
+
 async def test_one_that_ignores_sigterm_is_killed_at_its_deadline(tmp_path, supervisor):
     await supervisor.start([program(tmp_path, "stubborn", STUBBORN, stop_timeout_s=0.3)])
     process = supervisor.running["stubborn"]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import importlib
+import io
 import json
 import os
 import shlex
@@ -241,3 +242,14 @@ def test_progress_without_a_terminal_is_plain_lines_for_what_takes_long(capsys, 
 
 async def test_a_wait_for_nothing_is_over_at_once(layout):
     assert await asyncio.wait_for(end_leftovers(layout), 1) == []
+
+
+def test_progress_goes_on_when_its_output_is_on_a_full_disk(monkeypatch):
+    with open("/dev/full", "wb", buffering=0) as full:  # noqa: PTH123 - a device
+        stream = io.TextIOWrapper(full, write_through=True)
+        with pytest.raises(OSError, match="No space left"):
+            stream.write("this device is always full")
+        monkeypatch.setattr(sys, "stderr", stream)
+        Progress(terminal=False).say("the disk is full")
+        monkeypatch.undo()
+        stream.detach()

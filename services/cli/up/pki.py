@@ -11,6 +11,9 @@ from libs.common.crypto import ca
 from services.cli.files import write_private
 from services.cli.up.layout import Layout
 
+_ELSEWHERE = {socket.AF_INET: ("203.0.113.1", 9), socket.AF_INET6: ("2001:db8::1", 9)}
+"""Addresses that are nobody's (RFC 5737, RFC 3849), only to ask the routing table."""
+
 
 def server_names(host: str) -> list[str]:
     """What the certificate must name: loopback, this machine's name, and the address to listen on when it is a certain one."""
@@ -30,23 +33,39 @@ def server_names(host: str) -> list[str]:
 
 
 def _own_addresses() -> list[str]:
-    """Addresses under which other machines may reach this one; those that its own name resolves to."""
+    """Addresses under which other machines may reach this one: those that its name resolves to, and those it speaks from."""
     try:
         found = socket.getaddrinfo(socket.gethostname(), None, type=socket.SOCK_STREAM)
     except socket.gaierror:
-        return []
-    return [str(address[4][0]).partition("%")[0] for address in found]
+        found = []
+    resolved = [str(address[4][0]).partition("%")[0] for address in found]
+    return [*resolved, *filter(None, (_outgoing_address(family) for family in _ELSEWHERE))]
+
+
+def _outgoing_address(family: socket.AddressFamily) -> str:
+    """The address that this machine uses towards others, "" when it has no way to any. Nothing is sent."""
+    with socket.socket(family, socket.SOCK_DGRAM) as probe:
+        try:
+            probe.connect(_ELSEWHERE[family])
+        except OSError:
+            return ""
+        return str(probe.getsockname()[0]).partition("%")[0]
 
 
 def public_host(host: str) -> str:
-    """The name to put into the public URL: a certain address as it is, else this machine's name."""
+    """What the public URL names: a certain address as it is. Else this machine's full name, or its address where its name is
+    a short one, which other machines, and pods above all, can rarely resolve."""
     try:
         address = ipaddress.ip_address(host)
     except ValueError:
         return host
     if not address.is_unspecified:
         return f"[{host}]" if address.version == 6 else host
-    return socket.gethostname().lower()
+    name = socket.gethostname().lower()
+    if "." in name:
+        return name
+    found = _outgoing_address(socket.AF_INET6 if address.version == 6 else socket.AF_INET)
+    return (f"[{found}]" if ":" in found else found) or name
 
 
 def ensure_certificates(layout: Layout, host: str, now: datetime) -> str:

@@ -116,7 +116,9 @@ class StoreKeeper:
     def _warn(self, free: int) -> None:
         self._told = ""
         if free < NEEDED_BYTES and not self._low:
-            self._say(f"only {free >> 20} MiB are free on the disk of {self._folder}: without any, the hub takes no writes")
+            self._say(
+                f"only {free >> 20} MiB are free on the disk of {self._folder}: without any, the hub takes no writes"
+            )
         # Told again only after there was clearly more in between.
         self._low = free < NEEDED_BYTES if not self._low else free < 2 * NEEDED_BYTES
 

@@ -55,8 +55,8 @@ class _Child:
     log_offset: int
     deaths: int = 0
     stopping: bool = False
-    renewing: bool = False
-    """Ended on purpose, to be started again: no death."""
+    renewed: asyncio.Event | None = None
+    """While it is ended on purpose, to be started again, which is no death: set when that is done."""
     over: asyncio.Event = field(default_factory=asyncio.Event)
     keeper: asyncio.Task[None] | None = None
 
@@ -93,8 +93,10 @@ class Supervisor:
         child = self._children.get(name)
         if child is None or child.stopping or child.identity is None:
             return
-        child.renewing, child.deaths = True, 0
+        child.renewed = renewed = asyncio.Event()
+        child.deaths = 0
         await end_all([child.identity], child.program.stop_timeout_s)
+        await renewed.wait()  # what the old one wrote must not pass for the new one's readiness
         await self._wait_ready(child.program)
 
     async def wait_over(self, name: str) -> None:
@@ -141,6 +143,8 @@ class Supervisor:
                 await asyncio.wait([child.keeper], timeout=2.0)
             child.keeper.cancel()
             await asyncio.wait([child.keeper])
+        if child.renewed is not None:
+            child.renewed.set()
         self._children.pop(child.program.name, None)
         child.over.set()
         return child.program.name if left else ""
@@ -201,9 +205,10 @@ class Supervisor:
             child.identity = None
             if child.stopping:
                 return
-            if child.renewing:
-                child.renewing, pause_s = False, 0.0
+            if child.renewed is not None:
                 await self._respawn(child)
+                child.renewed.set()
+                child.renewed, pause_s = None, 0.0
                 continue
             if program.is_final(code):
                 self._watcher.finished(program, code)
