@@ -31,7 +31,9 @@ def main() -> int:
         sys.stdout.write("nothing is missing\n")
         return 0
     if os.geteuid() != 0 or shutil.which("apt-get") is None:
-        sys.stdout.write(f"tests that need these will skip: {' '.join(missing)}; as root: apt-get install {' '.join(missing)}\n")
+        sys.stdout.write(
+            f"tests that need these will skip: {' '.join(missing)}; as root: apt-get install {' '.join(missing)}\n"
+        )
         return 0
     sys.stdout.write(f"installing {' '.join(missing)}\n")
     sys.stdout.flush()

@@ -28,9 +28,15 @@ def prepare(options: Options, layout: Layout, environment: Mapping[str, str]) ->
     ports.check_public(options.host, options.port)
     pki.ensure_certificates(layout, options.host, datetime.now(UTC))
     nats_port = ports.keep_ports(layout.ports, ("nats",))["nats"]
-    layout.nats_config.write_text(f'listen: "127.0.0.1:{nats_port}"\njetstream {{ store_dir: "{layout.nats_store}" }}\n')
+    layout.nats_config.write_text(
+        f'listen: "127.0.0.1:{nats_port}"\njetstream {{ store_dir: "{layout.nats_store}" }}\n'
+    )
     nats = Program(
-        "nats", (str(find_program()), "-c", str(layout.nats_config)), 0, tcp_banner("127.0.0.1", nats_port, b"INFO "), environment
+        "nats",
+        (str(find_program()), "-c", str(layout.nats_config)),
+        0,
+        tcp_banner("127.0.0.1", nats_port, b"INFO "),
+        environment,
     )
     idle = Program("idle", (sys.executable, "-I", "-c", "import time; time.sleep(3600)"), 1, None, environment)
     door = Program(

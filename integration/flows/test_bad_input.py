@@ -64,7 +64,12 @@ async def test_unknown_kinds_and_routes_are_404_with_a_status(bare_hub):
 
 
 async def test_no_token_and_a_bad_token_are_401(bare_hub):
-    for headers in ({}, {"Authorization": "Bearer hm_a_b"}, {"Authorization": "Bearer "}, {"Authorization": "Basic YTpi"}):
+    for headers in (
+        {},
+        {"Authorization": "Bearer hm_a_b"},
+        {"Authorization": "Bearer "},
+        {"Authorization": "Basic YTpi"},
+    ):
         status, document = await send(bare_hub, "GET", f"{API}/users", **headers)
         assert (status, document["kind"]) == (401, "Status"), headers
 
@@ -90,7 +95,10 @@ async def test_an_oversized_body_is_413(bare_hub):
         (b"[" * 5000, 400),
         (b'{"apiVersion":"v9","kind":"Project","metadata":{"name":"a"}}', 400),
         (b'{"apiVersion":"management.herdsman.dev/v1","kind":"Project","metadata":{"name":"Bad_Name"},"spec":{}}', 422),
-        (b'{"apiVersion":"management.herdsman.dev/v1","kind":"Project","metadata":{"name":"a"},"spec":{"namespaces":7}}', 422),
+        (
+            b'{"apiVersion":"management.herdsman.dev/v1","kind":"Project","metadata":{"name":"a"},"spec":{"namespaces":7}}',
+            422,
+        ),
     ],
 )
 async def test_bodies_that_are_wrong_are_said_to_be(bare_hub, body, status):

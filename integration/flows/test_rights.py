@@ -47,7 +47,16 @@ async def test_a_disabled_user_gets_401_and_the_open_watch_is_cut_within_a_secon
     refused = await bob.kubectl("local", "get", "namespaces")
     assert refused.code != 0
     assert "logged in" in refused.err
-    again = await bob.herdsman("login", hub.url, "--ca-file", str(hub.ca_file), "--user", "bob", "--password-file", str(hub.folder / "bob.password"))
+    again = await bob.herdsman(
+        "login",
+        hub.url,
+        "--ca-file",
+        str(hub.ca_file),
+        "--user",
+        "bob",
+        "--password-file",
+        str(hub.folder / "bob.password"),
+    )
     assert again.code != 0
 
 

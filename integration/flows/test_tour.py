@@ -18,14 +18,15 @@ IMAGE = "herdsman.dev/kubelab/busybox:1"
 NAMESPACE = "tour"
 TRANSPORTS = [
     pytest.param({}, id="websocket"),
-    pytest.param(
-        {"KUBECTL_REMOTE_COMMAND_WEBSOCKETS": "false", "KUBECTL_PORT_FORWARD_WEBSOCKETS": "false"}, id="spdy"
-    ),
+    pytest.param({"KUBECTL_REMOTE_COMMAND_WEBSOCKETS": "false", "KUBECTL_PORT_FORWARD_WEBSOCKETS": "false"}, id="spdy"),
 ]
 pytestmark = [
     pytest.mark.full,
     pytest.mark.asyncio(loop_scope="package"),
-    pytest.mark.skipif(not all(finding.ok for finding in examine()), reason="pods need root, containerd and runc: herdsman-kubelab doctor"),
+    pytest.mark.skipif(
+        not all(finding.ok for finding in examine()),
+        reason="pods need root, containerd and runc: herdsman-kubelab doctor",
+    ),
 ]
 
 
@@ -66,7 +67,7 @@ async def test_objects_are_made_read_changed_and_deleted(admin):
     assert await sees(admin, "get", "configmap", "one", "-o", "jsonpath={.data.k}") == "2"
     assert "one" in await sees(admin, "get", "configmaps", "-l", "app=a", "-o", "wide")
     assert "Name:         one" in await sees(admin, "describe", "configmap", "one")
-    editor = {"KUBE_EDITOR": "sed -i 's/k: \"2\"/k: \"3\"/'"}
+    editor = {"KUBE_EDITOR": 'sed -i \'s/k: "2"/k: "3"/\''}
     await sees(admin, "edit", "configmap", "one", environment=editor)
     assert await sees(admin, "get", "configmap", "one", "-o", "jsonpath={.data.k}") == "3"
     assert (await run(admin, "diff", "-f", "-", stdin=manifest)).code == 1
@@ -100,7 +101,9 @@ async def test_logs_follow(admin):
 
 @pytest.mark.parametrize("environment", TRANSPORTS)
 async def test_exec_carries_input_output_and_exit_codes(admin, environment):
-    failed = await run(admin, "exec", "echo", "--", "sh", "-c", "echo out; echo err >&2; exit 7", environment=environment)
+    failed = await run(
+        admin, "exec", "echo", "--", "sh", "-c", "echo out; echo err >&2; exit 7", environment=environment
+    )
     assert (failed.code, failed.out) == (7, "out\n")
     assert "err\n" in failed.err
     data = os.urandom(300_000)

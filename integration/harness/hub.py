@@ -31,7 +31,9 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
-async def run_program(*command: str | Path, environment: Mapping[str, str] | None = None, timeout_s: float = 60) -> Answer:
+async def run_program(
+    *command: str | Path, environment: Mapping[str, str] | None = None, timeout_s: float = 60
+) -> Answer:
     """A program to its end."""
     process = await asyncio.create_subprocess_exec(
         *map(str, command), stdin=asyncio.subprocess.DEVNULL, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE,
@@ -204,7 +206,9 @@ class Hub:
     async def raw(self, request: bytes, timeout_s: float = 20) -> bytes:
         """Bytes to the public address, and all that comes back until it closes."""
         async with asyncio.timeout(timeout_s):
-            reader, writer = await asyncio.open_connection("127.0.0.1", self.port, ssl=self.tls(), server_hostname="localhost")
+            reader, writer = await asyncio.open_connection(
+                "127.0.0.1", self.port, ssl=self.tls(), server_hostname="localhost"
+            )
             try:
                 writer.write(request)
                 await writer.drain()

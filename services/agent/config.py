@@ -68,7 +68,12 @@ def parse_arguments(arguments: Sequence[str], environment: Mapping[str, str] = o
     add("--context", "context of the kubeconfig; default: its current one", "", metavar="NAME")
     add("--cluster-name", "refuse to serve any other cluster than the one that the hub calls so", "", metavar="NAME")
     add("--tunnels", "idle reverse connections that are kept ready", "4", metavar="N")
-    add("--health-listen", "HOST:PORT for /healthz and /readyz; :PORT is all interfaces; default: none", "", metavar="ADDRESS")
+    add(
+        "--health-listen",
+        "HOST:PORT for /healthz and /readyz; :PORT is all interfaces; default: none",
+        "",
+        metavar="ADDRESS",
+    )
     add("--log-level", "debug, info, warning or error", "info")
     add("--log-format", "json or console", "json" if environment.get("KUBERNETES_SERVICE_HOST") else "console")
     found = run.parse_args(arguments[1:]) if arguments[:1] == ["run"] else parser.parse_args(arguments)

@@ -16,7 +16,11 @@ _SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5
 def _seconds() -> Histogram:
     labels = ["target", "verb", "status"]
     return Histogram(
-        "herdsman_call_seconds", "Time from a call's head to its end", labels, buckets=_SECONDS, registry=metrics.registry()
+        "herdsman_call_seconds",
+        "Time from a call's head to its end",
+        labels,
+        buckets=_SECONDS,
+        registry=metrics.registry(),
     )
 
 

@@ -49,7 +49,11 @@ def examine(app: App, data_dir: Path | None) -> Iterator[Finding]:
     host, port = parts.hostname or "", parts.port or 443
     proxy = os.environ.get("HTTPS_PROXY") or os.environ.get("https_proxy")
     if proxy:
-        yield Finding("proxy", "ok", f"HTTPS_PROXY is {urlsplit(proxy).hostname or proxy}; NO_PROXY is {os.environ.get('NO_PROXY') or 'empty'}")
+        yield Finding(
+            "proxy",
+            "ok",
+            f"HTTPS_PROXY is {urlsplit(proxy).hostname or proxy}; NO_PROXY is {os.environ.get('NO_PROXY') or 'empty'}",
+        )
     else:
         yield (reach := _reach(host, port))
         if reach.result == "fail":
@@ -62,7 +66,11 @@ def examine(app: App, data_dir: Path | None) -> Iterator[Finding]:
 
 def _kubectl() -> Finding:
     found = shutil.which("kubectl")
-    return Finding("kubectl", "ok", found) if found else Finding("kubectl", "warn", "not on PATH: install it to use clusters with herdsman kubeconfig")
+    return (
+        Finding("kubectl", "ok", found)
+        if found
+        else Finding("kubectl", "warn", "not on PATH: install it to use clusters with herdsman kubeconfig")
+    )
 
 
 def _data_dir(data_dir: Path) -> Iterator[Finding]:
@@ -72,10 +80,16 @@ def _data_dir(data_dir: Path) -> Iterator[Finding]:
 
     layout = Layout(data_dir.expanduser().absolute())
     if not layout.record.exists():
-        yield Finding("data folder", "fail", f'{layout.root} holds no hub: start one with "herdsman up --data-dir {layout.root}"')
+        yield Finding(
+            "data folder", "fail", f'{layout.root} holds no hub: start one with "herdsman up --data-dir {layout.root}"'
+        )
         return
     free = shutil.disk_usage(layout.root).free
-    yield Finding("disk", "ok" if free > _ROOM_BYTES else "warn", f"{free >> 20} MiB free for {layout.root}; a full disk stops the hub")
+    yield Finding(
+        "disk",
+        "ok" if free > _ROOM_BYTES else "warn",
+        f"{free >> 20} MiB free for {layout.root}; a full disk stops the hub",
+    )
     if not is_running(layout):
         yield Finding("supervisor", "fail", f'it does not run: start it with "herdsman up --data-dir {layout.root}"')
         return
@@ -100,7 +114,11 @@ def _reach(host: str, port: int) -> Finding:
         socket.create_connection((host, port), timeout=5).close()
     except OSError as error:
         reason = (error.strerror or str(error)).lower()
-        return Finding("network", "fail", f"{host}:{port} ({', '.join(addresses)}): {reason}; check that the hub runs and no firewall is between")
+        return Finding(
+            "network",
+            "fail",
+            f"{host}:{port} ({', '.join(addresses)}): {reason}; check that the hub runs and no firewall is between",
+        )
     return Finding("network", "ok", f"{host}:{port} answers ({', '.join(addresses)})")
 
 
@@ -109,7 +127,10 @@ def _certificate(server: Server, host: str, port: int) -> Finding:
 
     try:
         context = ssl.create_default_context(cadata=server.ca or None)
-        with socket.create_connection((host, port), timeout=5) as plain, context.wrap_socket(plain, server_hostname=host) as secure:
+        with (
+            socket.create_connection((host, port), timeout=5) as plain,
+            context.wrap_socket(plain, server_hostname=host) as secure,
+        ):
             ends = datetime.fromtimestamp(ssl.cert_time_to_seconds(str((secure.getpeercert() or {})["notAfter"])), UTC)
     except ssl.SSLCertVerificationError as error:
         return Finding("certificate", "fail", untrusted(server, error))
@@ -135,7 +156,10 @@ def _hub(app: App, server: Server) -> Iterator[Finding]:
             yield Finding("sign-in", "warn", 'not signed in: run "herdsman login"')
             return
         try:
-            review = hub.post("/apis/authentication.k8s.io/v1/selfsubjectreviews", {"apiVersion": "authentication.k8s.io/v1", "kind": "SelfSubjectReview"})
+            review = hub.post(
+                "/apis/authentication.k8s.io/v1/selfsubjectreviews",
+                {"apiVersion": "authentication.k8s.io/v1", "kind": "SelfSubjectReview"},
+            )
         except errors.HerdsmanError as error:
             yield Finding("sign-in", "fail", error.message)
             return
@@ -148,6 +172,10 @@ def _clock(hub: Hub) -> Iterator[Finding]:
         return
     skew = (datetime.now(UTC) - parsedate_to_datetime(hub.last_date)).total_seconds()
     if abs(skew) > _SKEW_S:
-        yield Finding("clock", "warn", f"this machine is {abs(skew):.0f} s {'ahead of' if skew > 0 else 'behind'} the hub: synchronize both")
+        yield Finding(
+            "clock",
+            "warn",
+            f"this machine is {abs(skew):.0f} s {'ahead of' if skew > 0 else 'behind'} the hub: synchronize both",
+        )
     else:
         yield Finding("clock", "ok", f"within {abs(skew):.0f} s of the hub")

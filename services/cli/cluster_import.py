@@ -31,9 +31,13 @@ def parse_manifest(manifest: bytes) -> list[dict[str, Any]]:
         for document in documents:
             ref_of(document)
     except (yaml.YAMLError, ValueError, AttributeError) as error:
-        raise errors.Unavailable("the hub's import manifest cannot be read: check that hub and herdsman have the same version") from error
+        raise errors.Unavailable(
+            "the hub's import manifest cannot be read: check that hub and herdsman have the same version"
+        ) from error
     if not documents:
-        raise errors.Unavailable("the hub's import manifest is empty: check that hub and herdsman have the same version")
+        raise errors.Unavailable(
+            "the hub's import manifest is empty: check that hub and herdsman have the same version"
+        )
     return documents
 
 
@@ -46,7 +50,11 @@ async def _apply(documents: list[dict[str, Any]], client: KubeClient) -> list[st
             try:
                 await client.apply(await discovery.path(ref), document, manager=_MANAGER)
             except errors.HerdsmanError as error:
-                done = f" ({len(applied)} of {len(documents)} objects are there; run the same command again)" if applied else ""
+                done = (
+                    f" ({len(applied)} of {len(documents)} objects are there; run the same command again)"
+                    if applied
+                    else ""
+                )
                 raise type(error)(f"{error.message}{done}", causes=error.causes) from error
             applied.append(f"{ref.kind}/{ref.name}")
     return applied

@@ -35,7 +35,9 @@ class Unusable(errors.Unavailable):
 class Hub:
     """One hub. Use it as a context manager, or let the end of the process close the connection."""
 
-    def __init__(self, server: Server, *, timeout_s: float = TIMEOUT_S, trace: Callable[[str], None] | None = None) -> None:
+    def __init__(
+        self, server: Server, *, timeout_s: float = TIMEOUT_S, trace: Callable[[str], None] | None = None
+    ) -> None:
         self.server = server
         self._timeout_s = timeout_s
         self._trace = trace
@@ -121,7 +123,9 @@ class Hub:
                 wait_s = random.uniform(0.1, 0.3 * 2**attempt)
             else:
                 if self._trace:
-                    self._trace(f"{method} {self.server.url}{target} {status} {1000 * (time.monotonic() - started):.0f} ms")
+                    self._trace(
+                        f"{method} {self.server.url}{target} {status} {1000 * (time.monotonic() - started):.0f} ms"
+                    )
                 if status < 400:
                     return answer
                 if attempt == _ATTEMPTS or retry_after_s is None or not (safe or status == 429) or retry_after_s > 5:
@@ -135,7 +139,11 @@ class Hub:
         target = f"{path}?{urlencode({**query, 'watch': 'true', 'timeoutSeconds': str(timeout_s)})}"
         connection = self._open(timeout_s + 10.0)
         try:
-            headers = {"Accept": "application/json", "User-Agent": "herdsman-cli", "Authorization": f"Bearer {self.server.token}"}
+            headers = {
+                "Accept": "application/json",
+                "User-Agent": "herdsman-cli",
+                "Authorization": f"Bearer {self.server.token}",
+            }
             connection.request("GET", target, headers=headers)
             response = connection.getresponse()
             if response.status != 200:
@@ -167,9 +175,12 @@ class Hub:
         except (OSError, http.client.HTTPException) as error:
             self.close()
             # A kept connection that the hub closed while it was idle: the next attempt opens a new one.
-            stale = reused and isinstance(error, http.client.RemoteDisconnected | ConnectionResetError | BrokenPipeError)
+            stale = reused and isinstance(
+                error, http.client.RemoteDisconnected | ConnectionResetError | BrokenPipeError
+            )
             raise errors.Unavailable(
-                f"the connection to {self.server.url} broke: {_words(error)}", retry_after_s=0 if stale and method == "GET" else None
+                f"the connection to {self.server.url} broke: {_words(error)}",
+                retry_after_s=0 if stale and method == "GET" else None,
             ) from error
         if len(answer) > _MAX_ANSWER_BYTES:
             raise self._no_hub(f"its answer is larger than {_MAX_ANSWER_BYTES >> 20} MiB")
@@ -200,9 +211,13 @@ class Hub:
         except ssl.SSLError as error:
             raise self._no_hub(f"it does not speak TLS as we know it ({error.reason or error})") from error
         except socket.gaierror as error:
-            raise Unusable(f'cannot find the host "{host}": check the address {self.server.url} and your network') from error
+            raise Unusable(
+                f'cannot find the host "{host}": check the address {self.server.url} and your network'
+            ) from error
         except TimeoutError as error:
-            raise errors.Timeout(f"{self.server.url} does not accept connections: check the address, the network and any firewall") from error
+            raise errors.Timeout(
+                f"{self.server.url} does not accept connections: check the address, the network and any firewall"
+            ) from error
         except OSError as error:
             via = f" through the proxy {proxy[0]}:{proxy[1]}" if proxy else ""
             raise errors.Unavailable(
@@ -216,7 +231,9 @@ class Hub:
             try:
                 self._context = ssl.create_default_context(cadata=self.server.ca or None)
             except ssl.SSLError as error:
-                raise errors.Invalid("the CA certificates of this hub cannot be read: sign in again with --ca-file") from error
+                raise errors.Invalid(
+                    "the CA certificates of this hub cannot be read: sign in again with --ca-file"
+                ) from error
             self._context.minimum_version = ssl.TLSVersion.TLSv1_2
             self._context.set_alpn_protocols(["http/1.1"])
         return self._context
@@ -228,7 +245,9 @@ class Hub:
         except ValueError:
             document = {}
         if not isinstance(document, dict) or document.get("kind") != "Status":
-            document = {"message": f"{self.server.url} answered {status} {http.client.responses.get(status, '')}".strip()}
+            document = {
+                "message": f"{self.server.url} answered {status} {http.client.responses.get(status, '')}".strip()
+            }
         details = document.get("details") or {}
         family = _family(status, str(document.get("reason", "")))
         message = str(document.get("message") or f"the hub answered {status}")
@@ -268,7 +287,9 @@ def segment(name: str) -> str:
 
 def _family(status: int, reason: str) -> type[errors.HerdsmanError]:
     by_reason = next((f for f in errors.FAMILIES.values() if f.reason == reason and f.http_status == status), None)
-    by_status = next((f for f in errors.FAMILIES.values() if f.http_status == status and f is not errors.AlreadyExists), None)
+    by_status = next(
+        (f for f in errors.FAMILIES.values() if f.http_status == status and f is not errors.AlreadyExists), None
+    )
     return by_reason or by_status or (errors.Unavailable if status in (502, 503) else errors.Internal)
 
 

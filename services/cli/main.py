@@ -78,9 +78,16 @@ cli = LazyGroup(
     callback=_root,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110},
     params=[
-        click.Option(["--context"], envvar="HERDSMAN_CONTEXT", metavar="NAME", help="Use this hub instead of the current one."),
         click.Option(
-            ["--version"], is_flag=True, is_eager=True, expose_value=False, callback=_print_version, help="Print the version."
+            ["--context"], envvar="HERDSMAN_CONTEXT", metavar="NAME", help="Use this hub instead of the current one."
+        ),
+        click.Option(
+            ["--version"],
+            is_flag=True,
+            is_eager=True,
+            expose_value=False,
+            callback=_print_version,
+            help="Print the version.",
         ),
         click.Option(["-v", "--verbose"], is_flag=True, help="Show each request on stderr, without secrets."),
     ],

@@ -50,7 +50,9 @@ class Settings:
         import json
 
         servers = {name: {k: v for k, v in asdict(s).items() if k != "name" and v} for name, s in self.servers.items()}
-        write_private(self.path, json.dumps({"version": 1, "current": self.current, "servers": servers}, indent=2) + "\n")
+        write_private(
+            self.path, json.dumps({"version": 1, "current": self.current, "servers": servers}, indent=2) + "\n"
+        )
 
 
 def config_file(environ: Mapping[str, str] = os.environ) -> Path:
@@ -82,12 +84,19 @@ def choose_server(context: str | None, environ: Mapping[str, str] = os.environ) 
     """The hub to speak to: the named context, else the environment's, else the current one. Raises Unauthenticated, NotFound."""
     if not context and (url := environ.get("HERDSMAN_URL")):
         ca_file = environ.get("HERDSMAN_CA_FILE", "")
-        return Server("environment", normalize_url(url), read_ca(Path(ca_file)) if ca_file else "", token=environ.get("HERDSMAN_TOKEN", ""))
+        return Server(
+            "environment",
+            normalize_url(url),
+            read_ca(Path(ca_file)) if ca_file else "",
+            token=environ.get("HERDSMAN_TOKEN", ""),
+        )
     settings = load_settings()
     if context:
         if context not in settings.servers:
             names = ", ".join(settings.servers) or "none yet"
-            raise errors.NotFound(f'no hub is called "{context}" here (known: {names}): see "herdsman context list", or sign in with "herdsman login URL"')
+            raise errors.NotFound(
+                f'no hub is called "{context}" here (known: {names}): see "herdsman context list", or sign in with "herdsman login URL"'
+            )
         return settings.servers[context]
     if settings.current not in settings.servers:
         raise errors.Unauthenticated('you are not signed in to a hub: run "herdsman login URL"')

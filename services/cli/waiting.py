@@ -33,7 +33,9 @@ def wait_active(hub: Hub, name: str, timeout_s: float) -> float:
                 return elapsed
             said = _say_change(said, explain_phase(cluster), elapsed)
             if elapsed > timeout_s:
-                raise errors.Timeout(f'cluster "{name}" is not active after {format_elapsed(elapsed)}: {said}; it goes on, see "herdsman cluster show {name}"')
+                raise errors.Timeout(
+                    f'cluster "{name}" is not active after {format_elapsed(elapsed)}: {said}; it goes on, see "herdsman cluster show {name}"'
+                )
             time.sleep(random.uniform(0.4, 0.8))
 
 
@@ -55,7 +57,10 @@ def wait_gone(hub: Hub, name: str, uid: str, timeout_s: float) -> tuple[float, s
             fields = {"fieldSelector": f"metadata.name={name}"}
             for event in hub.watch(resources.path("clusters"), fields, timeout_s=max(1, min(30, round(left_s)))):
                 cluster = event.get("object") or {}
-                if event.get("type") not in ("ADDED", "MODIFIED", "DELETED") or (cluster.get("metadata") or {}).get("uid") != uid:
+                if (
+                    event.get("type") not in ("ADDED", "MODIFIED", "DELETED")
+                    or (cluster.get("metadata") or {}).get("uid") != uid
+                ):
                     continue
                 message = str(resources.condition(cluster, "Detached").get("message", ""))
                 if event["type"] == "DELETED":

@@ -107,9 +107,22 @@ def test_token_is_sent_and_the_answer_is_the_document(server, answers):
     assert headers["Authorization"] == "Bearer hm_a_b"
 
 
-@pytest.mark.parametrize("family", [errors.NotFound, errors.Denied, errors.AlreadyExists, errors.Conflict, errors.Invalid, errors.Expired, errors.Timeout])
+@pytest.mark.parametrize(
+    "family",
+    [
+        errors.NotFound,
+        errors.Denied,
+        errors.AlreadyExists,
+        errors.Conflict,
+        errors.Invalid,
+        errors.Expired,
+        errors.Timeout,
+    ],
+)
 def test_a_status_becomes_its_family_with_causes(server, answers, family):
-    answers.status("POST", "/x", family("what is wrong", kind="Cluster", name="prod", causes=[errors.Cause("spec.a", "no")]))
+    answers.status(
+        "POST", "/x", family("what is wrong", kind="Cluster", name="prod", causes=[errors.Cause("spec.a", "no")])
+    )
     with Hub(server) as hub, pytest.raises(family, match="what is wrong") as caught:
         hub.post("/x", {})
     assert (caught.value.name, caught.value.causes[0].field) == ("prod", "spec.a")
@@ -143,7 +156,10 @@ def test_a_read_is_tried_again_when_the_hub_says_so_and_a_write_is_not(server, a
 
 
 def test_an_untrusted_certificate_is_refused_and_says_how_to_trust_it(server, answers):
-    for stranger in (Server("x", server.url), Server("x", server.url, ca.generate_ca("other", datetime.now(UTC)).certificate.decode())):
+    for stranger in (
+        Server("x", server.url),
+        Server("x", server.url, ca.generate_ca("other", datetime.now(UTC)).certificate.decode()),
+    ):
         with Hub(stranger) as hub, pytest.raises(errors.Unavailable, match="CA certificate"):
             hub.get("/x")
     assert answers.seen == []
@@ -156,7 +172,10 @@ def test_another_name_is_refused(server):
 
 
 def test_nobody_there(free_port):
-    with Hub(Server("x", f"https://127.0.0.1:{free_port}")) as hub, pytest.raises(errors.Unavailable, match="check that the hub runs"):
+    with (
+        Hub(Server("x", f"https://127.0.0.1:{free_port}")) as hub,
+        pytest.raises(errors.Unavailable, match="check that the hub runs"),
+    ):
         hub.post("/x", {})
 
 
@@ -173,8 +192,27 @@ def test_login_keeps_the_sign_in_private_and_says_where(server, answers, authori
     monkeypatch.setenv("HERDSMAN_CONFIG_DIR", str(tmp_path / "settings"))
     (tmp_path / "ca").write_bytes(authority.certificate)
     (tmp_path / "password").write_text("secret words\n")
-    answers.plan("POST", "/v1/login", 200, {"token": "hm_x_y", "user": "ana", "expires_at": "2026-11-23T00:00:00Z", "must_change_password": True})
-    assert run(["login", server.url, "--ca-file", str(tmp_path / "ca"), "--user", "ana", "--password-file", str(tmp_path / "password")]) == 0
+    answers.plan(
+        "POST",
+        "/v1/login",
+        200,
+        {"token": "hm_x_y", "user": "ana", "expires_at": "2026-11-23T00:00:00Z", "must_change_password": True},
+    )
+    assert (
+        run(
+            [
+                "login",
+                server.url,
+                "--ca-file",
+                str(tmp_path / "ca"),
+                "--user",
+                "ana",
+                "--password-file",
+                str(tmp_path / "password"),
+            ]
+        )
+        == 0
+    )
     shown = capsys.readouterr()
     file = tmp_path / "settings" / "config.json"
     assert shown.out == ""
@@ -208,9 +246,17 @@ def test_grant_creates_a_binding_that_ends_by_itself(signed_in, answers, capsys)
 
 
 def _granted(answers, existing_uid: str, meant_uid: str, **spec):
-    existing = {"metadata": {"name": "n"}, "spec": {"principal": "local:user:1", "scope": {"cluster": "prod", "clusterUid": existing_uid}, **spec}}
+    existing = {
+        "metadata": {"name": "n"},
+        "spec": {"principal": "local:user:1", "scope": {"cluster": "prod", "clusterUid": existing_uid}, **spec},
+    }
     answers.status("POST", BINDINGS, errors.AlreadyExists("exists"))
-    answers.plan("POST", BINDINGS, 201, {"spec": {"principal": "local:user:1", "scope": {"cluster": "prod", "clusterUid": meant_uid}}})
+    answers.plan(
+        "POST",
+        BINDINGS,
+        201,
+        {"spec": {"principal": "local:user:1", "scope": {"cluster": "prod", "clusterUid": meant_uid}}},
+    )
     return existing
 
 
@@ -274,8 +320,15 @@ def test_a_user_whose_password_is_refused_is_not_left_behind(signed_in, answers,
 def test_lists_are_the_tables_of_the_hub_and_page_on(signed_in, answers, capsys):
     columns = [{"name": "Name", "priority": 0}, {"name": "Phase", "priority": 0}, {"name": "Agent", "priority": 1}]
     path = "/apis/management.herdsman.dev/v1/clusters"
-    answers.plan("GET", path, 200, {"columnDefinitions": columns, "rows": [{"cells": ["prod", "Active", "1"]}], "metadata": {"continue": "c"}})
-    answers.plan("GET", path, 200, {"columnDefinitions": columns, "rows": [{"cells": ["test", None, "1"]}], "metadata": {}})
+    answers.plan(
+        "GET",
+        path,
+        200,
+        {"columnDefinitions": columns, "rows": [{"cells": ["prod", "Active", "1"]}], "metadata": {"continue": "c"}},
+    )
+    answers.plan(
+        "GET", path, 200, {"columnDefinitions": columns, "rows": [{"cells": ["test", None, "1"]}], "metadata": {}}
+    )
     assert run(["cluster", "list"]) == 0
     assert capsys.readouterr().out == "NAME   PHASE\nprod   Active\ntest   <none>\n"
     assert "continue=c" in answers.seen[1][1]

@@ -141,7 +141,9 @@ async def test_the_next_start_registers_nothing_again(local, supervisor, tmp_pat
     assert local.hub.registered == ["local"]
 
 
-async def test_a_cluster_that_was_deleted_from_the_hub_stays_away_until_asked_for(local, supervisor, tmp_path, layout, eventually):
+async def test_a_cluster_that_was_deleted_from_the_hub_stays_away_until_asked_for(
+    local, supervisor, tmp_path, layout, eventually
+):
     (tmp_path / "built").touch()
     task = asyncio.create_task(local().run())
     await _until_active(local, task)
@@ -209,7 +211,9 @@ async def test_an_agent_that_somebody_stopped_is_started_again(local, tmp_path, 
 
 async def test_a_kubernetes_that_cannot_start_is_told_and_not_tried_for_ever(local, tmp_path, supervisor):
     (tmp_path / "built").touch()
-    (tmp_path / "kubelab.py").write_text(KUBELAB.replace("assert sys.argv[1]", "sys.exit('no room for etcd')\nassert sys.argv[1]"))
+    (tmp_path / "kubelab.py").write_text(
+        KUBELAB.replace("assert sys.argv[1]", "sys.exit('no room for etcd')\nassert sys.argv[1]")
+    )
     await local().run()
     assert "no room for etcd" in local.told()
     assert supervisor.running == {}

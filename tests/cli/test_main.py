@@ -23,11 +23,21 @@ HEAVY = {
 
 
 def _python(*code: str, **environment: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run([sys.executable, *code], capture_output=True, text=True, timeout=30, check=False, env={"PATH": "/usr/bin:/bin", **environment})
+    return subprocess.run(
+        [sys.executable, *code],
+        capture_output=True,
+        text=True,
+        timeout=30,
+        check=False,
+        env={"PATH": "/usr/bin:/bin", **environment},
+    )
 
 
 def test_help_imports_no_command_and_nothing_heavy():
-    done = _python("-c", "import sys; from services.cli.main import run; code = run(['--help']); print(code, *sorted(sys.modules), file=sys.stderr)")
+    done = _python(
+        "-c",
+        "import sys; from services.cli.main import run; code = run(['--help']); print(code, *sorted(sys.modules), file=sys.stderr)",
+    )
     code, *modules = done.stderr.split()
     assert code == "0"
     assert not HEAVY & set(modules)

@@ -19,8 +19,12 @@ from services.cli.up.processes import ProcessId
 from services.cli.up.programs import Program, json_line
 from services.cli.up.supervisor import Supervisor
 
-READY_AFTER = "import sys, time; time.sleep(float(sys.argv[1])); print('{\"ready\": true}', flush=True); time.sleep(600)"
-STUBBORN = "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); print('{}', flush=True); time.sleep(600)"
+READY_AFTER = (
+    "import sys, time; time.sleep(float(sys.argv[1])); print('{\"ready\": true}', flush=True); time.sleep(600)"
+)
+STUBBORN = (
+    "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); print('{}', flush=True); time.sleep(600)"
+)
 DIES = "import sys; sys.exit('no such database')"
 
 
@@ -81,7 +85,9 @@ async def test_all_are_started_at_once_and_start_returns_when_all_are_ready(tmp_
 
 
 async def test_stop_goes_backwards_and_leaves_nothing(tmp_path, supervisor, notes):
-    await supervisor.start([program(tmp_path, "store"), program(tmp_path, "service", stage=1), program(tmp_path, "door", stage=2)])
+    await supervisor.start(
+        [program(tmp_path, "store"), program(tmp_path, "service", stage=1), program(tmp_path, "door", stage=2)]
+    )
     processes = list(supervisor.running.values())
     assert await supervisor.stop() == []
     assert notes.names("stopping") == ["door", "service", "store"]
@@ -151,7 +157,9 @@ async def test_a_missing_program_is_a_sentence(tmp_path, supervisor):
 
 
 async def test_a_final_code_ends_it_for_good(tmp_path, supervisor, notes):
-    await supervisor.start([program(tmp_path, "worker", "raise SystemExit(0)", ready=None, is_final=lambda code: code == 0)])
+    await supervisor.start(
+        [program(tmp_path, "worker", "raise SystemExit(0)", ready=None, is_final=lambda code: code == 0)]
+    )
     await asyncio.wait_for(supervisor.wait_over("worker"), 5)
     assert notes.names("finished") == ["worker"]
     assert notes.names("died") == []

@@ -181,7 +181,11 @@ def test_each_service_accepts_the_settings_that_are_written_for_it(layout, servi
     from libs.common.runtime.config import ServiceConfig
 
     module = importlib.import_module(f"services.{service}.config")
-    models = [m for m in vars(module).values() if isinstance(m, type) and issubclass(m, ServiceConfig) and m is not ServiceConfig]
+    models = [
+        m
+        for m in vars(module).values()
+        if isinstance(m, type) and issubclass(m, ServiceConfig) and m is not ServiceConfig
+    ]
     assert len(models) == 1
     models[0].model_validate(render_configs(layout, facts(layout))[service])
 
@@ -200,7 +204,9 @@ def test_settings_hold_no_secret(layout):
 
 
 def test_children_do_not_inherit_a_clients_variables():
-    made = child_environment({"PATH": "/bin", "HERDSMAN_TOKEN": "t", "HERDSMAN_CONTEXT": "c", "HERDSMAN_CACHE_DIR": "/c"})
+    made = child_environment(
+        {"PATH": "/bin", "HERDSMAN_TOKEN": "t", "HERDSMAN_CONTEXT": "c", "HERDSMAN_CACHE_DIR": "/c"}
+    )
     assert made == {"PATH": "/bin", "HERDSMAN_CACHE_DIR": "/c", "PYTHONUNBUFFERED": "1"}
 
 
@@ -208,7 +214,9 @@ def test_the_next_commands_are_commands(layout, monkeypatch):
     """Parsed by the real command line, up to the point where a hub would be called."""
     layout.admin_password.write_text("x")
     monkeypatch.setenv("HERDSMAN_CONFIG_DIR", str(layout.root / "settings"))
-    monkeypatch.setattr("services.cli.hub.Hub.fetch", lambda *_args, **_more: (_ for _ in ()).throw(errors.Timeout("reached the hub")))
+    monkeypatch.setattr(
+        "services.cli.hub.Hub.fetch", lambda *_args, **_more: (_ for _ in ()).throw(errors.Timeout("reached the hub"))
+    )
     monkeypatch.setenv("HERDSMAN_URL", "https://127.0.0.1:8443")
     layout.ca_file.write_bytes(ca.generate_ca("x", datetime.now(UTC)).certificate)
     for line in next_commands(layout, "https://127.0.0.1:8443", "admin"):
@@ -220,7 +228,13 @@ def test_the_next_commands_are_commands(layout, monkeypatch):
 def test_the_greeting_tells_where_everything_is_and_never_the_password(layout):
     layout.admin_password.write_text("open sesame")
     text = greet(layout, "https://127.0.0.1:8443", "admin", "local", 2.34)
-    for expected in ("hub ready in 2.3 s", "https://127.0.0.1:8443", str(layout.ca_file), str(layout.admin_password), "cluster list"):
+    for expected in (
+        "hub ready in 2.3 s",
+        "https://127.0.0.1:8443",
+        str(layout.ca_file),
+        str(layout.admin_password),
+        "cluster list",
+    ):
         assert expected in text
     assert "open sesame" not in text
 

@@ -19,7 +19,9 @@ from services.cli.settings import normalize_url
 HUB = "https://hub.example"
 
 
-@pytest.mark.parametrize(("text", "seconds"), [("90s", 90), ("30m", 1800), ("1h", 3600), ("1h30m", 5400), ("7d", 604800), (" 2H ", 7200)])
+@pytest.mark.parametrize(
+    ("text", "seconds"), [("90s", 90), ("30m", 1800), ("1h", 3600), ("1h30m", 5400), ("7d", 604800), (" 2H ", 7200)]
+)
 def test_duration(text, seconds):
     assert parse_duration(text) == seconds
 
@@ -30,7 +32,9 @@ def test_wrong_duration(text):
         parse_duration(text)
 
 
-@pytest.mark.parametrize(("seconds", "text"), [(0.04, "0.0 s"), (4.24, "4.2 s"), (65, "1 min 5 s"), (3725, "1 h 2 min")])
+@pytest.mark.parametrize(
+    ("seconds", "text"), [(0.04, "0.0 s"), (4.24, "4.2 s"), (65, "1 min 5 s"), (3725, "1 h 2 min")]
+)
 def test_elapsed(seconds, text):
     assert format_elapsed(seconds) == text
 
@@ -44,7 +48,10 @@ def test_address(text, url):
     assert normalize_url(text) == url
 
 
-@pytest.mark.parametrize("text", ["http://hub.example", "https://", "https://u:p@hub.example", "https://hub.example/path", "https://hub:port"])
+@pytest.mark.parametrize(
+    "text",
+    ["http://hub.example", "https://", "https://u:p@hub.example", "https://hub.example/path", "https://hub:port"],
+)
 def test_wrong_address_says_how_to_write_it(text):
     with pytest.raises(errors.Invalid, match="https://"):
         normalize_url(text)
@@ -65,7 +72,9 @@ def test_colour(variables, colour, monkeypatch):
 
 
 _word = st.text("abcdefghijklmnopqrstuvwxyz0123456789-", min_size=1, max_size=40)
-_scope = st.one_of(_word.map(lambda w: (w, None, False)), _word.map(lambda w: (None, w, False)), st.just((None, None, True)))
+_scope = st.one_of(
+    _word.map(lambda w: (w, None, False)), _word.map(lambda w: (None, w, False)), st.just((None, None, True))
+)
 _holder = st.one_of(_word.map(lambda w: (w, None)), _word.map(lambda w: (None, w)))
 
 

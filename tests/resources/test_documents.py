@@ -48,7 +48,11 @@ def test_unknown_fields_are_found_with_their_paths():
         "metadata": {"name": "a", "labels": {"any": "thing"}, "ownerReferences": [{"kind": "X", "odd": 1}]},
         "spec": {"imported": {"y": 1}, "displayNam": "typo"},
     }
-    assert find_unknown_fields(Cluster, document) == ["metadata.ownerReferences[0].odd", "spec.imported.y", "spec.displayNam"]
+    assert find_unknown_fields(Cluster, document) == [
+        "metadata.ownerReferences[0].odd",
+        "spec.imported.y",
+        "spec.displayNam",
+    ]
 
 
 def test_private_is_unknown_to_writers():

@@ -18,7 +18,9 @@ def write(tmp_path, values):
 
 
 def test_the_environment_overrides_the_file(tmp_path):
-    config = load(ServiceConfig, write(tmp_path, GOOD), {"HERDSMAN_LOG_LEVEL": "debug", "HERDSMAN_NATS_URL": '["nats://b"]'})
+    config = load(
+        ServiceConfig, write(tmp_path, GOOD), {"HERDSMAN_LOG_LEVEL": "debug", "HERDSMAN_NATS_URL": '["nats://b"]'}
+    )
     assert (config.log_level, config.nats_url) == ("debug", ["nats://b"])
 
 

@@ -71,7 +71,9 @@ async def test_a_served_method_answers(start, bus):
         assert (await ask(bus)).text == "HELLO"
 
 
-@pytest.mark.parametrize("error", [errors.NotFound('no role "x"'), errors.Denied("not yours"), errors.Conflict("again")])
+@pytest.mark.parametrize(
+    "error", [errors.NotFound('no role "x"'), errors.Denied("not yours"), errors.Conflict("again")]
+)
 async def test_an_error_of_ours_reaches_the_caller_as_it_is(start, bus, error):
     async def handle(_question, _message):
         raise error

@@ -17,26 +17,34 @@ def run(program):
     return done.stdout.split()
 
 
-@pytest.mark.parametrize("service", ["auth_proxy", "authz", "cluster_controller", "identity", "node_registry", "project"])
+@pytest.mark.parametrize(
+    "service", ["auth_proxy", "authz", "cluster_controller", "identity", "node_registry", "project"]
+)
 def test_a_service_that_serves_no_http_loads_neither_aiohttp_nor_what_terminals_need(service):
-    assert run(
-        "import sys\n"
-        "from libs.common.runtime import lean\n"
-        "with lean.without(*lean.SERVICE):\n"
-        f"    import libs.common.runtime.run, services.{service}.main\n"
-        "print(*[m for m in ('aiohttp', 'rich', 'greenlet', 'opentelemetry.sdk', 'kubernetes_asyncio') if m in sys.modules])\n"
-    ) == []
+    assert (
+        run(
+            "import sys\n"
+            "from libs.common.runtime import lean\n"
+            "with lean.without(*lean.SERVICE):\n"
+            f"    import libs.common.runtime.run, services.{service}.main\n"
+            "print(*[m for m in ('aiohttp', 'rich', 'greenlet', 'opentelemetry.sdk', 'kubernetes_asyncio') if m in sys.modules])\n"
+        )
+        == []
+    )
 
 
 def test_the_agent_loads_nothing_of_a_service():
-    assert run(
-        "import sys\n"
-        "from libs.common.runtime import lean\n"
-        "with lean.without(*lean.TERMINAL):\n"
-        "    import services.agent.main\n"
-        "heavy = ('cryptography', 'prometheus_client', 'rich', 'greenlet', 'yaml', 'libs.common.store', 'libs.common.resources')\n"
-        "print(*[m for m in heavy if m in sys.modules])\n"
-    ) == []
+    assert (
+        run(
+            "import sys\n"
+            "from libs.common.runtime import lean\n"
+            "with lean.without(*lean.TERMINAL):\n"
+            "    import services.agent.main\n"
+            "heavy = ('cryptography', 'prometheus_client', 'rich', 'greenlet', 'yaml', 'libs.common.store', 'libs.common.resources')\n"
+            "print(*[m for m in heavy if m in sys.modules])\n"
+        )
+        == []
+    )
 
 
 def test_what_was_hidden_can_be_imported_afterwards():

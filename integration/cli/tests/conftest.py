@@ -29,7 +29,9 @@ class Up:
         self.output = output
         self._file = output.open("ab")
         environment = {k: v for k, v in os.environ.items() if not k.startswith("HERDSMAN_")}
-        self.process = subprocess.Popen(argv, cwd=ROOT, stdin=subprocess.DEVNULL, stdout=self._file, stderr=self._file, env=environment)
+        self.process = subprocess.Popen(
+            argv, cwd=ROOT, stdin=subprocess.DEVNULL, stdout=self._file, stderr=self._file, env=environment
+        )
 
     def record(self) -> dict[str, Any]:
         return json.loads((self.data_dir / "herdsman.json").read_text())

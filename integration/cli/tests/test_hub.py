@@ -23,10 +23,16 @@ class Shell:
 
     def __init__(self, folder: Path) -> None:
         kept = {k: v for k, v in os.environ.items() if not k.startswith("HERDSMAN_")}
-        self.environment = {**kept, "HERDSMAN_CONFIG_DIR": str(folder / "settings"), "KUBECONFIG": str(folder / "kubeconfig")}
+        self.environment = {
+            **kept,
+            "HERDSMAN_CONFIG_DIR": str(folder / "settings"),
+            "KUBECONFIG": str(folder / "kubeconfig"),
+        }
 
     def run(self, *words: str) -> subprocess.CompletedProcess[str]:
-        return subprocess.run(words, cwd=ROOT, env=self.environment, capture_output=True, text=True, timeout=90, check=False)
+        return subprocess.run(
+            words, cwd=ROOT, env=self.environment, capture_output=True, text=True, timeout=90, check=False
+        )
 
     def herdsman(self, *words: str) -> subprocess.CompletedProcess[str]:
         return self.run(sys.executable, "-m", "services.cli", *words)

@@ -51,8 +51,12 @@ ISSUE_TOKEN = Method("identity", "issue_token", m.TokenIssue, m.IssuedToken, ("g
 REVOKE_TOKEN = Method("identity", "revoke_token", m.TokenRevoke, m.Empty, ("gateway",))
 CHANGE_PASSWORD = Method("identity", "change_password", m.PasswordChange, m.Empty, ("gateway",))
 
-ISSUE_REGISTRATION = Method("cluster_controller", "issue_registration", m.RegistrationIssue, m.IssuedRegistration, ("gateway",))
-CHECK_REGISTRATION = Method("cluster_controller", "check_registration", m.ManifestRequest, m.IssuedRegistration, ("gateway",))
+ISSUE_REGISTRATION = Method(
+    "cluster_controller", "issue_registration", m.RegistrationIssue, m.IssuedRegistration, ("gateway",)
+)
+CHECK_REGISTRATION = Method(
+    "cluster_controller", "check_registration", m.ManifestRequest, m.IssuedRegistration, ("gateway",)
+)
 REGISTER_AGENT = Method("cluster_controller", "register_agent", m.AgentRegistration, m.AgentCredential, ("gateway",))
 
 RENEW_AGENT = Method("cluster_controller", "renew", m.AgentRenewal, m.AgentCredential, for_agents=True)

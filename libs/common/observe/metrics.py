@@ -27,7 +27,11 @@ def registry() -> CollectorRegistry:
 def method_seconds() -> Histogram:
     """Time that this service took to answer a bus method, by method and outcome (`ok` or the error's reason)."""
     return Histogram(
-        "herdsman_method_seconds", "Time to answer a bus method", ["method", "outcome"], buckets=_SECONDS, registry=registry()
+        "herdsman_method_seconds",
+        "Time to answer a bus method",
+        ["method", "outcome"],
+        buckets=_SECONDS,
+        registry=registry(),
     )
 
 

@@ -26,13 +26,16 @@ class RoleTemplateSpec(Model):
     description: str = Field(default="", max_length=4096)
     scope: Scope = Field(description="Where it can be bound: to the hub, to clusters, or to projects.")
     rules: list[PolicyRule] = Field(
-        default_factory=list, description="Rights inside clusters, enforced by each cluster's own RBAC; not for scope global."
+        default_factory=list,
+        description="Rights inside clusters, enforced by each cluster's own RBAC; not for scope global.",
     )
     hub_rules: list[PolicyRule] = Field(
         default_factory=list,
         description="Rights on the hub's own objects: all of them for scope global, those of the bound cluster or project else.",
     )
-    inherits: list[str] = Field(default_factory=list, description="Role templates of the same scope whose rights are added.")
+    inherits: list[str] = Field(
+        default_factory=list, description="Role templates of the same scope whose rights are added."
+    )
     locked: bool = Field(default=False, description="True: no new bindings.")
     built_in: bool = Field(default=False, description="Made by Herdsman; can't be changed or deleted.")
 
@@ -52,10 +55,13 @@ class RoleTemplate(Resource):
 class BindingScope(Model):
     """Exactly one of the three; `global` with a cluster role means the role in every cluster."""
 
-    all: bool = Field(default=False, alias="global", description="True: the hub for a global role, every cluster for a cluster role.")
+    all: bool = Field(
+        default=False, alias="global", description="True: the hub for a global role, every cluster for a cluster role."
+    )
     cluster: Label | None = Field(default=None, description="Name of the Cluster.")
     cluster_uid: str | None = Field(
-        default=None, description="Filled in by the hub: the binding is for this cluster, not for a later one of the same name."
+        default=None,
+        description="Filled in by the hub: the binding is for this cluster, not for a later one of the same name.",
     )
     project: Label | None = Field(default=None, description="Name of the Project.")
 
@@ -64,7 +70,8 @@ class RoleTemplateBindingSpec(Model):
     """Can't be changed after creation, except `notAfter`."""
 
     principal: str = Field(
-        description="`<provider>:<user|group>:<immutable id>`; `local:user:<uid>`. `user: NAME` may be given instead.", default=""
+        description="`<provider>:<user|group>:<immutable id>`; `local:user:<uid>`. `user: NAME` may be given instead.",
+        default="",
     )
     user: str | None = Field(default=None, description="Name of a local User; the hub fills in the principal.")
     role: str = Field(description="Name of the RoleTemplate.")

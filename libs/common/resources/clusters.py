@@ -23,8 +23,12 @@ class AgentStatus(Model):
 
     version: str = ""
     registered_at: Time | None = Field(default=None, description="When the registration token was exchanged.")
-    last_heartbeat: Time | None = Field(default=None, description="Last heartbeat that was written down; at most 30 s old while connected.")
-    public_key: str = Field(default="", description="The agent's public NKEY: the only identity that this cluster's agent has.")
+    last_heartbeat: Time | None = Field(
+        default=None, description="Last heartbeat that was written down; at most 30 s old while connected."
+    )
+    public_key: str = Field(
+        default="", description="The agent's public NKEY: the only identity that this cluster's agent has."
+    )
 
 
 class AppliedPart(Model):
@@ -40,7 +44,9 @@ class AppliedPart(Model):
 class ClusterStatus(ConditionedStatus):
     """Conditions: Registered, Connected, Applied, Ready; while deleting also Detached."""
 
-    phase: str = Field(default="Pending", description="Pending, Active, Disconnected or Deleting: a summary of the conditions.")
+    phase: str = Field(
+        default="Pending", description="Pending, Active, Disconnected or Deleting: a summary of the conditions."
+    )
     kubernetes_version: str = ""
     node_count: int | None = None
     agent: AgentStatus = Field(default_factory=AgentStatus)
@@ -66,7 +72,9 @@ class RegistrationTokenSpec(Model):
 
 
 class RegistrationTokenStatus(ConditionedStatus):
-    used_at: Time | None = Field(default=None, description="When an agent registered with it; it is worth nothing since.")
+    used_at: Time | None = Field(
+        default=None, description="When an agent registered with it; it is worth nothing since."
+    )
 
 
 class RegistrationToken(Resource):

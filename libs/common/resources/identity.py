@@ -21,7 +21,10 @@ class UserSpec(Model):
 
 class UserStatus(ConditionedStatus):
     principal_id: str = Field(default="", description="The immutable id by which bindings name this person.")
-    must_change_password: bool = Field(default=False, description="True while the password is one that somebody else chose: sign-in asks for a new one.")
+    must_change_password: bool = Field(
+        default=False,
+        description="True while the password is one that somebody else chose: sign-in asks for a new one.",
+    )
     last_login: Time | None = Field(default=None, description="When this person last signed in.")
 
 

@@ -57,7 +57,9 @@ class Model(BaseModel):
     they come here (`unknown.find_unknown_fields`).
     """
 
-    model_config = ConfigDict(alias_generator=to_camel, populate_by_name=True, extra="ignore", validate_assignment=False)
+    model_config = ConfigDict(
+        alias_generator=to_camel, populate_by_name=True, extra="ignore", validate_assignment=False
+    )
 
     def to_document(self) -> dict[str, Any]:
         """A JSON-ready dict with camelCase keys, without nulls."""

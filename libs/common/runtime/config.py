@@ -23,11 +23,19 @@ class ServiceConfig(BaseModel):
     identity_public_key: Path = Field(description="PEM file that verifies the front door's identity envelopes.")
     log_level: Literal["debug", "info", "warning", "error"] = "info"
     log_format: Literal["console", "json"] = Field(default="json", description="json for machines, console for people.")
-    health_listen: str = Field(default="127.0.0.1:0", description="Address of /healthz, /readyz and /metrics; port 0 = any free one.")
-    health_file: Path | None = Field(default=None, description="Where the chosen health address is written, for port 0.")
+    health_listen: str = Field(
+        default="127.0.0.1:0", description="Address of /healthz, /readyz and /metrics; port 0 = any free one."
+    )
+    health_file: Path | None = Field(
+        default=None, description="Where the chosen health address is written, for port 0."
+    )
     otlp_endpoint: str = Field(default="", description="OTLP/HTTP endpoint for traces; empty = no traces are recorded.")
-    bucket_replicas: int = Field(default=1, ge=1, le=5, description="Copies of this service's bucket: 3 where NATS has three servers or more.")
-    stop_timeout_s: float = Field(default=10.0, gt=0, description="How long running work may take to finish when stopping.")
+    bucket_replicas: int = Field(
+        default=1, ge=1, le=5, description="Copies of this service's bucket: 3 where NATS has three servers or more."
+    )
+    stop_timeout_s: float = Field(
+        default=10.0, gt=0, description="How long running work may take to finish when stopping."
+    )
 
     @field_validator("nats_url")
     @classmethod

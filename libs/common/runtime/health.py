@@ -12,7 +12,9 @@ from libs.common.observe import metrics, probes
 
 
 @asynccontextmanager
-async def serve_health(listen: str, address_file: Path | None, waiting_for: Callable[[], list[str]]) -> AsyncIterator[str]:
+async def serve_health(
+    listen: str, address_file: Path | None, waiting_for: Callable[[], list[str]]
+) -> AsyncIterator[str]:
     """Serve while the context is open; gives the address that was bound. Raises Unavailable when it cannot be had."""
     answers = {
         "/healthz": lambda: probes.verdict([]),

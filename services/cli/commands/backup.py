@@ -8,7 +8,9 @@ import click
 
 from services.cli import output as out
 
-_data_dir = click.option("--data-dir", type=click.Path(path_type=Path, file_okay=False), help="The hub's folder; as for herdsman up.")
+_data_dir = click.option(
+    "--data-dir", type=click.Path(path_type=Path, file_okay=False), help="The hub's folder; as for herdsman up."
+)
 
 
 @click.command()
@@ -28,7 +30,9 @@ def backup(file: Path, data_dir: Path | None) -> None:
 
     layout = Layout((data_dir or default_data_dir(Path.cwd())).expanduser().absolute())
     count = write_archive(layout, file)
-    out.note(f"saved {count} files of {layout.root} into {file} ({file.stat().st_size / 2**20:.1f} MiB); it holds keys: keep it private")
+    out.note(
+        f"saved {count} files of {layout.root} into {file} ({file.stat().st_size / 2**20:.1f} MiB); it holds keys: keep it private"
+    )
 
 
 @click.command()
@@ -50,4 +54,8 @@ def restore(file: Path, data_dir: Path | None, replace: bool, yes: bool) -> None
     if replace:
         out.confirm(f"Move the hub in {layout.root} aside and put the one of {file} there?", yes)
     aside = read_archive(layout, file, replace=replace)
-    out.note(f"restored into {layout.root}" + (f"; the old one is {aside}" if aside else "") + '; start it with "herdsman up"')
+    out.note(
+        f"restored into {layout.root}"
+        + (f"; the old one is {aside}" if aside else "")
+        + '; start it with "herdsman up"'
+    )

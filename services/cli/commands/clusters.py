@@ -54,7 +54,10 @@ def show(app: App, name: str, output: str | None) -> None:
     }
     for key, value in facts.items():
         click.echo(f"{key + ':':<16}{value}")
-    rows = [[c["type"], c["status"], c.get("lastTransitionTime", ""), c.get("message", "")] for c in status.get("conditions", ())]
+    rows = [
+        [c["type"], c["status"], c.get("lastTransitionTime", ""), c.get("message", "")]
+        for c in status.get("conditions", ())
+    ]
     if rows:
         click.echo("\n" + out.render_table(["CONDITION", "STATUS", "SINCE", "MESSAGE"], rows))
 
@@ -62,8 +65,18 @@ def show(app: App, name: str, output: str | None) -> None:
 @cluster.command("import")
 @click.argument("name")
 @click.option("--display-name", default="", help="The name that people see.")
-@click.option("--kubeconfig", type=click.Path(path_type=Path, dir_okay=False), help="Apply the manifest to this cluster right away.")
-@click.option("--context", "kube_context", default="", metavar="NAME", help="Context of that kubeconfig; its current one otherwise.")
+@click.option(
+    "--kubeconfig",
+    type=click.Path(path_type=Path, dir_okay=False),
+    help="Apply the manifest to this cluster right away.",
+)
+@click.option(
+    "--context",
+    "kube_context",
+    default="",
+    metavar="NAME",
+    help="Context of that kubeconfig; its current one otherwise.",
+)
 @click.option("--no-wait", is_flag=True, help="Do not wait until the cluster is active.")
 @click.option("--timeout", default="5m", show_default=True, metavar="TIME", help="How long to wait.")
 @pass_app
@@ -100,7 +113,9 @@ def import_(
         from services.cli.waiting import wait_active
 
         elapsed = wait_active(hub, name, timeout_s)
-    out.note(f'cluster "{name}" is active after {format_elapsed(elapsed)}; get access with: herdsman kubeconfig --merge')
+    out.note(
+        f'cluster "{name}" is active after {format_elapsed(elapsed)}; get access with: herdsman kubeconfig --merge'
+    )
 
 
 def _create(hub: Hub, name: str, display_name: str) -> None:
@@ -112,7 +127,9 @@ def _create(hub: Hub, name: str, display_name: str) -> None:
     except errors.AlreadyExists:
         existing = hub.get(resources.path("clusters", name))
         if (existing.get("metadata") or {}).get("deletionTimestamp"):
-            raise errors.Conflict(f'cluster "{name}" is being deleted: wait until it is gone, see "herdsman cluster show {name}"') from None
+            raise errors.Conflict(
+                f'cluster "{name}" is being deleted: wait until it is gone, see "herdsman cluster show {name}"'
+            ) from None
         phase = (existing.get("status") or {}).get("phase", "Pending")
         if phase != "Pending":
             raise errors.AlreadyExists(
@@ -126,23 +143,31 @@ def _path_of(url: str) -> str:
     from urllib.parse import urlsplit
 
     if not url:
-        raise errors.Unavailable("the hub sent no manifest address: check that hub and herdsman have the same version (herdsman version --hub)")
+        raise errors.Unavailable(
+            "the hub sent no manifest address: check that hub and herdsman have the same version (herdsman version --hub)"
+        )
     return urlsplit(url).path
 
 
 def _print_how_to(name: str, issued: Document) -> None:
     """The command for the other cluster on stdout; what to know about it on stderr."""
-    out.note(f'run this with an administrator\'s kubectl of "{name}", before {issued.get("expiresAt", "it expires")}; it works once:')
+    out.note(
+        f'run this with an administrator\'s kubectl of "{name}", before {issued.get("expiresAt", "it expires")}; it works once:'
+    )
     command = str(issued.get("command") or "")
     if not command:
-        raise errors.Unavailable("the hub sent no command: check that hub and herdsman have the same version (herdsman version --hub)")
+        raise errors.Unavailable(
+            "the hub sent no command: check that hub and herdsman have the same version (herdsman version --hub)"
+        )
     click.echo(command)
     out.note(f'then watch it come up with "herdsman cluster show {name}"')
 
 
 @cluster.command()
 @click.argument("name")
-@click.option("--force", is_flag=True, help="Forget it although its agent cannot clean up; says what may be left there.")
+@click.option(
+    "--force", is_flag=True, help="Forget it although its agent cannot clean up; says what may be left there."
+)
 @click.option("--no-wait", is_flag=True, help="Do not wait until it is gone.")
 @click.option("--timeout", default="5m", show_default=True, metavar="TIME", help="How long to wait.")
 @click.option("-y", "--yes", is_flag=True, help="Do not ask.")
@@ -161,7 +186,8 @@ def delete(app: App, name: str, force: bool, no_wait: bool, timeout: str, yes: b
     with app.hub() as hub:
         uid = str((hub.get(resources.path("clusters", name)).get("metadata") or {}).get("uid", ""))
         hub.delete(
-            resources.path("clusters", name), {"apiVersion": "v1", "kind": "DeleteOptions", "preconditions": {"uid": uid}}
+            resources.path("clusters", name),
+            {"apiVersion": "v1", "kind": "DeleteOptions", "preconditions": {"uid": uid}},
         )
         if force:
             try:

@@ -18,7 +18,13 @@ def list_contexts() -> None:
     """List them; the star marks the current one."""
     known = settings.load_settings()
     rows = [
-        ["*" if s.name == known.current else "", s.name, s.url, s.user or "-", s.expires_at if s.token else "signed out"]
+        [
+            "*" if s.name == known.current else "",
+            s.name,
+            s.url,
+            s.user or "-",
+            s.expires_at if s.token else "signed out",
+        ]
         for s in known.servers.values()
     ]
     if not rows:

@@ -11,7 +11,11 @@ from services.cli.app import App, pass_app
 
 
 @click.command()
-@click.option("--data-dir", type=click.Path(path_type=Path, file_okay=False), help='Also look at the hub of this machine ("herdsman up").')
+@click.option(
+    "--data-dir",
+    type=click.Path(path_type=Path, file_okay=False),
+    help='Also look at the hub of this machine ("herdsman up").',
+)
 @click.option("-o", "--output", type=click.Choice(["json"]), help="Print JSON.")
 @pass_app
 def doctor(app: App, data_dir: Path | None, output: str | None) -> int:

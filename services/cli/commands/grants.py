@@ -26,7 +26,9 @@ _PLURAL = "roletemplatebindings"
 def _words(command: Callable[..., Any]) -> Callable[..., Any]:
     """The options that say who, what and where; the same for both commands."""
     for option in (
-        click.option("--global", "everywhere", is_flag=True, help="For the hub; with a cluster role: in every cluster."),
+        click.option(
+            "--global", "everywhere", is_flag=True, help="For the hub; with a cluster role: in every cluster."
+        ),
         click.option("--project", metavar="NAME", help="In this project."),
         click.option("--cluster", metavar="NAME", help="In this cluster."),
         click.option("--role", required=True, metavar="ROLE", help='The role; see "herdsman role list".'),
@@ -56,7 +58,9 @@ def holder_of(user: str | None, principal: str | None) -> Document:
 
 def binding_name(holder: Document, role: str, scope: Document) -> str:
     """Deterministic, and readable enough for a list: `<role>-<16 hex digits>`."""
-    words = "\n".join(["user" if "user" in holder else "principal", *holder.values(), role, *sorted(scope), str(*scope.values())])
+    words = "\n".join(
+        ["user" if "user" in holder else "principal", *holder.values(), role, *sorted(scope), str(*scope.values())]
+    )
     return f"{role[:200]}-{hashlib.sha256(words.encode()).hexdigest()[:16]}"
 
 
@@ -82,7 +86,9 @@ def grant(
     """
     holder, scope = holder_of(user, principal), scope_of(cluster, project, everywhere)
     not_after = format_moment(datetime.now(UTC) + timedelta(seconds=parse_duration(duration))) if duration else None
-    document = resources.new("RoleTemplateBinding", binding_name(holder, role, scope), {**holder, "role": role, "scope": scope})
+    document = resources.new(
+        "RoleTemplateBinding", binding_name(holder, role, scope), {**holder, "role": role, "scope": scope}
+    )
     if not_after:
         document["spec"]["notAfter"] = not_after
     with app.hub() as hub:
@@ -118,7 +124,13 @@ def _ensure(hub: Hub, document: Document, not_after: str | None) -> bool:
 @_words
 @pass_app
 def revoke(
-    app: App, user: str | None, principal: str | None, role: str, cluster: str | None, project: str | None, everywhere: bool
+    app: App,
+    user: str | None,
+    principal: str | None,
+    role: str,
+    cluster: str | None,
+    project: str | None,
+    everywhere: bool,
 ) -> None:
     """Take a role away; it counts from the next call on and cuts open streams.
 
@@ -140,7 +152,9 @@ def revoke(
             except errors.NotFound:
                 out.note(f"{binding['metadata']['name']} was deleted by somebody else meanwhile")
     if not found:
-        raise errors.NotFound(f'there is no {describe(holder, role, scope)}: see "kubectl --context herdsman get {_PLURAL}"')
+        raise errors.NotFound(
+            f'there is no {describe(holder, role, scope)}: see "kubectl --context herdsman get {_PLURAL}"'
+        )
     out.note(f"revoked {describe(holder, role, scope)}" + (f" ({len(found)} bindings)" if len(found) > 1 else ""))
 
 

@@ -16,10 +16,19 @@ from services.cli.files import write_private
 
 @click.command()
 @click.argument("clusters", nargs=-1)
-@click.option("--merge", "merging", is_flag=True, help="Merge into $KUBECONFIG or ~/.kube/config; the old content is kept beside it.")
-@click.option("--output", "file", type=click.Path(path_type=Path, dir_okay=False), help="Write to this file instead of stdout.")
+@click.option(
+    "--merge",
+    "merging",
+    is_flag=True,
+    help="Merge into $KUBECONFIG or ~/.kube/config; the old content is kept beside it.",
+)
+@click.option(
+    "--output", "file", type=click.Path(path_type=Path, dir_okay=False), help="Write to this file instead of stdout."
+)
 @click.option("--ttl", metavar="TIME", help="How long it is good for, such as 8h; the hub cuts what is too long.")
-@click.option("--set-current", metavar="CONTEXT", help="With --merge: make this the current context; without, that never changes.")
+@click.option(
+    "--set-current", metavar="CONTEXT", help="With --merge: make this the current context; without, that never changes."
+)
 @pass_app
 def kubeconfig(
     app: App, clusters: tuple[str, ...], merging: bool, file: Path | None, ttl: str | None, set_current: str | None
@@ -42,11 +51,15 @@ def kubeconfig(
     if ttl:
         spec["ttlSeconds"] = parse_duration(ttl)
     with app.hub(server) as hub:
-        document = hub.post(resources.path("kubeconfigs"), {"apiVersion": resources.API_VERSION, "kind": "Kubeconfig", "spec": spec})
+        document = hub.post(
+            resources.path("kubeconfigs"), {"apiVersion": resources.API_VERSION, "kind": "Kubeconfig", "spec": spec}
+        )
     status = document.get("status") or {}
     config = kubeconfigs.parse(str(status.get("kubeconfig") or ""), f"the answer of {server.url}")
     if config is None:
-        raise errors.Unavailable(f"{server.url} sent no kubeconfig: check that hub and herdsman have the same version (herdsman version --hub)")
+        raise errors.Unavailable(
+            f"{server.url} sent no kubeconfig: check that hub and herdsman have the same version (herdsman version --hub)"
+        )
     until = f", good until {status['expiresAt']}" if status.get("expiresAt") else ""
     contexts = ", ".join(kubeconfigs.context_names(config))
     if merging:

@@ -22,12 +22,18 @@ _REVIEW = "/apis/authentication.k8s.io/v1/selfsubjectreviews"
 
 @click.command()
 @click.argument("url", required=False)
-@click.option("--ca-file", type=click.Path(path_type=Path), help="The hub's CA certificate (PEM); else the system's trust store.")
+@click.option(
+    "--ca-file", type=click.Path(path_type=Path), help="The hub's CA certificate (PEM); else the system's trust store."
+)
 @click.option("--user", help="User name; asked for otherwise.")
-@click.option("--password-file", type=click.Path(path_type=Path), help="File with the password, - for stdin; asked for otherwise.")
+@click.option(
+    "--password-file", type=click.Path(path_type=Path), help="File with the password, - for stdin; asked for otherwise."
+)
 @click.option("--name", help="Name of this hub in your settings; its host and port otherwise.")
 @pass_app
-def login(app: App, url: str | None, ca_file: Path | None, user: str | None, password_file: Path | None, name: str | None) -> None:
+def login(
+    app: App, url: str | None, ca_file: Path | None, user: str | None, password_file: Path | None, name: str | None
+) -> None:
     """Sign in to the hub at URL (or again to the current one).
 
     \b
@@ -43,11 +49,20 @@ def login(app: App, url: str | None, ca_file: Path | None, user: str | None, pas
         user = str(click.prompt("User", default=server.user or None, err=True))
     secret = read_secret(password_file) if password_file else out.ask_password("Password", "--password-file")
     with app.hub(replace(server, token="")) as hub:
-        answer = hub.post("/v1/login", {"user": user, "password": secret, "description": f"herdsman on {socket.gethostname()}"[:256]})
+        answer = hub.post(
+            "/v1/login", {"user": user, "password": secret, "description": f"herdsman on {socket.gethostname()}"[:256]}
+        )
     if not answer.get("token"):
-        raise errors.Unavailable(f"{server.url} accepted the sign-in and sent no token: check that it is a Herdsman hub of this version")
+        raise errors.Unavailable(
+            f"{server.url} accepted the sign-in and sent no token: check that it is a Herdsman hub of this version"
+        )
     first = not known.path.exists()
-    signed_in = replace(server, user=str(answer.get("user") or user), token=str(answer["token"]), expires_at=str(answer.get("expires_at", "")))
+    signed_in = replace(
+        server,
+        user=str(answer.get("user") or user),
+        token=str(answer["token"]),
+        expires_at=str(answer.get("expires_at", "")),
+    )
     known.put(signed_in)
     known.save()
     out.note(f"signed in to {server.url} as {signed_in.user}, until {signed_in.expires_at or 'revoked'}")
@@ -83,7 +98,9 @@ def logout(app: App) -> None:
         except errors.Unavailable as error:
             # It stays valid on the hub until it ends; forgetting it here without a word would hide that.
             _forget(server)
-            raise errors.Unavailable(f"forgotten here, but not revoked on the hub, where it ends at {server.expires_at}: {error.message}") from error
+            raise errors.Unavailable(
+                f"forgotten here, but not revoked on the hub, where it ends at {server.expires_at}: {error.message}"
+            ) from error
     _forget(server)
     out.note(f"signed out of {server.url}")
 
@@ -114,8 +131,14 @@ def whoami(app: App, output: str | None) -> None:
 
 @click.command()
 @click.argument("user", required=False)
-@click.option("--password-file", type=click.Path(path_type=Path), help="File with the current password (only for your own), - for stdin.")
-@click.option("--new-password-file", type=click.Path(path_type=Path), help="File with the new password; asked for otherwise.")
+@click.option(
+    "--password-file",
+    type=click.Path(path_type=Path),
+    help="File with the current password (only for your own), - for stdin.",
+)
+@click.option(
+    "--new-password-file", type=click.Path(path_type=Path), help="File with the new password; asked for otherwise."
+)
 @pass_app
 def password(app: App, user: str | None, password_file: Path | None, new_password_file: Path | None) -> None:
     """Change your password, or set that of USER if you may.
@@ -130,7 +153,9 @@ def password(app: App, user: str | None, password_file: Path | None, new_passwor
     name = user or server.user or own_name(app, server)
     body = {"user": name}
     if own:
-        body["current_password"] = read_secret(password_file) if password_file else out.ask_password("Current password", "--password-file")
+        body["current_password"] = (
+            read_secret(password_file) if password_file else out.ask_password("Current password", "--password-file")
+        )
     body["new_password"] = (
         read_secret(new_password_file)
         if new_password_file

@@ -28,12 +28,16 @@ def list_tokens(app: App, user: str | None, output: str | None) -> None:
 
 @token.command()
 @click.option("--description", default="", help="What it is for.")
-@click.option("--cluster", "clusters", multiple=True, metavar="NAME", help="Good for this cluster only; may be repeated.")
+@click.option(
+    "--cluster", "clusters", multiple=True, metavar="NAME", help="Good for this cluster only; may be repeated."
+)
 @click.option("--read-only", is_flag=True, help="Good for reading only.")
 @click.option("--ttl", metavar="TIME", help="How long it lives, such as 30d; the hub cuts what is too long.")
 @click.option("-o", "--output", type=click.Choice(["json", "yaml"]), help="Print the answer of the API.")
 @pass_app
-def create(app: App, description: str, clusters: tuple[str, ...], read_only: bool, ttl: str | None, output: str | None) -> None:
+def create(
+    app: App, description: str, clusters: tuple[str, ...], read_only: bool, ttl: str | None, output: str | None
+) -> None:
     """Create a token with your own rights, or fewer; print it.
 
     \b
@@ -44,10 +48,14 @@ def create(app: App, description: str, clusters: tuple[str, ...], read_only: boo
     if ttl:
         spec["ttlSeconds"] = parse_duration(ttl)
     with app.hub() as hub:
-        answer = hub.post(resources.path("tokenrequests"), {"apiVersion": resources.API_VERSION, "kind": "TokenRequest", "spec": spec})
+        answer = hub.post(
+            resources.path("tokenrequests"), {"apiVersion": resources.API_VERSION, "kind": "TokenRequest", "spec": spec}
+        )
     status = answer.get("status") or {}
     if not status.get("token"):
-        raise errors.Unavailable("the hub sent no token: check that hub and herdsman have the same version (herdsman version --hub)")
+        raise errors.Unavailable(
+            "the hub sent no token: check that hub and herdsman have the same version (herdsman version --hub)"
+        )
     if output:
         out.print_document(answer, output)
         return

@@ -10,15 +10,35 @@ LOCAL = "local"
 
 
 @click.command()
-@click.option("--data-dir", type=click.Path(path_type=Path, file_okay=False), help="Where everything is kept; .data of this checkout, else herdsman in your state folder.")
+@click.option(
+    "--data-dir",
+    type=click.Path(path_type=Path, file_okay=False),
+    help="Where everything is kept; .data of this checkout, else herdsman in your state folder.",
+)
 @click.option("--port", type=click.IntRange(1, 65535), default=8443, show_default=True, help="Public port.")
-@click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on; 0.0.0.0 lets other machines in.")
-@click.option("--local-cluster", metavar="NAME", help=f'Name of the local cluster ("{LOCAL}" without this option); brings a deleted one back.')
+@click.option(
+    "--host", default="127.0.0.1", show_default=True, help="Address to listen on; 0.0.0.0 lets other machines in."
+)
+@click.option(
+    "--local-cluster",
+    metavar="NAME",
+    help=f'Name of the local cluster ("{LOCAL}" without this option); brings a deleted one back.',
+)
 @click.option("--no-local-cluster", is_flag=True, help="Only the hub.")
-@click.option("--admin-user", default="admin", show_default=True, help="Name of the first user; counts at the first start only.")
-@click.option("--log-level", type=click.Choice(["debug", "info", "warning", "error"]), default="info", show_default=True)
+@click.option(
+    "--admin-user", default="admin", show_default=True, help="Name of the first user; counts at the first start only."
+)
+@click.option(
+    "--log-level", type=click.Choice(["debug", "info", "warning", "error"]), default="info", show_default=True
+)
 def up(
-    data_dir: Path | None, port: int, host: str, local_cluster: str | None, no_local_cluster: bool, admin_user: str, log_level: str
+    data_dir: Path | None,
+    port: int,
+    host: str,
+    local_cluster: str | None,
+    no_local_cluster: bool,
+    admin_user: str,
+    log_level: str,
 ) -> None:
     """Run a whole hub on this machine, with a Kubernetes cluster where its programs can be had.
 

@@ -20,7 +20,11 @@ def user() -> None:
 
 @user.command()
 @click.argument("name")
-@click.option("--password-file", type=click.Path(path_type=Path), help="File with the first password, - for stdin; asked for otherwise.")
+@click.option(
+    "--password-file",
+    type=click.Path(path_type=Path),
+    help="File with the first password, - for stdin; asked for otherwise.",
+)
 @click.option("--display-name", default="", help="The name that people see.")
 @pass_app
 def create(app: App, name: str, password_file: Path | None, display_name: str) -> None:
@@ -30,7 +34,11 @@ def create(app: App, name: str, password_file: Path | None, display_name: str) -
     Example:
       herdsman user create ana --display-name "Ana Ruiz" --password-file ana-password
     """
-    secret = read_secret(password_file) if password_file else out.ask_password(f"Password for {name}", "--password-file", twice=True)
+    secret = (
+        read_secret(password_file)
+        if password_file
+        else out.ask_password(f"Password for {name}", "--password-file", twice=True)
+    )
     spec = {"displayName": display_name} if display_name else {}
     with app.hub() as hub:
         created = hub.post(resources.path("users"), resources.new("User", name, spec))
@@ -39,10 +47,17 @@ def create(app: App, name: str, password_file: Path | None, display_name: str) -
         except (errors.Invalid, errors.BadRequest, errors.Denied) as error:
             # Refused for good: a user without a password would only be in the way of the next attempt.
             uid = (created.get("metadata") or {}).get("uid", "")
-            hub.delete(resources.path("users", name), {"apiVersion": "v1", "kind": "DeleteOptions", "preconditions": {"uid": uid}})
-            raise type(error)(f'user "{name}" was not created, the password was refused: {error.message}', causes=error.causes) from error
+            hub.delete(
+                resources.path("users", name),
+                {"apiVersion": "v1", "kind": "DeleteOptions", "preconditions": {"uid": uid}},
+            )
+            raise type(error)(
+                f'user "{name}" was not created, the password was refused: {error.message}', causes=error.causes
+            ) from error
         except errors.HerdsmanError as error:
-            raise type(error)(f'user "{name}" exists now but has no password yet ({error.message}): run "herdsman password {name}"') from error
+            raise type(error)(
+                f'user "{name}" exists now but has no password yet ({error.message}): run "herdsman password {name}"'
+            ) from error
     out.note(f'user "{name}" created; give rights with: herdsman grant --user {name} --role ROLE --cluster CLUSTER')
 
 
