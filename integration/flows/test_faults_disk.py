@@ -70,6 +70,7 @@ async def test_a_full_disk_refuses_writes_clearly_serves_everything_else_and_hea
     refused = [said for number in range(4) if (said := await create(f"full-{number}"))]
     assert refused
     assert all("its disk is probably full" in said for said in refused), refused
+    assert all("(ServiceUnavailable)" in said for said in refused), refused
     assert not any("unexpected" in said for said in refused)
     await admin.sees("outside", "get", "namespaces", "--request-timeout=5s")
     assert "project.management.herdsman.dev/before" in await admin.sees("herdsman", "get", "projects", "-o", "name")

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import sys
 from collections import deque
 from collections.abc import Callable
@@ -53,13 +54,17 @@ class AuditSink(Protocol):
 
 
 class LogAudit:
-    """JSON lines to a file or to standard error, written in batches beside the loop. Full queue: the oldest go, counted and logged."""
+    """JSON lines to a file or to standard error, written in batches beside the loop. Full queue: the oldest go, counted and logged.
+
+    What cannot be written now, as on a full disk, waits in the queue; a batch that was cut is written again from its start.
+    """
 
     def __init__(self, file: Path | None, now: Callable[[], datetime]) -> None:
         self._file = file
         self._now = now
         self._queue: deque[tuple[float, Record]] = deque(maxlen=_MAX_QUEUED)
         self.dropped = 0
+        self._failing = False
 
     def write(self, record: Record) -> None:
         if len(self._queue) == _MAX_QUEUED:
@@ -77,9 +82,10 @@ class LogAudit:
             self._write_out()
 
     def _write_out(self) -> None:
-        lines = []
+        lines, taken = [], []
         while self._queue:
             moment, record = self._queue.popleft()
+            taken.append((moment, record))
             entry = {"event": "call_ended", "time": round(moment, 3)}
             entry.update((name, getattr(record, name)) for name in _FIELDS)
             entry["path"] = record.path[:_MAX_PATH]
@@ -90,9 +96,26 @@ class LogAudit:
         text = "".join(lines)
         try:
             if self._file is None:
-                sys.stderr.write(text)
+                _write_whole(sys.stderr.fileno(), text, after_cut=self._failing)
             else:
-                with self._file.open("a", encoding="utf-8") as file:
-                    file.write(text)
+                descriptor = os.open(self._file, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
+                try:
+                    _write_whole(descriptor, text, after_cut=self._failing)
+                finally:
+                    os.close(descriptor)
         except OSError as exc:
-            log.error("audit_write_failed", file=str(self._file), records=len(lines), error=exc.strerror)
+            room = _MAX_QUEUED - len(self._queue)
+            self.dropped += max(0, len(taken) - room)
+            self._queue.extendleft(reversed(taken[max(0, len(taken) - room) :]))
+            if not self._failing:
+                log.error("audit_write_failed", file=str(self._file), waiting=len(taken), error=exc.strerror)
+            self._failing = True
+        else:
+            self._failing = False
+
+
+def _write_whole(descriptor: int, text: str, *, after_cut: bool) -> None:
+    """All of it, on a line of its own where the last write may have left half of one. Raises OSError."""
+    data = (b"\n" if after_cut else b"") + text.encode()
+    while data:
+        data = data[os.write(descriptor, data) :]

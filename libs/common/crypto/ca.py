@@ -20,8 +20,8 @@ CA_LIFETIME = timedelta(days=3650)
 SERVER_LIFETIME = timedelta(days=397)
 """The longest life that browsers accept from a server certificate."""
 RENEW_BEFORE = timedelta(days=30)
-_BACKDATE = timedelta(minutes=5)
-"""Clocks of clients run a little behind; a certificate of this very second would be "not yet valid" to them."""
+_BACKDATE = timedelta(days=1)
+"""Clocks of clients run behind, by hours where a time zone was set wrong; a fresh certificate would be "not yet valid" to them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +59,7 @@ def issue_server(ca: KeyPair, names: Sequence[str], now: datetime) -> KeyPair:
     authority = x509.load_pem_x509_certificate(ca.certificate)
     authority_key = _private_key(ca.key)
     key = ec.generate_private_key(ec.SECP256R1())
-    ends = min(now + SERVER_LIFETIME, authority.not_valid_after_utc)
+    ends = min(now - _BACKDATE + SERVER_LIFETIME, authority.not_valid_after_utc)
     certificate = (
         x509.CertificateBuilder()
         .subject_name(x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, names[0][:64])]))

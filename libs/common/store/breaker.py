@@ -37,7 +37,7 @@ class WriteBreaker:
         if moment < self._probe_at:
             raise errors.Unavailable(
                 f'the store takes no writes to bucket "{self._bucket}": its disk is probably full; '
-                "make room and restart nats-server"
+                'make room, and it goes on by itself under "herdsman up"; elsewhere restart nats-server'
             )
         self._probe_at = moment + PROBE_EVERY_S
 

@@ -24,8 +24,12 @@ from libs.common.store.watch import Watch
 _TOMBSTONE = {OPERATION: "PURGE", "Nats-TTL": f"{TOMBSTONE_TTL_S}s"}
 
 
-PROBE_S = 4.0
-"""How long a write is tried that only finds out whether writes are taken again."""
+FROZEN_AFTER = 2
+"""Tries of a write that nobody answered, while reads are answered, until the store counts as frozen."""
+
+
+class _NotTakenError(Exception):
+    """Reads are answered and this write was not, again and again."""
 
 
 class JetStreamStore:
@@ -78,7 +82,7 @@ class JetStreamStore:
                     return last.sequence
                 raise errors.AlreadyExists(f'"{key}" already exists in bucket "{self.bucket}"', name=key) from exc
 
-        return await self._write(attempt)
+        return await self._write(attempt, lambda: self._find_written(key, value, deleted=False))
 
     async def update(self, key: str, value: bytes, revision: int, *, ttl_s: int | None = None) -> int:
         return await self._replace(key, value, revision, _ttl(ttl_s))
@@ -102,7 +106,7 @@ class JetStreamStore:
                     f'something of this change to bucket "{self.bucket}" was changed by somebody else'
                 ) from exc
 
-        return await self._write(attempt)
+        return await self._write(attempt, lambda: self._committed(writes))
 
     def watch(self, prefix: str = "", *, name: str = "watch") -> AsyncGenerator[WatchItem, None]:
         return Watch(self.api, self.bucket, check_prefix(prefix), name).items()
@@ -129,28 +133,55 @@ class JetStreamStore:
             except errors.Conflict as exc:
                 if not lost:
                     raise changed from exc
-                last = await self._last(key)
-                if last is not None and last.data == value and is_tombstone(last.headers) == (OPERATION in headers):
-                    return last.sequence
+                if revised := await self._find_written(key, value, deleted=OPERATION in headers):
+                    return revised
                 raise OutcomeUnknown(
                     f'"{key}" was changed by somebody else, perhaps after this change', name=key
                 ) from exc
 
-        return await self._write(attempt)
+        return await self._write(attempt, lambda: self._find_written(key, value, deleted=OPERATION in headers))
 
-    async def _write(self, attempt: Callable[[bool], Awaitable[int]]) -> int:
-        """`attempt` until it is certain, unless the store is known to take no writes."""
+    async def _write(self, attempt: Callable[[bool], Awaitable[int]], read_back: Callable[[], Awaitable[int]]) -> int:
+        """`attempt` until it is certain, unless the store is known to take no writes.
+
+        `read_back` gives the revision of this very write if it is to be seen, else 0. A stream that stopped taking writes drops
+        what it was sent, also when it goes on later, so what is not there then was not done: that is Unavailable, not unknown.
+        """
         self._breaker.check()
+        unanswered = 0
+
+        async def watched(lost: bool) -> int:
+            nonlocal unanswered
+            try:
+                return await attempt(lost)
+            except OutcomeUnknown:
+                raise
+            except errors.Timeout as exc:
+                unanswered += 1
+                # Without a leader, or while the server stands still, reading is not answered either: then waiting helps.
+                if unanswered < FROZEN_AFTER or not await self._answers_reads():
+                    raise
+                raise _NotTakenError from exc
+
         try:
-            revision = await persist(attempt, budget_s=PROBE_S if self._breaker.is_open else self._budget_s)
-        except OutcomeUnknown:
-            raise
-        except errors.Timeout:
-            if await self._answers_reads():
-                self._breaker.open()
-            raise
+            revision = await persist(watched, budget_s=self._budget_s)
+        except _NotTakenError as exc:
+            self._breaker.open()
+            revision = await read_back()
+            if not revision:
+                raise errors.Unavailable(
+                    f'the store took no write to bucket "{self.bucket}" and nothing was written: its disk is probably full'
+                ) from exc
+            return revision
         self._breaker.close()
         return revision
+
+    async def _find_written(self, key: str, value: bytes, *, deleted: bool) -> int:
+        """The revision of the key's last entry if it is exactly this one; 0 if not."""
+        last = await self._last(key)
+        if last is not None and last.data == value and is_tombstone(last.headers) == deleted:
+            return last.sequence
+        return 0
 
     async def _answers_reads(self) -> bool:
         try:
