@@ -14,7 +14,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from integration.kubelab.paths import cache_dir, read_json
-from integration.kubelab.toolchain import find_go, read_version
 from libs.common.errors import NotFound
 
 MINIMAL = ("etcd", "kube-apiserver")
@@ -45,12 +44,6 @@ def source_hash(source: Path = SOURCE) -> str:
     return digest.hexdigest()
 
 
-def go_version() -> str | None:
-    """Such as `go1.26.8`; None on a machine without a Go that can build it."""
-    go = find_go()
-    return None if go is None else read_version(go)
-
-
 def cache_entry(version: str, source: Path = SOURCE) -> Path:
     """The cache folder that a build with this Go version fills."""
     key = hashlib.sha256(f"{source_hash(source)} {version}".encode()).hexdigest()
@@ -58,12 +51,7 @@ def cache_entry(version: str, source: Path = SOURCE) -> Path:
 
 
 def cached(source: Path = SOURCE) -> Path | None:
-    """The folder of a finished build of the present source, or None."""
-    version = go_version()
-    if version is not None:
-        entry = cache_entry(version, source)
-        return entry if (entry / PROGRAM).is_file() else None
-    # Without Go nothing can be rebuilt, so a build of the same source by any Go version is the right one.
+    """The folder of a finished build of the present source, by whatever Go, or None."""
     wanted = source_hash(source)
     for record in sorted(cache_dir().glob(f"*/{RECORD}")):
         if read_json(record).get("source") == wanted and (record.parent / PROGRAM).is_file():

@@ -20,7 +20,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from integration.kubelab.binaries import FULL, PLAIN, PROGRAM, RECORD, SOURCE, cache_entry, find, source_hash
+from integration.kubelab.binaries import FULL, PLAIN, PROGRAM, RECORD, SOURCE, cache_entry, cached, find, source_hash
 from integration.kubelab.paths import cache_dir
 from integration.kubelab.processes import dies_with_parent
 from integration.kubelab.toolchain import fetch_go, find_go, go_environment, read_version
@@ -34,6 +34,8 @@ Say = Callable[[str], None]
 
 def build(say: Say) -> Path:
     """The cache folder with the programs; builds them if they are not there. `say` receives progress lines."""
+    if (entry := cached()) is not None:
+        return entry
     go = find_go() or fetch_go(say)
     version = read_version(go)
     entry = cache_entry(version)

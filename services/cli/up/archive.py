@@ -84,7 +84,9 @@ def read_archive(layout: Layout, source: Path, *, replace: bool) -> Path | None:
     if occupied and is_running(layout):
         raise errors.Conflict(f"the hub in {layout.root} runs: stop it first")
     if occupied and not replace:
-        raise errors.Conflict(f"{layout.root} holds a hub already: add --replace to move it aside, or name another folder with --data-dir")
+        raise errors.Conflict(
+            f"{layout.root} holds a hub already: add --replace to move it aside, or name another folder with --data-dir"
+        )
     try:
         layout.root.parent.mkdir(parents=True, exist_ok=True)
         staging = Path(tempfile.mkdtemp(prefix=f".{layout.root.name}.", dir=layout.root.parent))
@@ -94,7 +96,9 @@ def read_archive(layout: Layout, source: Path, *, replace: bool) -> Path | None:
         _unpack(source, staging)
         aside: Path | None = None
         if occupied:
-            aside = layout.root.with_name(f"{layout.root.name}.before-restore-{time.strftime('%Y%m%dT%H%M%SZ', time.gmtime())}")
+            aside = layout.root.with_name(
+                f"{layout.root.name}.before-restore-{time.strftime('%Y%m%dT%H%M%SZ', time.gmtime())}"
+            )
             layout.root.rename(aside)
         staging.replace(layout.root)
     except OSError as error:

@@ -47,7 +47,8 @@ def greet(layout: Layout, url: str, admin_user: str, local_cluster: str | None, 
         f"  logs       {layout.logs}",
         "try next:",
         *(f"  {command}" for command in next_commands(layout, url, admin_user)),
-        "Ctrl-C stops it; everything is kept." + (f' Cluster "{local_cluster}" is coming up …' if local_cluster else ""),
+        "Ctrl-C stops it; everything is kept."
+        + (f' Cluster "{local_cluster}" is coming up …' if local_cluster else ""),
     ]
     return "\n".join(lines)
 

@@ -51,7 +51,9 @@ class LocalOptions:
 class LocalCluster:
     """Brings one up, imports it, and notices when the hub lets it go."""
 
-    def __init__(self, layout: Layout, options: LocalOptions, supervisor: Supervisor, importer: Importer, progress: Progress) -> None:
+    def __init__(
+        self, layout: Layout, options: LocalOptions, supervisor: Supervisor, importer: Importer, progress: Progress
+    ) -> None:
         self._layout = layout
         self._options = options
         self._supervisor = supervisor
@@ -72,7 +74,9 @@ class LocalCluster:
         name = self._options.name
         began = time.monotonic()
         if self._memory(name) == _DELETED and not self._options.insist:
-            self._progress.say(f'cluster "{name}" was deleted from the hub and stays away; to have it again: herdsman up --local-cluster {name}')
+            self._progress.say(
+                f'cluster "{name}" was deleted from the hub and stays away; to have it again: herdsman up --local-cluster {name}'
+            )
             return
         if not await self._have_programs():
             return
@@ -85,19 +89,25 @@ class LocalCluster:
             return  # stopped together with everything else
         # Detached: the agent removed what it owned, said so, and forgot who it was.
         self._remember(name, _DELETED)
-        self._progress.say(f'cluster "{name}" was deleted from the hub; its Kubernetes is stopped, its data stays in {self._layout.kubelab}')
+        self._progress.say(
+            f'cluster "{name}" was deleted from the hub; its Kubernetes is stopped, its data stays in {self._layout.kubelab}'
+        )
         await self._supervisor.stop(_PROGRAMS)
 
     async def _have_programs(self) -> bool:
         """Whether Kubernetes can be started; builds it first where that is possible."""
         if importlib.util.find_spec("integration") is None:
-            self._progress.say(f"no local cluster: this installation has no Kubelab; to import one of your own: {_HOW_TO_IMPORT}")
+            self._progress.say(
+                f"no local cluster: this installation has no Kubelab; to import one of your own: {_HOW_TO_IMPORT}"
+            )
             return False
         code, words = await self._ask("build", "--check")
         if code == _PRESENT:
             return True
         self._progress.say(f"no local cluster yet: {words}; meanwhile one of your own: {_HOW_TO_IMPORT}")
-        self._progress.say("building Kubernetes for the local cluster in the background (5 to 15 minutes, once); the hub can be used meanwhile")
+        self._progress.say(
+            "building Kubernetes for the local cluster in the background (5 to 15 minutes, once); the hub can be used meanwhile"
+        )
         await self._build()
         return True
 
@@ -120,7 +130,9 @@ class LocalCluster:
                 process.terminate()
                 await ending
         if process.returncode != 0:
-            raise errors.Unavailable(f"Kubernetes could not be built: {await asyncio.to_thread(_last_line, log)}; see {log}")
+            raise errors.Unavailable(
+                f"Kubernetes could not be built: {await asyncio.to_thread(_last_line, log)}; see {log}"
+            )
         self._progress.say("Kubernetes is built")
 
     async def _start_kubernetes(self) -> Path:

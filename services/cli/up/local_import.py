@@ -73,7 +73,10 @@ class Importer:
             # Of an earlier start that was cut; the fresh token replaces whatever that one issued.
             if (hub.get(resources.path("clusters", name)).get("metadata") or {}).get("deletionTimestamp"):
                 raise errors.Conflict(f'cluster "{name}" is still being deleted: start again when it is gone') from None
-        issued = hub.post(resources.path("clusters", name, "registration"), {"apiVersion": resources.API_VERSION, "kind": "ClusterRegistration", "spec": {}})
+        issued = hub.post(
+            resources.path("clusters", name, "registration"),
+            {"apiVersion": resources.API_VERSION, "kind": "ClusterRegistration", "spec": {}},
+        )
         token = (issued.get("status") or {}).get("token")
         if not token:
             raise errors.Unavailable("the hub issued no registration token")
@@ -88,7 +91,11 @@ class Importer:
         if not self._layout.admin_password.exists():
             raise errors.Unauthenticated(f"{self._layout.admin_password} is gone, so nobody can sign in for it")
         anonymous = replace(self._server, ca=self._layout.ca_file.read_text())
-        body = {"user": self._server.user, "password": read_secret(self._layout.admin_password), "description": "herdsman up"}
+        body = {
+            "user": self._server.user,
+            "password": read_secret(self._layout.admin_password),
+            "description": "herdsman up",
+        }
         try:
             with Hub(anonymous, timeout_s=_TIMEOUT_S) as hub:
                 token = str(hub.post("/v1/login", body)["token"])
@@ -114,4 +121,3 @@ class Importer:
 
 def _phase(cluster: Document) -> str:
     return str((cluster.get("status") or {}).get("phase", "Pending"))
-

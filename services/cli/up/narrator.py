@@ -34,7 +34,9 @@ class Narrator:
         if deaths <= 3 or deaths % 20 == 0:
             how = f"signal {-code}" if code < 0 else f"code {code}"
             again = "at once" if pause_s < 0.1 else f"in {pause_s:g} s"
-            self._progress.say(f"{program.name} ended with {how}, is started again {again}: {words or 'it wrote nothing'}")
+            self._progress.say(
+                f"{program.name} ended with {how}, is started again {again}: {words or 'it wrote nothing'}"
+            )
 
     def finished(self, program: Program, code: int) -> None:
         self._record.processes.pop(program.name, None)

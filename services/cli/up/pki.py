@@ -90,12 +90,18 @@ def _ensure_authority(layout: Layout, now: datetime) -> ca.KeyPair:
         try:
             ends = ca.expires_at(pair.certificate)
         except ValueError as error:
-            raise errors.Invalid(f"{layout.ca_file} is not a certificate: restore it from a backup; every agent and client trusts the old one") from error
+            raise errors.Invalid(
+                f"{layout.ca_file} is not a certificate: restore it from a backup; every agent and client trusts the old one"
+            ) from error
         if ends > now:
             return pair
-        raise errors.Invalid(f"the hub's CA ended on {ends:%Y-%m-%d}: move {layout.pki} away, start again, and give everybody the new CA")
+        raise errors.Invalid(
+            f"the hub's CA ended on {ends:%Y-%m-%d}: move {layout.pki} away, start again, and give everybody the new CA"
+        )
     if layout.ca_file.exists() != layout.ca_key.exists():
-        raise errors.Invalid(f"half of the hub's CA is missing in {layout.pki}: restore ca.crt and ca.key from a backup, or remove both")
+        raise errors.Invalid(
+            f"half of the hub's CA is missing in {layout.pki}: restore ca.crt and ca.key from a backup, or remove both"
+        )
     pair = ca.generate_ca("Herdsman CA", now)
     write_private(layout.ca_key, pair.key)
     write_private(layout.ca_file, pair.certificate, 0o644)

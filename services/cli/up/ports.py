@@ -17,7 +17,9 @@ def check_public(host: str, port: int) -> None:
     try:
         family, _, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[0]
     except socket.gaierror as error:
-        raise errors.Invalid(f'"{host}" is no address of this machine: choose another --host, such as 127.0.0.1 or 0.0.0.0') from error
+        raise errors.Invalid(
+            f'"{host}" is no address of this machine: choose another --host, such as 127.0.0.1 or 0.0.0.0'
+        ) from error
     with socket.socket(family, socket.SOCK_STREAM) as probe:
         # As the front door does: the remains of closed connections are no obstacle, a listener is.
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)

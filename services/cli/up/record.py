@@ -101,5 +101,7 @@ async def end_leftovers(layout: Layout) -> list[str]:
     found = leftovers(layout.record)
     survivors = await end_all(list(found.values()), grace_s=5.0)
     if survivors:
-        raise errors.Conflict(f"processes of an earlier start cannot be ended (pids {', '.join(str(p.pid) for p in survivors)}): end them and start again")
+        raise errors.Conflict(
+            f"processes of an earlier start cannot be ended (pids {', '.join(str(p.pid) for p in survivors)}): end them and start again"
+        )
     return list(found)

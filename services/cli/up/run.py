@@ -62,10 +62,14 @@ async def _run_locked(options: Options, layout: Layout, progress: Progress, prep
     supervisor = Supervisor(layout.root, Logs(layout.logs), Narrator(progress, record))
     importer = Importer(layout, prepared.public_url, options.admin_user)
     stop = _stop_signals(supervisor)
-    work = asyncio.create_task(_work(options, layout, supervisor, importer, progress, prepared, environment, began), name="up")
+    work = asyncio.create_task(
+        _work(options, layout, supervisor, importer, progress, prepared, environment, began), name="up"
+    )
     stopping = asyncio.create_task(stop.wait(), name="stop")
     logs = asyncio.create_task(supervisor.keep_logs_small(), name="logs")
-    keeper = StoreKeeper(layout.root, store_health(prepared.monitoring_port), partial(supervisor.restart, "nats"), progress.say)
+    keeper = StoreKeeper(
+        layout.root, store_health(prepared.monitoring_port), partial(supervisor.restart, "nats"), progress.say
+    )
     store = asyncio.create_task(keeper.run(), name="store")
     try:
         await asyncio.wait([work, stopping], return_when=asyncio.FIRST_COMPLETED)
@@ -87,7 +91,9 @@ async def _work(
     """The start itself; then the local cluster, until there is nothing more to do for it."""
     for wave in prepared.waves:
         await supervisor.start(wave)
-    progress.say(greet(layout, prepared.public_url, options.admin_user, options.local_cluster, time.monotonic() - began))
+    progress.say(
+        greet(layout, prepared.public_url, options.admin_user, options.local_cluster, time.monotonic() - began)
+    )
     if options.local_cluster is None:
         return
     local = LocalOptions(options.local_cluster, options.insist, prepared.public_url, options.log_level, environment)

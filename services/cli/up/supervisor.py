@@ -129,7 +129,9 @@ class Supervisor:
         left: list[ProcessId] = []
         if child.identity is not None:
             hurry = asyncio.create_task(self._hurry.wait(), name="hurry")
-            ending = asyncio.create_task(end_all([child.identity], child.program.stop_timeout_s), name=f"end-{child.program.name}")
+            ending = asyncio.create_task(
+                end_all([child.identity], child.program.stop_timeout_s), name=f"end-{child.program.name}"
+            )
             try:
                 await asyncio.wait([hurry, ending], return_when=asyncio.FIRST_COMPLETED)
                 left = ending.result() if ending.done() else await end_all([child.identity], 0.0)
@@ -161,7 +163,11 @@ class Supervisor:
             await asyncio.to_thread(program.before_start)
             log = self._logs.open(program.name)
             try:
-                output = log if program.stdout_file is None else os.open(program.stdout_file, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+                output = (
+                    log
+                    if program.stdout_file is None
+                    else os.open(program.stdout_file, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+                )
                 try:
                     process = await spawn(
                         program.argv, environment=program.environment, folder=self._folder,
