@@ -22,9 +22,9 @@ from pathlib import Path
 
 from integration.kubelab.binaries import FULL, PLAIN, PROGRAM, RECORD, SOURCE, cache_entry, cached, find, source_hash
 from integration.kubelab.paths import cache_dir
-from integration.kubelab.processes import dies_with_parent
 from integration.kubelab.toolchain import fetch_go, find_go, go_environment, read_version
 from libs.common.errors import NotFound, Unavailable
+from libs.common.processes import dies_with_parent
 
 _PROGRESS_EVERY_S = 10.0
 _STAMPED = ("k8s.io/component-base/version", "k8s.io/client-go/pkg/version")

@@ -15,8 +15,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from integration.kubelab.processes import Identity
 from libs.common.errors import Unavailable
+from libs.common.processes import ProcessId
 
 
 def hierarchies(mountinfo: str | None = None) -> dict[str, Path]:
@@ -89,7 +89,7 @@ class ClusterGroups:
                 yield Path(folder)
 
     def _kill_member(self, pid: int) -> None:
-        identity = Identity.of(pid)
+        identity = ProcessId.current(pid)
         if identity is None:
             return
         try:
@@ -98,7 +98,7 @@ class ClusterGroups:
             return
         # Read again after taking the identity: the pid on the list may have changed hands.
         if any(line.split(":", 2)[2].startswith(f"/{self.name}/") for line in groups.splitlines()):
-            identity.signal(signal.SIGKILL)
+            identity.send(signal.SIGKILL)
 
 
 def _members(group: Path) -> list[int]:

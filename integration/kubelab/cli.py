@@ -159,8 +159,8 @@ def doctor(output: str) -> None:
             click.echo(
                 f"{'ok     ' if finding.ok else 'MISSING'} {finding.what:<28} {finding.detail}  ({finding.needed_by})"
             )
-        if command:
-            click.echo(f"\n{command}")
+        if missing := [finding.what for finding in findings if not finding.ok]:
+            click.echo(f"\nmissing: {', '.join(missing)}{f'; {command}' if command else ''}")
     raise SystemExit(0 if all(finding.ok for finding in findings) else 3)
 
 

@@ -27,9 +27,9 @@ from typing import IO, Any
 
 from integration.kubelab.node import enter_by_pid
 from integration.kubelab.paths import Layout, default_state_dir, read_json
-from integration.kubelab.processes import Identity, dies_with_parent, end, wait_gone
 from integration.kubelab.run import end_leftovers, import_image
 from libs.common.errors import NotFound, Timeout, Unavailable
+from libs.common.processes import ProcessId, dies_with_parent, end_all, wait_gone
 
 _REPOSITORY = Path(__file__).resolve().parents[2]
 START_TIMEOUT_S = 180.0
@@ -112,22 +112,22 @@ class Cluster:
     async def kill(self, component: str) -> int:
         """SIGKILL, as a crash would be; returns the pid that died. The supervisor starts the component again."""
         identity = self._component(component)
-        if not identity.signal(signal.SIGKILL):
+        if not identity.send(signal.SIGKILL):
             raise NotFound(f'{component} of cluster "{self.name}" has just ended by itself')
         await wait_gone([identity], 10.0)
         return identity.pid
 
     async def pause(self, component: str) -> None:
         """SIGSTOP: the process is there and does not answer, the harder kind of fault. `resume` ends it."""
-        self._component(component).signal(signal.SIGSTOP)
+        self._component(component).send(signal.SIGSTOP)
 
     async def resume(self, component: str) -> None:
-        self._component(component).signal(signal.SIGCONT)
+        self._component(component).send(signal.SIGCONT)
 
     async def restart(self, component: str, timeout_s: float = 30.0) -> int:
         """Ends a component in order and waits for its successor's pid; readiness is the caller's to ask for."""
         before = self._component(component)
-        before.signal(signal.SIGTERM)
+        before.send(signal.SIGTERM)
         return await self.wait_restarted(component, before.pid, timeout_s)
 
     async def wait_restarted(self, component: str, old_pid: int, timeout_s: float = 30.0) -> int:
@@ -148,23 +148,23 @@ class Cluster:
         if self._process is not None:
             await asyncio.to_thread(self._process.wait)
 
-    def _component(self, name: str) -> Identity:
+    def _component(self, name: str) -> ProcessId:
         identity = self._processes().get(name)
         if identity is None:
             raise NotFound(f'cluster "{self.name}" runs no {name}; it runs {", ".join(self._processes()) or "nothing"}')
         return identity
 
-    def _processes(self) -> dict[str, Identity]:
+    def _processes(self) -> dict[str, ProcessId]:
         recorded = read_json(self.layout.run_file).get("processes", {})
-        found = {name: Identity.from_json(entry) for name, entry in recorded.items()}
-        return {name: identity for name, identity in found.items() if identity is not None and identity.is_alive()}
+        found = {name: ProcessId.from_json(entry) for name, entry in recorded.items()}
+        return {name: identity for name, identity in found.items() if identity is not None and identity.alive}
 
 
 def running(layout: Layout) -> dict[str, Any] | None:
     """The run file of a cluster whose supervisor lives; None for any other."""
     state = read_json(layout.run_file)
-    supervisor = Identity.from_json(state.get("supervisor"))
-    return state if supervisor is not None and supervisor.is_alive() else None
+    supervisor = ProcessId.from_json(state.get("supervisor"))
+    return state if supervisor is not None and supervisor.alive else None
 
 
 def list_clusters(directory: Path | None = None) -> Iterator[tuple[Layout, dict[str, Any] | None]]:
@@ -178,8 +178,8 @@ def list_clusters(directory: Path | None = None) -> Iterator[tuple[Layout, dict[
 async def down(layout: Layout, *, delete: bool = False) -> None:
     """Ends the cluster, orderly if its supervisor lives, and what a killed run left; with `delete` its data too."""
     state = running(layout)
-    if state is not None and (supervisor := Identity.from_json(state["supervisor"])):
-        await end([supervisor], grace_s=STOP_TIMEOUT_S)
+    if state is not None and (supervisor := ProcessId.from_json(state["supervisor"])):
+        await end_all([supervisor], grace_s=STOP_TIMEOUT_S)
     if not layout.root.exists():
         return
     await end_leftovers(layout)

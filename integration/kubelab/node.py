@@ -24,8 +24,8 @@ from integration.kubelab.cgroups import ClusterGroups
 from integration.kubelab.components import Settings
 from integration.kubelab.node_config import CONTAINERD_SOCKET, render_node_files
 from integration.kubelab.paths import Layout, write_private
-from integration.kubelab.processes import Identity, dies_with_parent
 from libs.common.errors import Timeout, Unavailable
+from libs.common.processes import ProcessId, dies_with_parent
 
 # $1 is the cluster's folder, $2 the node's address, $3 this machine's. The folder is held open and put back at its
 # place at the end, because it may lie below one of the paths that are covered here.
@@ -147,7 +147,7 @@ async def containerd_client(
     )
 
 
-def enter_by_pid(containerd: Identity) -> tuple[str, ...]:
+def enter_by_pid(containerd: ProcessId) -> tuple[str, ...]:
     """For other processes than the supervisor: the way into the node through its containerd."""
     return ("nsenter", f"--target={containerd.pid}", "--mount", "--net", "--")
 

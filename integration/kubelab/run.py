@@ -28,10 +28,10 @@ from integration.kubelab.kubeconfig import render_kubeconfig
 from integration.kubelab.node import Node, containerd_client, remove_leftovers
 from integration.kubelab.node_config import PAUSE_IMAGE, render_node_components
 from integration.kubelab.paths import Layout, read_json, write_private
-from integration.kubelab.processes import Identity, end
 from integration.kubelab.ready import wait_working
 from integration.kubelab.supervisor import Supervisor
 from libs.common.errors import Conflict, HerdsmanError
+from libs.common.processes import ProcessId, end_all
 
 log = structlog.get_logger()
 
@@ -101,8 +101,8 @@ def prepare(wanted: Wanted) -> Settings:
 async def end_leftovers(layout: Layout) -> None:
     """Ends what a killed run left behind: processes that its run file names and that still are the same, and its node."""
     recorded = read_json(layout.run_file).get("processes", {})
-    identities = [identity for entry in recorded.values() if (identity := Identity.from_json(entry))]
-    if left := await end([identity for identity in identities if identity.is_alive()], grace_s=5.0):
+    identities = [identity for entry in recorded.values() if (identity := ProcessId.from_json(entry))]
+    if left := await end_all([identity for identity in identities if identity.alive], grace_s=5.0):
         raise Conflict(
             f'processes {[i.pid for i in left]} of an earlier run of cluster "{layout.name}" survive SIGKILL; see dmesg'
         )
@@ -183,11 +183,11 @@ class _RunFile:
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
-        self._processes: dict[str, Identity] = {}
+        self._processes: dict[str, ProcessId] = {}
         self._ready = False
         self._write()
 
-    def set_processes(self, processes: Mapping[str, Identity]) -> None:
+    def set_processes(self, processes: Mapping[str, ProcessId]) -> None:
         self._processes = dict(processes)
         self._write()
 
@@ -208,7 +208,7 @@ class _RunFile:
         }
 
     def _write(self) -> None:
-        supervisor = Identity.of(os.getpid())
+        supervisor = ProcessId.current(os.getpid())
         document = self.summary() | {
             "ready": self._ready,
             "supervisor": supervisor.to_json() if supervisor else None,

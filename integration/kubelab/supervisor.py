@@ -19,8 +19,8 @@ import structlog
 
 from integration.kubelab.components import Component
 from integration.kubelab.probe import Prober
-from integration.kubelab.processes import Identity, dies_with_parent, end
 from libs.common.errors import Timeout, Unavailable
+from libs.common.processes import ProcessId, dies_with_parent, end_all
 
 _FIRST_PAUSE_S = 0.2
 _LONGEST_PAUSE_S = 5.0
@@ -40,11 +40,11 @@ class Supervisor:
         self,
         logs: Path,
         pki_folder: Path,
-        on_change: Callable[[Mapping[str, Identity]], None],
+        on_change: Callable[[Mapping[str, ProcessId]], None],
         enter_node: EnterNode | None = None,
         node_groups: Sequence[Path] = (),
     ) -> None:
-        self.pids: dict[str, Identity] = {}
+        self.pids: dict[str, ProcessId] = {}
         self._logs = logs
         self._pki_folder = pki_folder
         self._on_change = on_change
@@ -70,7 +70,7 @@ class Supervisor:
     async def _stop_one(self, component: Component) -> None:
         self._stopping.add(component.name)
         identity = self.pids.get(component.name)
-        if identity is not None and await end([identity], grace_s=component.stop_timeout_s):
+        if identity is not None and await end_all([identity], grace_s=component.stop_timeout_s):
             log.error("component_survived", component=component.name, pid=identity.pid)
         keeper = self._keepers.pop(component.name, None)
         if keeper is not None:
@@ -130,7 +130,7 @@ class Supervisor:
                 )
             except OSError as error:
                 raise Unavailable(f"cannot start {component.name} from {command[0]}: {error.strerror}") from error
-        if (identity := Identity.of(process.pid)) is not None:
+        if (identity := ProcessId.current(process.pid)) is not None:
             self.pids[component.name] = identity
         self._on_change(self.pids)
         return process

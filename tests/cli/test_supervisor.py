@@ -14,8 +14,8 @@ from pathlib import Path
 import pytest
 
 from libs.common import errors
+from libs.common.processes import ProcessId
 from services.cli.up.logs import Logs
-from services.cli.up.processes import ProcessId
 from services.cli.up.programs import Program, json_line
 from services.cli.up.supervisor import Supervisor
 

@@ -18,13 +18,13 @@ import pytest
 
 from libs.common import errors
 from libs.common.crypto import ca
+from libs.common.processes import ProcessId
 from services.cli.main import EXIT_TIMEOUT, run
 from services.cli.up import bus, disk, pki, ports
 from services.cli.up.config import SERVICES, Facts, render_configs
 from services.cli.up.greeting import greet, next_commands
 from services.cli.up.layout import Layout, default_data_dir
 from services.cli.up.preparation import child_environment
-from services.cli.up.processes import ProcessId
 from services.cli.up.progress import Progress
 from services.cli.up.record import Record, RunLock, end_leftovers, is_running
 

@@ -16,7 +16,7 @@ from typing import Any
 
 import pytest
 
-from services.cli.up.processes import ProcessId
+from libs.common.processes import ProcessId
 
 ROOT = Path(__file__).parents[3]
 

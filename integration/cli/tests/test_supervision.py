@@ -67,7 +67,7 @@ def test_what_survived_a_killed_supervisor_is_ended_by_the_next(small_up, data_d
     import subprocess
     import sys
 
-    from services.cli.up.processes import ProcessId
+    from libs.common.processes import ProcessId
 
     orphan = subprocess.Popen([sys.executable, "-I", "-c", "import time; time.sleep(600)"])
     try:

@@ -18,8 +18,8 @@ from integration.kubelab.build import kubernetes_version
 from integration.kubelab.cluster import _REPOSITORY, Cluster, running
 from integration.kubelab.kubectl import kubectl
 from integration.kubelab.paths import Layout
-from integration.kubelab.processes import Identity, wait_gone
 from libs.common.errors import NotFound, Timeout
+from libs.common.processes import ProcessId, wait_gone
 
 pytestmark = [pytest.mark.kubelab, pytest.mark.asyncio(loop_scope="module")]
 
@@ -128,7 +128,7 @@ async def test_everything_ends_with_a_killed_supervisor_and_can_start_again(stat
     cluster = await Cluster.up("orphan", state_dir, minimal=True)
     state = running(cluster.layout)
     assert state is not None
-    identities = [Identity.from_json(entry) for entry in state["processes"].values()]
+    identities = [ProcessId.from_json(entry) for entry in state["processes"].values()]
     os.kill(state["supervisor"]["pid"], signal.SIGKILL)
     assert not await wait_gone([identity for identity in identities if identity], 5.0)
     await cluster.down()
@@ -158,7 +158,7 @@ async def test_command_starts_a_cluster_that_lives_on_and_ends_it(state_dir: Pat
     rows = {row["name"]: row for row in json.loads((await command("list", "-o", "json", *place))[1])}
     assert rows["cli"]["ready"]
     assert (await command("down", "cli", "--delete", *place))[0] == 0
-    assert not [name for name, pid in told["pids"].items() if Identity.of(pid)]
+    assert not [name for name, pid in told["pids"].items() if ProcessId.current(pid)]
     assert "cli" not in (await command("list", *place))[1]
 
 

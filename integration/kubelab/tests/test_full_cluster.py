@@ -21,7 +21,7 @@ from integration.kubelab.images import BUSYBOX_IMAGE, find_busybox, image_from_r
 from integration.kubelab.kubectl import Answer, find_kubectl, kubectl
 from integration.kubelab.node import link_name
 from integration.kubelab.paths import Layout
-from integration.kubelab.processes import Identity
+from libs.common.processes import ProcessId
 
 pytestmark = [pytest.mark.kubelab, pytest.mark.full, pytest.mark.asyncio(loop_scope="module"), pytest.mark.timeout(240)]
 
@@ -248,7 +248,7 @@ async def test_down_leaves_no_process_mount_link_or_group(cluster: Cluster) -> N
     members = ClusterGroups(cluster.layout.instance_id).members()
     assert members
     await cluster.down(delete=True)
-    assert not [pid for pid in members if Identity.of(pid)]
+    assert not [pid for pid in members if ProcessId.current(pid)]
     assert_nothing_left(cluster.layout)
 
 

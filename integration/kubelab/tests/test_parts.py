@@ -14,8 +14,8 @@ from integration.kubelab import addresses, binaries, build, cgroups
 from integration.kubelab.binaries import Binaries
 from integration.kubelab.components import PORT_NAMES, Settings, render_components
 from integration.kubelab.paths import Layout, cache_dir
-from integration.kubelab.processes import Identity
 from libs.common.errors import Invalid, NotFound
+from libs.common.processes import ProcessId
 
 
 def test_ports_are_remembered_and_distinct(tmp_path: Path) -> None:
@@ -109,15 +109,15 @@ def test_link_flags_stamp_the_pinned_release() -> None:
 
 def test_process_identity_ends_with_the_process() -> None:
     process = subprocess.Popen(["sleep", "60"])
-    identity = Identity.of(process.pid)
+    identity = ProcessId.current(process.pid)
     assert identity is not None
-    assert Identity.from_json(identity.to_json()) == identity
-    assert not Identity(process.pid, identity.start_ticks + 1).signal(signal.SIGKILL)
+    assert ProcessId.from_json(identity.to_json()) == identity
+    assert not ProcessId(process.pid, identity.start_ticks + 1).send(signal.SIGKILL)
     assert process.poll() is None, "a process with another start time must not be touched"
-    assert identity.signal(signal.SIGKILL)
+    assert identity.send(signal.SIGKILL)
     process.wait()
-    assert not identity.is_alive()
-    assert not identity.signal(signal.SIGKILL)
+    assert not identity.alive
+    assert not identity.send(signal.SIGKILL)
 
 
 @pytest.mark.parametrize("name", ["", "-a", "a-", "A", "a_b", "a/b", "..", "a" * 41])

@@ -137,7 +137,10 @@ class LocalCluster:
 
     async def _start_kubernetes(self) -> Path:
         """Starts the supervised cluster; returns its administrator's kubeconfig."""
-        full = (await self._ask("doctor"))[0] == _PRESENT
+        code, words = await self._ask("doctor")
+        full = code == _PRESENT
+        if not full:
+            self._progress.say(f"the local cluster runs no pods here; {words}")
         stdout = self._layout.root / "kubelab.json"
         await asyncio.to_thread(stdout.unlink, missing_ok=True)
         await self._supervisor.start([Program(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from libs.common import errors
-from services.cli.up.processes import ProcessId
+from libs.common.processes import ProcessId
 from services.cli.up.programs import Program
 from services.cli.up.progress import Progress
 from services.cli.up.record import Record

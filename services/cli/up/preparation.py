@@ -89,8 +89,12 @@ def prepare_hub(options: Options, layout: Layout, environment: Mapping[str, str]
 
 
 def child_environment(environ: Mapping[str, str]) -> dict[str, str]:
-    """Ours without `HERDSMAN_…`: services read their settings from there, and a client's variables mean other things."""
+    """Ours without `HERDSMAN_…`: services read their settings from there, and a client's variables mean other things.
+
+    Compiled modules are kept, whatever the shell says: without them each start compiles everything again.
+    """
     kept = {k: v for k, v in environ.items() if not k.startswith("HERDSMAN_") or k in _PASSED_ON}
+    kept.pop("PYTHONDONTWRITEBYTECODE", None)
     return {**kept, "PYTHONUNBUFFERED": "1"}
 
 

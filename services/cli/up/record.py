@@ -14,9 +14,9 @@ from pathlib import Path
 from typing import Any
 
 from libs.common import errors
+from libs.common.processes import ProcessId, end_all
 from services.cli.files import explain_os_error, read_json, write_private
 from services.cli.up.layout import Layout
-from services.cli.up.processes import ProcessId, end_all
 
 
 @dataclass(slots=True)

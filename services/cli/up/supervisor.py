@@ -17,9 +17,10 @@ from pathlib import Path
 from typing import Protocol
 
 from libs.common import errors
+from libs.common.processes import ProcessId, end_all
 from services.cli.files import explain_os_error
 from services.cli.up.logs import Logs
-from services.cli.up.processes import ProcessId, end_all, spawn
+from services.cli.up.processes import spawn
 from services.cli.up.programs import Program
 
 _FIRST_PAUSE_S = 0.5

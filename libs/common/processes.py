@@ -1,7 +1,8 @@
 """Processes that are provably ours: started so that they die with their parent, named by pid and start time.
 
 A pid alone proves nothing, since the kernel gives it to somebody else later; with the start time of /proc/PID/stat it
-names one process for ever. Used by `supervisor`, `cluster`, `node` and `cli`.
+names one process for ever. Used by `herdsman up` and by
+the development cluster: both start children that must never outlive them, and end what a killed predecessor left.
 """
 
 from __future__ import annotations
@@ -20,20 +21,20 @@ _PR_SET_PDEATHSIG = 1
 
 
 @dataclass(frozen=True, slots=True)
-class Identity:
+class ProcessId:
     """One process. `start_ticks` is field 22 of /proc/PID/stat: clock ticks from boot to its start."""
 
     pid: int
     start_ticks: int
 
     @classmethod
-    def of(cls, pid: int) -> Identity | None:
+    def current(cls, pid: int) -> ProcessId | None:
         """The process that has this pid now; None if there is none, or only its unreaped remains."""
         stat = _stat(pid)
         return None if stat is None or stat[0] in "ZX" else cls(pid, stat[1])
 
     @classmethod
-    def from_json(cls, document: Any) -> Identity | None:
+    def from_json(cls, document: Any) -> ProcessId | None:
         if not isinstance(document, dict) or not {"pid", "start_ticks"} <= document.keys():
             return None
         return cls(int(document["pid"]), int(document["start_ticks"]))
@@ -41,17 +42,18 @@ class Identity:
     def to_json(self) -> dict[str, int]:
         return {"pid": self.pid, "start_ticks": self.start_ticks}
 
-    def is_alive(self) -> bool:
-        return Identity.of(self.pid) == self
+    @property
+    def alive(self) -> bool:
+        return ProcessId.current(self.pid) == self
 
-    def signal(self, number: signal.Signals) -> bool:
+    def send(self, number: signal.Signals) -> bool:
         """Sends a signal to this very process; False if it is gone. A pidfd rules out that the pid changes hands meanwhile."""
         try:
             descriptor = os.pidfd_open(self.pid)
         except ProcessLookupError:
             return False
         try:
-            if not self.is_alive():
+            if not self.alive:
                 return False
             signal.pidfd_send_signal(descriptor, number)
         except ProcessLookupError:
@@ -90,21 +92,21 @@ def dies_with_parent(number: signal.Signals, enter: Sequence[Path] = ()) -> Call
     return prepare
 
 
-async def wait_gone(identities: Sequence[Identity], timeout_s: float) -> list[Identity]:
+async def wait_gone(identities: Sequence[ProcessId], timeout_s: float) -> list[ProcessId]:
     """Waits until none of them is alive; returns those that still are when the time is over."""
     deadline = time.monotonic() + timeout_s
-    while left := [identity for identity in identities if identity.is_alive()]:
+    while left := [identity for identity in identities if identity.alive]:
         if time.monotonic() >= deadline:
             return left
-        await asyncio.sleep(0.05)
+        await asyncio.sleep(0.02)
     return []
 
 
-async def end(identities: Sequence[Identity], *, grace_s: float) -> list[Identity]:
+async def end_all(identities: Sequence[ProcessId], grace_s: float) -> list[ProcessId]:
     """Asks them to end, insists after `grace_s`; returns those that even SIGKILL did not end within ten seconds."""
     for identity in identities:
-        identity.signal(signal.SIGTERM)
+        identity.send(signal.SIGTERM)
     left = await wait_gone(identities, grace_s)
     for identity in left:
-        identity.signal(signal.SIGKILL)
+        identity.send(signal.SIGKILL)
     return await wait_gone(left, 10.0)
