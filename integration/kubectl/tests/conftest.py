@@ -12,8 +12,6 @@ from integration.kubectl.run import Kubectl
 from libs.common import errors
 from tests.gateway.support import Hub, real_monotonic
 
-pytest.register_assert_rewrite("integration.kubectl.tests.commands")
-
 
 @pytest.fixture
 async def hub(tmp_path):
