@@ -11,8 +11,10 @@ import pytest
 import pytest_asyncio
 
 from integration.harness.hub import eventually, free_port
+from integration.harness.kubectls import fetch_debian_kubectl
 from integration.kubelab.doctor import examine
 from integration.kubelab.kubectl import find_kubectl
+from libs.common import errors
 
 IMAGE = "herdsman.dev/kubelab/busybox:1"
 NAMESPACE = "tour"
@@ -172,6 +174,39 @@ async def test_port_forward_serves_many_requests(admin, environment):
     finally:
         process.kill()
         await process.wait()
+
+
+@pytest.fixture
+async def oldest():
+    """Debian's kubectl of 2021: older wire forms, streams by SPDY alone."""
+    try:
+        return await fetch_debian_kubectl()
+    except errors.NotFound as exc:
+        pytest.skip(str(exc))
+
+
+async def test_the_oldest_kubectl_works_too(admin, oldest, tmp_path):
+    old = {"program": oldest}
+    assert "v1.20" in await sees(admin, "version", "--client", "--short", **old)
+    manifest = b'{"apiVersion":"v1","kind":"ConfigMap","metadata":{"name":"old"},"data":{"k":"1"}}'
+    await sees(admin, "apply", "-f", "-", stdin=manifest, **old)
+    await sees(admin, "apply", "-f", "-", stdin=manifest.replace(b'"1"', b'"2"'), **old)
+    assert await sees(admin, "get", "configmap", "old", "-o", "jsonpath={.data.k}", **old) == "2"
+    await sees(admin, "delete", "configmap", "old", **old)
+    assert "Name:" in await sees(admin, "describe", "pod", "echo", **old)
+    assert "begun" in await sees(admin, "logs", "echo", **old)
+    assert "GROUP" in (await sees(admin, "explain", "deployment", **old)).upper()
+    assert await sees(admin, "auth", "can-i", "create", "pods", **old) == "yes\n"
+    failed = await run(admin, "exec", "echo", "--", "sh", "-c", "echo out; exit 7", **old)
+    assert (failed.code, failed.out) == (7, "out\n")
+    data = os.urandom(100_000)
+    summed = await run(admin, "exec", "-i", "echo", "--", "sha256sum", stdin=data, **old)
+    assert summed.out.split()[0] == hashlib.sha256(data).hexdigest()
+    sent, back = tmp_path / "sent", tmp_path / "back"
+    sent.write_bytes(data)
+    await sees(admin, "cp", str(sent), "echo:/tmp/old", **old)
+    await sees(admin, "cp", "echo:/tmp/old", str(back), **old)
+    assert back.read_bytes() == data
 
 
 async def test_fifty_calls_at_once_all_succeed(admin):

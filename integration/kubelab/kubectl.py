@@ -41,10 +41,11 @@ async def kubectl(
     stdin: bytes = b"",
     environment: Mapping[str, str] | None = None,
     timeout_s: float = 60.0,
+    program: Path | None = None,
 ) -> Answer:
-    """Runs kubectl to its end. Its discovery cache lies beside the kubeconfig, so that clusters never share one."""
+    """Runs kubectl (`program`, or the one that is found) to its end. Its discovery cache lies beside the kubeconfig, so that clusters never share one."""
     process = await asyncio.create_subprocess_exec(
-        find_kubectl(), f"--kubeconfig={kubeconfig}", f"--cache-dir={kubeconfig.parent / 'kubectl-cache'}", *arguments,
+        program or find_kubectl(), f"--kubeconfig={kubeconfig}", f"--cache-dir={kubeconfig.parent / 'kubectl-cache'}", *arguments,
         stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE,
         env={**os.environ, **(environment or {})},
     )  # fmt: skip

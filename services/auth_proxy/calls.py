@@ -6,6 +6,8 @@ The routes make a `Call` for each request they relay, and use `Calls.refused` fo
 from __future__ import annotations
 
 import asyncio
+import re
+from urllib.parse import unquote
 
 from libs.common import errors
 from libs.common.relay.exchange import Exchange
@@ -16,6 +18,7 @@ from services.auth_proxy.authenticate import Caller
 from services.auth_proxy.figures import Figures
 
 _VERBS = {b"GET": "get", b"HEAD": "get", b"POST": "create", b"PUT": "update", b"PATCH": "patch", b"DELETE": "delete"}
+_TOKEN = re.compile(r"\b(hmr?)_([A-Za-z0-9]+)_[^/.]+")
 _READS = (b"GET", b"HEAD", b"OPTIONS")
 Key = tuple[str, str]
 """(name of the token, name of the cluster or ""): what decides alike about all streams that share it."""
@@ -32,6 +35,13 @@ def find_verb(head: RequestHead) -> str:
 def is_watch(target: bytes) -> bool:
     query = target.partition(b"?")[2]
     return b"watch=" in query and any(part in (b"watch=true", b"watch=1") for part in query.split(b"&"))
+
+
+def find_path(target: bytes) -> str:
+    """The path to write down, without the query. A token in it (an import manifest's address holds one) shows its name alone."""
+    path = target.partition(b"?")[0].decode("latin-1")
+    plain = unquote(path)
+    return _TOKEN.sub(r"\1_\2_***", plain) if _TOKEN.search(plain) else path
 
 
 class Call:
@@ -121,7 +131,7 @@ class Calls:
                 cluster=cluster,
                 verb=verb,
                 method=head.method.decode("ascii"),
-                path=head.target.partition(b"?")[0].decode("latin-1"),
+                path=find_path(head.target),
                 status=status,
                 bytes_in=bytes_in,
                 bytes_out=bytes_out,

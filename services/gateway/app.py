@@ -87,7 +87,7 @@ async def _errors_as_status(request: web.Request, handler: _Web) -> web.StreamRe
         # The client went away in the middle of its answer: there is nobody to tell.
         raise
     except Exception:  # noqa: BLE001 - the last line of defence: told as 500, logged with its trace
-        _log.exception("request_failed", request_id=request_id, method=request.method, path=request.path)
+        _log.exception("request_failed", request_id=request_id, method=request.method, route=_route_name(request))
         response = answer_error(
             errors.Internal(f"internal error: the gateway's log has more under request id {request_id}")
         )
@@ -105,7 +105,12 @@ def _route_name(request: web.Request) -> str:
 
 def _tell(request: web.Request, response: web.StreamResponse, request_id: str, duration_s: float) -> None:
     """One line for what went wrong here or took long; the front door writes one for every call."""
-    facts = {"method": request.method, "path": request.path, "status": response.status, "request_id": request_id}
+    facts = {
+        "method": request.method,
+        "route": _route_name(request),
+        "status": response.status,
+        "request_id": request_id,
+    }
     if (response.status >= 500 and request.path not in PROBES) or (duration_s > SLOW_S and not response.prepared):
         _log.warning("request_served", duration_ms=round(duration_s * 1000), **facts)
     else:
