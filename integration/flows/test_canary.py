@@ -14,6 +14,7 @@ from integration.flows.test_bad_input import token_of
 pytestmark = pytest.mark.asyncio(loop_scope="package")
 PASSWORD = "canary-password-7f3a91c2"
 WRONG = "canary-wrong-55d0b8e4"
+MISTYPED = "canary-typed-into-the-name-9c1e"
 
 
 async def test_no_secret_is_in_logs_on_disk_or_in_answers(bare_hub, tmp_path):
@@ -27,6 +28,10 @@ async def test_no_secret_is_in_logs_on_disk_or_in_answers(bare_hub, tmp_path):
     )
     assert refused.code != 0
     assert WRONG not in refused.err + refused.out
+    mistyped = await admin.herdsman(
+        "login", bare_hub.url, "--ca-file", str(bare_hub.ca_file), "--user", MISTYPED, "--password-file", str(wrong)
+    )
+    assert mistyped.code != 0
     created = await admin.must("token", "create", "--description", "canary")
     api_token = re.search(r"hm_[a-z2-7]+_([a-z2-7]+)", created)
     assert api_token is not None
@@ -38,7 +43,7 @@ async def test_no_secret_is_in_logs_on_disk_or_in_answers(bare_hub, tmp_path):
     assert registration[1].encode() in manifest
     signed_in = (await token_of(admin)).rpartition("_")[2]
     generated = Path(bare_hub.record()["admin_password_file"]).read_text().strip()
-    secrets = [PASSWORD, WRONG, api_token[1], registration[1], signed_in, generated]
+    secrets = [PASSWORD, WRONG, MISTYPED, api_token[1], registration[1], signed_in, generated]
     assert all(len(secret) > 12 for secret in secrets)
     answers = await admin.sees("herdsman", "get", "users,tokens,registrationtokens,clusters", "-o", "json")
     answers += await admin.sees("herdsman", "get", "users,tokens,registrationtokens", "-o", "wide")

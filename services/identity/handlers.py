@@ -48,7 +48,9 @@ class Handlers:
         stored = user.private.password_hash if user is not None else ""
         right = await self.passwords.verify(stored, request.password)
         if user is None or not right or not user.spec.enabled or user.deleting:
-            log.get("identity").info("login_refused", user=request.user, client_address=request.client_address)
+            # A name that nobody has may be a password, typed into the wrong field: it is not written down.
+            known = request.user if user is not None else ""
+            log.get("identity").info("login_refused", user=known, client_address=request.client_address)
             raise errors.Unauthenticated(WRONG)
         self.throttle.succeeded(request.user, request.client_address)
         if self.passwords.is_outdated(stored):
