@@ -22,6 +22,7 @@ from typing import Any
 import pytest
 import pytest_asyncio
 
+from integration.harness.hub import run_program
 from integration.kubelab import doctor
 from integration.kubelab.agent_image import AGENT_IMAGE, agent_image
 from integration.kubelab.cluster import Cluster
@@ -49,30 +50,11 @@ class World:
     before: frozenset[str]
 
     async def herdsman(self, *arguments: str, timeout_s: float = 120.0) -> Answer:
-        return await run([str(HERDSMAN), *arguments], self.environment, timeout_s)
+        return await run_program(HERDSMAN, *arguments, environment=self.environment, timeout_s=timeout_s)
 
     async def kube(self, *arguments: str, timeout_s: float = 60.0) -> Answer:
         """kubectl as the cluster's administrator, past the hub."""
         return await kubectl(self.cluster.kubeconfig, *arguments, timeout_s=timeout_s)
-
-
-async def run(argv: list[str], environment: dict[str, str], timeout_s: float) -> Answer:
-    process = await asyncio.create_subprocess_exec(
-        *argv,
-        stdin=asyncio.subprocess.DEVNULL,
-        stdout=asyncio.subprocess.PIPE,
-        stderr=asyncio.subprocess.PIPE,
-        env=environment,
-    )
-    try:
-        async with asyncio.timeout(timeout_s):
-            out, err = await process.communicate()
-    finally:
-        if process.returncode is None:
-            process.kill()
-            await process.wait()
-    assert process.returncode is not None
-    return Answer(process.returncode, out.decode(errors="replace"), err.decode(errors="replace"))
 
 
 async def eventually(look: Callable[[], Awaitable[object]], what: str, timeout_s: float = 60.0) -> None:
@@ -97,6 +79,12 @@ async def list_everything(cluster: Cluster) -> dict[str, dict[str, str]]:
     return found
 
 
+async def lacks_lease(cluster: Cluster) -> list[str]:
+    """The kubelet makes its node's Lease some seconds after the node is Ready: a listing before that is not the whole."""
+    answer = await kubectl(cluster.kubeconfig, "-n", "kube-node-lease", "get", "leases", "-o", "name")
+    return [] if answer.out.strip() else ["no Lease yet"]
+
+
 def traces(objects: dict[str, dict[str, str]]) -> list[str]:
     """What is ours by either label, or by name or place."""
     key, _, value = OURS.partition("=")
@@ -117,6 +105,7 @@ async def world() -> AsyncIterator[World]:
         cluster = await Cluster.up("podded", folder / "clusters", full=True)
         try:
             await cluster.import_image(await asyncio.to_thread(agent_image))
+            await eventually(lambda: lacks_lease(cluster), "the node's own Lease is there")
             before = frozenset(await list_everything(cluster))
             hub, url = await start_hub(cluster.host_address, folder)
             try:
@@ -185,7 +174,9 @@ async def imported(world: World) -> World:
     printed = await world.herdsman("cluster", "import", NAME)
     assert printed.code == 0, printed.err
     assert shutil.which("curl"), "the printed command needs curl"
-    applied = await run(["bash", "-o", "pipefail", "-c", printed.out], world.environment, 60)
+    applied = await run_program(
+        "bash", "-o", "pipefail", "-c", printed.out, environment=world.environment, timeout_s=60
+    )
     assert applied.code == 0, applied.err
 
     async def not_active() -> str:
