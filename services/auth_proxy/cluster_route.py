@@ -82,7 +82,7 @@ class ClusterRoute:
         if reshape is None:
             reshape = self._reshapes[name] = make_reshape(name)
         return Relay(
-            self._tunnels.source(cluster),
+            self._tunnels.source(cluster, upgrade=bool(head.upgrade)),
             built,
             reshape,
             upgrade=head.upgrade,

@@ -32,7 +32,9 @@ _REMEMBERED_INSTANCES = 64
 class Tunnels(Protocol):
     """What the cluster route needs."""
 
-    def source(self, cluster: ClusterFact) -> Source: ...
+    def source(self, cluster: ClusterFact, *, upgrade: bool = False) -> Source:
+        """Where connections towards the cluster come from. `upgrade`: the connection will be given to one stream for good."""
+        ...
 
 
 class Connection(Upstream):
@@ -222,7 +224,7 @@ class LocalTunnels:
         self._started = asyncio.get_running_loop().time()
         self._pings: list[Ping] = []
 
-    def source(self, cluster: ClusterFact) -> ClusterTunnels:
+    def source(self, cluster: ClusterFact, *, upgrade: bool = False) -> ClusterTunnels:
         found = self._clusters.get(cluster.uid)
         if found is None:
             found = self._clusters[cluster.uid] = ClusterTunnels(cluster, self._wait_s, self._started, self._now)

@@ -41,6 +41,22 @@ class Watcher(Protocol):
     def ended(self, exchange: Exchange) -> None: ...
 
 
+class Tap(Protocol):
+    """Sees the bytes of one exchange as they pass: bodies, and after a switch of protocols both streams. Never waits.
+
+    It is called before the bytes are written on, so what it has seen is at least what the other side can have seen. An exception
+    from it ends the exchange as a bug would: what must be written down and can't be is not passed on.
+    """
+
+    def request_bytes(self, data: bytes) -> None: ...
+
+    def response_head(self, head: ResponseHead) -> None:
+        """The final head (not 1xx), or the 101, as the far side sent it."""
+        ...
+
+    def response_bytes(self, data: bytes) -> None: ...
+
+
 @dataclass(slots=True)
 class Relay:
     """Send `head`, which is complete, over a connection of `source`."""
@@ -53,6 +69,8 @@ class Relay:
     first_byte_s: float | None = None
     """How long the answer's head may take; None for watches, logs and upgrades."""
     watcher: Watcher | None = None
+    tap: Tap | None = None
+    """Whoever must see the bytes; None, as almost always, costs nothing."""
 
 
 @dataclass(slots=True)

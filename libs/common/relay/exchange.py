@@ -8,7 +8,10 @@ clean, and reused, or closed: there is no third state (CVE-2018-1002105).
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING
+from collections.abc import Callable
+from typing import TYPE_CHECKING, TypeVar
+
+import structlog
 
 from libs.common import errors
 from libs.common.relay import framing, status
@@ -21,6 +24,8 @@ if TYPE_CHECKING:
     from libs.common.relay.session import Session
     from libs.common.relay.upstream import Upstream
 
+log = structlog.get_logger(component="relay")
+T = TypeVar("T")
 _SAFE = frozenset({b"GET", b"HEAD", b"OPTIONS"})
 _EARLY_LIMIT = 64 * 1024
 _BODY_IDLE_S = 60.0
@@ -83,6 +88,8 @@ class Exchange:
             return b""
         piece, rest = (data, b"") if end == len(data) else (data[:end], data[end:])
         self.bytes_in += len(piece)
+        if self.relay.tap is not None and not self.tapped(self.relay.tap.request_bytes, piece):
+            return b""
         if self._in.done and self._out is None:
             self._await_answer()
         if self.upstream is None:
@@ -189,7 +196,11 @@ class Exchange:
             return
         extra = end < len(data)
         self.bytes_out += end
-        self.session.write(data[:end] if extra else data)
+        if extra:
+            data = data[:end]
+        if self.relay.tap is not None and not self.tapped(self.relay.tap.response_bytes, data):
+            return
+        self.session.write(data)
         if self._out.done:
             self._finish(clean=not extra)
 
@@ -224,12 +235,17 @@ class Exchange:
         out = framing.of_response(self.request.method, head)
         self._close_client = self._closes_client() or isinstance(out, framing.UntilClose)
         built = self.relay.reshape(head, self._close_client)
+        tap = self.relay.tap
+        if tap is not None and not self.tapped(tap.response_head, head):
+            return
         self._out = out
         self._reusable = self._reusable and not head.close
         self.status = head.status
         self.session.deadline = NEVER
         end = out.scan(rest) if rest else 0
         self.bytes_out += end
+        if tap is not None and not self.tapped(tap.response_bytes, rest[:end]):
+            return
         self.session.write(built + rest[:end])
         if out.done:
             self._finish(clean=end == len(rest))
@@ -245,9 +261,24 @@ class Exchange:
         assert upstream is not None
         assert not isinstance(upstream, Splice)
         built = self.relay.reshape(head, False)
+        if self.relay.tap is not None and not self.tapped(self.relay.tap.response_head, head):
+            return
         self.status = 101
         self.session.write(built)
         self.upstream = Splice(self, self.session, upstream, to_client=rest)
+
+    def tapped(self, see: Callable[[T], None], what: T) -> bool:
+        """Show something to the tap. False: it could not take it, and the exchange is over."""
+        try:
+            see(what)
+        except errors.HerdsmanError as exc:
+            self.fail(exc)
+        except Exception:
+            log.exception("tap_failed")
+            self.fail(errors.Internal("internal error: the log has the details"))
+        else:
+            return True
+        return False
 
     # the end
 

@@ -49,11 +49,14 @@ class Splice:
         for half in (self._client, self._server):
             half.transport.abort()
 
-    def count(self, half: _Half, size: int) -> None:
+    def passing(self, half: _Half, data: bytes) -> bool:
+        """Count what this half read, and show it to the tap. False: it may not go on, both connections are cut."""
+        tap = self._exchange.relay.tap
         if half is self._client:
-            self._exchange.bytes_in += size
-        else:
-            self._exchange.bytes_out += size
+            self._exchange.bytes_in += len(data)
+            return tap is None or self._exchange.tapped(tap.request_bytes, data)
+        self._exchange.bytes_out += len(data)
+        return tap is None or self._exchange.tapped(tap.response_bytes, data)
 
     def half_lost(self, half: _Half, error: BaseException | None) -> None:
         if error is not None:
@@ -79,7 +82,8 @@ class _Half(asyncio.Protocol):
         self.lost = False
 
     def data_received(self, data: bytes) -> None:
-        self._splice.count(self, len(data))
+        if not self._splice.passing(self, data):
+            return
         other = self.other
         other.transport.write(data)
         if other.write_paused:
