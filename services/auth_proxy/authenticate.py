@@ -167,8 +167,11 @@ def find_credential(head: RequestHead) -> bytes | None:
 
 def _take_subprotocol(head: RequestHead) -> bytes | None:
     found: bytes | None = None
-    for index, (lower, value, _) in enumerate(head.fields):
+    fields = []
+    for field in head.fields:
+        lower, value, _ = field
         if lower != b"sec-websocket-protocol" or _SUBPROTOCOL not in value:
+            fields.append(field)
             continue
         offered = [part.strip(b" \t") for part in value.split(b",")]
         for part in [p for p in offered if p.startswith(_SUBPROTOCOL)]:
@@ -181,7 +184,9 @@ def _take_subprotocol(head: RequestHead) -> bytes | None:
                 raise errors.Unauthenticated(_REFUSED) from exc
             offered.remove(part)
         kept = b", ".join(offered)
-        head.fields[index] = (lower, kept, b"Sec-WebSocket-Protocol: " + kept) if kept else (b"", b"", b"")
+        if kept:
+            fields.append((lower, kept, b"Sec-WebSocket-Protocol: " + kept))
     if found is not None:
-        head.fields[:] = [f for f in head.fields if f[0]]
+        # A list of this request's own: what the connection remembers of its last head stays as it came.
+        head.fields = fields
     return found

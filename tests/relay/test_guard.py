@@ -50,7 +50,11 @@ def head(lines):
 @pytest.mark.parametrize("lines", ALLOWED)
 def test_the_hubs_own_names_pass(lines):
     kept = guard.check(head(lines))
-    assert kept == [line.encode() for line in lines if line.lower().startswith("impersonate")]
+    assert kept == [
+        line.replace(":", ": ", 1).replace(":  ", ": ", 1).encode()
+        for line in lines
+        if line.lower().startswith("impersonate")
+    ]
 
 
 @pytest.mark.parametrize("lines", REFUSED)

@@ -36,6 +36,9 @@ GATEWAY_REQUEST = KUBERNETES_REQUEST | {
 }  # fmt: skip
 """What a request may carry to the hub's own services: a browser's headers too."""
 
+ORDINARY = KUBERNETES_REQUEST | GATEWAY_REQUEST | HOP_BY_HOP | {b"authorization", b"content-length", b"origin"}
+"""Names that most requests consist of: none of them says who calls, and none has a `_`."""
+
 CLUSTER_RESPONSE_DROPPED = frozenset(
     {
         b"set-cookie", b"clear-site-data", b"strict-transport-security", b"alt-svc", b"service-worker-allowed",
@@ -45,3 +48,6 @@ CLUSTER_RESPONSE_DROPPED = frozenset(
     }
 )  # fmt: skip
 """What an answer from a cluster may not say in the hub's name: it shares the hub's origin in a browser."""
+
+RESPONSE_NOTED = HOP_BY_HOP | CLUSTER_RESPONSE_DROPPED | {b"content-length"}
+"""What the relay looks for in the head of an answer: all else passes without being looked at."""

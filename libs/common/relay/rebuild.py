@@ -13,6 +13,9 @@ from libs.common.relay.head import RequestHead, ResponseHead
 from libs.common.relay.names import HOP_BY_HOP
 
 _CRLF = b"\r\n"
+_CLOSE = b"Connection: close\r\n"
+_PASSING = frozenset({b"content-length", b"transfer-encoding"})
+_IMPERSONATE = b"\r\nimpersonate-"
 
 
 def request_head(
@@ -29,33 +32,30 @@ def request_head(
     `allowed`: names that pass. `host`: the Host to say; empty = what the client said, if that passes. `own`: lines of ours. `identity`:
     ready lines that each end with CRLF; they come last, so that nothing after them could take them off again.
     """
-    lines = [head.method + b" " + target + b" HTTP/1.1"]
-    if host:
-        lines.append(b"Host: " + host)
-    lines += [line for lower, _, line in head.fields if lower in allowed and not (host and lower == b"host")]
-    if head.chunked:
-        lines.append(b"Transfer-Encoding: chunked")
-    elif head.content_length is not None:
-        lines.append(b"Content-Length: %d" % head.content_length)
-    if head.upgrade:
-        lines.append(b"Connection: Upgrade")
-        lines.append(b"Upgrade: " + head.value(b"upgrade"))
-    lines += own
-    return _CRLF.join(lines) + _CRLF + identity + _CRLF
+    return b"".join(
+        (
+            head.method, b" ", target, b" HTTP/1.1\r\n", b"Host: " + host + _CRLF if host else b"",
+            head.keep(allowed, with_host=not host), *(line + _CRLF for line in own), identity, _CRLF,
+        )
+    )  # fmt: skip
 
 
 def check_identity(built: bytes, identity: bytes) -> None:
     """The assertion before the write: `built` ends with exactly this identity. Raises Internal, so that nothing leaves."""
     if not identity.startswith(b"Impersonate-User: ") or not built.endswith(_CRLF + identity + _CRLF):
         raise errors.Internal("a request without the caller's identity was about to leave: it was stopped")
-    if built.lower().count(b"\r\nimpersonate-") != (_CRLF + identity).lower().count(b"\r\nimpersonate-"):
+    if built.lower().find(_IMPERSONATE) != len(built) - len(identity) - 2 * len(_CRLF):
         raise errors.Internal("a request with a second identity was about to leave: it was stopped")
 
 
 def response_head(
     head: ResponseHead, *, dropped: Set[bytes] = frozenset(), close: bool = False, own: bytes = b""
 ) -> bytes:
-    """The response's head for the client. `own`: ready lines of ours, each ending with CRLF."""
+    """The response's head for the client. `dropped`: names of `names.RESPONSE_NOTED` that may not pass. `own`: ready lines of ours, each
+    ending with CRLF."""
+    if head.is_untouched and head.minor and head.status != 101 and head.noted <= _PASSING:
+        # Nothing in it is to be taken out: the bytes as they came, without the empty line.
+        return b"".join((head.raw[:-2], _CLOSE if close else b"", own, _CRLF))
     lines = [head.start_line if head.minor else b"HTTP/1.1" + head.start_line[8:]]
     lines += [line for lower, _, line in head.fields if lower not in HOP_BY_HOP and lower not in dropped]
     if head.chunked:

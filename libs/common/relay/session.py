@@ -13,7 +13,7 @@ from libs.common import errors
 from libs.common.relay import sockets, status
 from libs.common.relay.decision import Answer, Refusal, Relay, TakeOver
 from libs.common.relay.exchange import Exchange
-from libs.common.relay.head import END, MAX_HEAD, RequestHead, parse_request
+from libs.common.relay.head import END, MAX_HEAD, Block, RequestHead, parse_request
 from libs.common.relay.sweeper import NEVER
 
 if TYPE_CHECKING:
@@ -31,7 +31,7 @@ class Session(asyncio.Protocol):
     """
 
     __slots__ = (
-        "_exchange", "_holds", "_lingering", "_stash", "closed", "deadline", "engine", "memo", "peer", "requests", "transport",
+        "_block", "_exchange", "_holds", "_lingering", "_stash", "closed", "deadline", "engine", "memo", "peer", "requests", "transport",
         "write_paused",
     )  # fmt: skip
 
@@ -43,6 +43,7 @@ class Session(asyncio.Protocol):
         self.write_paused = False
         self.requests = 0
         self.deadline = NEVER
+        self._block: Block | None = None
         self._exchange: Exchange | None = None
         self._stash = b""
         self._holds = 0
@@ -198,10 +199,11 @@ class Session(asyncio.Protocol):
         self._stash = data[end:]
         self.deadline = NEVER
         try:
-            head = parse_request(data[:end])
+            head = parse_request(data if end == len(data) else data[:end], self._block)
         except errors.BadRequest as exc:
             self.refuse(exc, close=True)
             return
+        self._block = head.block
         self._on_request(head)
 
     def _on_request(self, head: RequestHead) -> None:
