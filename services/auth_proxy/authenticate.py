@@ -87,8 +87,17 @@ class Authenticator:
 
     def authenticate(self, head: RequestHead) -> Caller | None:
         """Who calls; None when no credential came. Raises Unauthenticated for any that is not good."""
+        known = head.block.memo
+        if isinstance(known, Caller) and self._is_current(known):
+            # The same bytes on the same connection: they were checked, and nothing that was true then has changed.
+            return known
         credential = find_credential(head)
-        return None if credential is None else self.check(credential)
+        if credential is None:
+            return None
+        caller = self.check(credential)
+        if not head.upgrade:
+            head.block.memo = caller
+        return caller
 
     def check(self, credential: bytes) -> Caller:
         """The caller of `hm_<name>_<secret>`. Raises Unauthenticated."""
@@ -111,6 +120,9 @@ class Authenticator:
             if caller is None:
                 return None
         return caller if self._now().timestamp() < caller.expires else None
+
+    def _is_current(self, caller: Caller) -> bool:
+        return self._callers.get(caller.principal.token) is caller and self._now().timestamp() < caller.expires
 
     def _make(self, name: str) -> Caller | None:
         token = self._tokens.get(name)

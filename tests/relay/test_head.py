@@ -159,3 +159,35 @@ def test_head_without_exactly_this_identity_never_leaves(built, identity):
 def test_a_group_that_looks_like_a_header_is_no_second_identity():
     identity = b"Impersonate-User: herdsman:a\r\nImpersonate-Group: herdsman:impersonate-x\r\n"
     rebuild.check_identity(b"GET / HTTP/1.1\r\n" + identity + b"\r\n", identity)
+
+
+def test_the_same_fields_again_are_not_read_again_and_mean_the_same():
+    first = parse_request(b"GET /a HTTP/1.1\r\nHost: h\r\nAccept: x\r\nX-Remote-User: root\r\n\r\n")
+    again = parse_request(b"POST /b HTTP/1.1\r\nHost: h\r\nAccept: x\r\nX-Remote-User: root\r\n\r\n", first.block)
+    assert again.block is first.block
+    assert (again.method, again.target, again.fields) == (b"POST", b"/b", first.fields)
+    assert [lower for lower, _, _ in again.claims] == [b"x-remote-user"]
+
+
+@pytest.mark.parametrize(
+    "raw",
+    [
+        b"GET /a HTTP/1.1\r\nHost: h\r\nAccept: y\r\n\r\n",
+        b"GET /a HTTP/1.0\r\nHost: h\r\nAccept: x\r\n\r\n",
+        b"GET /a HTTP/1.1\r\nHost: h\r\nAccept: x\r\nA: b\r\n\r\n",
+    ],
+)
+def test_other_bytes_are_read_whatever_came_before(raw):
+    last = parse_request(b"GET /a HTTP/1.1\r\nHost: h\r\nAccept: x\r\n\r\n").block
+    assert parse_request(raw, last).fields == parse_request(raw).fields
+    assert parse_request(raw, last).block is not last
+
+
+@pytest.mark.parametrize(
+    "line", [b"FROB /a", b"CONNECT /a", b"get /a", b"GET  /a", b"GET http://h/a", b"GET /a#b", b"GET h:1"]
+)
+def test_a_first_line_is_judged_alike_with_and_without_a_known_block(line):
+    last = parse_request(b"GET /a HTTP/1.1\r\nHost: h\r\n\r\n").block
+    for block in (None, last):
+        with pytest.raises(errors.BadRequest):
+            parse_request(line + b" HTTP/1.1\r\nHost: h\r\n\r\n", block)

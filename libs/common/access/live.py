@@ -98,10 +98,9 @@ class LiveGrants:
     @property
     def current(self) -> Grants:
         """The snapshot of this moment."""
-        now = self._now()
-        due = self._grants.next_expiry is not None and now >= self._grants.next_expiry
-        if due or self._changed:
-            self._compile(now)
+        expiry = self._grants.next_expiry
+        if self._changed or (expiry is not None and self._now() >= expiry):
+            self._compile(self._now())
         return self._grants
 
     def subscribe(self, callback: Callable[[Grants], None]) -> Callable[[], None]:

@@ -11,8 +11,9 @@ say is a value of its own, a `Block`, and the session offers the last one back: 
 from __future__ import annotations
 
 import re
-from collections.abc import Set
+from collections.abc import Sequence, Set
 from functools import lru_cache
+from typing import Any
 
 import httptools
 
@@ -108,10 +109,11 @@ class Head:
 class Block(Head):
     """The fields of a request, read: a pure function of `raw`, the bytes after the first line, and of the minor version.
 
-    `claims` are the fields that say who calls (`names.RESERVED_PREFIXES`). Shared between requests: nobody changes one.
+    `claims` are the fields that say who calls (`names.RESERVED_PREFIXES`). Shared between requests: nobody changes one. `memo` is
+    for a route: what it found out from these very bytes, and can tell to hold still.
     """
 
-    __slots__ = ("_kept", "_kept_for", "claims", "expects_continue", "host", "raw")
+    __slots__ = ("_kept", "_kept_for", "claims", "expects_continue", "host", "memo", "raw")
 
     def __init__(self, raw: bytes, minor: int, reader: _Reader) -> None:
         super().__init__(minor)
@@ -120,6 +122,7 @@ class Block(Head):
         self.claims = reader.claims
         self.host = b""
         self.expects_continue = False
+        self.memo: Any = None
         self._kept = b""
         self._kept_for: tuple[Set[bytes], bool] | None = None
         _read_fields(self, reader.special)
@@ -128,7 +131,7 @@ class Block(Head):
         """The lines of the fields that are allowed to go on, then those of the framing and of a switch of protocols, each with its
         CRLF. Host goes on only `with_host`."""
         wanted = (allowed, with_host)
-        if self._kept_for is None or self._kept_for[0] is not allowed or self._kept_for[1] != with_host:
+        if self._kept_for != wanted:
             self._kept = _render_kept(self, self.fields, allowed, with_host=with_host)
             self._kept_for = wanted
         return self._kept
@@ -167,7 +170,7 @@ class RequestHead(Head):
 class ResponseHead(Head):
     """A response's head. `raw` is the whole of it as it came; its fields are split only for whoever asks.
 
-    `noted` holds the lower case names of `names.RESPONSE_NOTED` that it has: what the relay itself must look at or take out.
+    `noted`: lower case name and value of each field of `names.RESPONSE_NOTED`, which the relay must look at or take out.
     """
 
     __slots__ = ("_fields", "noted", "raw", "status")
@@ -178,7 +181,7 @@ class ResponseHead(Head):
         self._fields = None
         self.raw = raw
         self.status = status
-        self.noted: set[bytes] = set()
+        self.noted: Sequence[tuple[bytes, bytes]] = ()
 
     @property
     def fields(self) -> list[Field]:
@@ -216,9 +219,9 @@ def parse_request(raw: bytes, last: Block | None = None) -> RequestHead:
         raise errors.BadRequest("the request target must be a path: absolute-form and authority-form are not served")
     if b"#" in target:
         raise errors.BadRequest("the request target holds a fragment: leave out '#' and what follows")
+    if not _is_known_method(method):
+        raise errors.BadRequest("the request's method is none that is served")
     if last is not None and last.raw == rest and last.minor == minor:
-        if not _is_known_method(method):
-            raise errors.BadRequest("the request's method is not known")
         return RequestHead(method, target, last)
     if _REQUEST.fullmatch(raw) is None:
         raise errors.BadRequest(_explain(raw))
@@ -248,9 +251,11 @@ def parse_response(raw: bytes) -> ResponseHead:
     except httptools.HttpParserError as exc:
         raise errors.BadRequest(f"the answer's head is broken: {exc}") from exc
     head = ResponseHead(raw, int(match[2]), match[1] == b"1")
-    if reader.noted:
-        head.noted.update(lower for lower, _ in reader.noted)
-        _read_fields(head, reader.noted)
+    noted = head.noted = reader.noted
+    if len(noted) == 1 and noted[0][0] == b"content-length":
+        _read_framing(head, [noted[0][1]], [])
+    elif noted:
+        _read_fields(head, noted)
     return head
 
 
@@ -335,12 +340,10 @@ def _looks_like_ours(dashed: bytes) -> bool:
 
 @lru_cache(maxsize=64)
 def _is_known_method(method: bytes) -> bool:
-    """Whether llhttp knows it, as asked with a head that nothing else can be wrong with."""
+    """Whether llhttp knows it, as asked with a head that nothing else can be wrong with; CONNECT is for other proxies."""
     try:
         httptools.HttpRequestParser(_Reader()).feed_data(method + b" / HTTP/1.1\r\n\r\n")
-    except httptools.HttpParserUpgrade:
-        return True
-    except httptools.HttpParserError:
+    except (httptools.HttpParserError, httptools.HttpParserUpgrade):
         return False
     return True
 

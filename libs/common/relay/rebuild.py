@@ -53,7 +53,7 @@ def response_head(
 ) -> bytes:
     """The response's head for the client. `dropped`: names of `names.RESPONSE_NOTED` that may not pass. `own`: ready lines of ours, each
     ending with CRLF."""
-    if head.is_untouched and head.minor and head.status != 101 and head.noted <= _PASSING:
+    if head.is_untouched and head.minor and head.status != 101 and all(name in _PASSING for name, _ in head.noted):
         # Nothing in it is to be taken out: the bytes as they came, without the empty line.
         return b"".join((head.raw[:-2], _CLOSE if close else b"", own, _CRLF))
     lines = [head.start_line if head.minor else b"HTTP/1.1" + head.start_line[8:]]
