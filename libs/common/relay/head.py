@@ -21,6 +21,8 @@ from libs.common import errors
 from libs.common.relay.names import ORDINARY, RESERVED_PREFIXES, RESPONSE_NOTED
 
 MAX_HEAD = 64 * 1024
+MAX_FIELDS = 2048
+"""An agent gets one field for each group of the caller; beyond this a head is only work for whoever reads it."""
 END = b"\r\n\r\n"
 
 Field = tuple[bytes, bytes, bytes]
@@ -217,12 +219,16 @@ def parse_request(raw: bytes, last: Block | None = None) -> RequestHead:
     rest = raw[match.end() :]
     if not target.startswith(b"/") and not (target == b"*" and method == b"OPTIONS"):
         raise errors.BadRequest("the request target must be a path: absolute-form and authority-form are not served")
+    if method == b"CONNECT":
+        raise errors.BadRequest("CONNECT asks for a tunnel to anywhere: that is not served")
     if b"#" in target:
         raise errors.BadRequest("the request target holds a fragment: leave out '#' and what follows")
     if not _is_known_method(method):
         raise errors.BadRequest("the request's method is none that is served")
     if last is not None and last.raw == rest and last.minor == minor:
         return RequestHead(method, target, last)
+    if raw.count(b"\n") > MAX_FIELDS:
+        raise errors.BadRequest(f"the head holds more than {MAX_FIELDS} fields")
     if _REQUEST.fullmatch(raw) is None:
         raise errors.BadRequest(_explain(raw))
     reader = _Reader()
