@@ -42,7 +42,9 @@ def test_length_never_takes_more_than_it_says(data, size):
 BROKEN = [
     b"x\r\n", b"-1\r\n", b"+1\r\n", b"0x1\r\n", b" 1\r\n", b"1 \r\n", b"1\n", b"\r\n", b"1\r\nab\r\n", b"1\r\na\n", b"10000000000000000\r\n",
     b"1;a\nb\r\n", b"1;a\x00\r\n", b"0\r\nImpersonate-User: x\r\n", b"0\r\nContent-Length: 5\r\n", b"0\r\nAuthorization: x\r\n",
-    b"0\r\nTransfer\r\n", b"0\r\nX_Remote_User: a\r\n", b"1" * 5000, b"0\r\n" + b"A: b\r\n" * 5000,
+    b"0\r\nTransfer\r\n", b"0\r\nX_Remote_User: a\r\n", b"1" * 5000, b"1 ;a\r\n", b"1\t;a\r\n",
+    b"0\r\nTransfer-Encoding: chunked\r\n", b"0\r\nConnection: x\r\n", b"0\r\nProxy-Authorization: x\r\n", b"0\r\nLocation: x\r\n",
+    b"0\r\nUpgrade: x\r\n", b"0\r\nExpect: x\r\n", b"0\r\n" + b"A: b\r\n" * 5000,
 ]  # fmt: skip
 
 

@@ -14,7 +14,7 @@ from libs.common import errors
 from libs.common.relay.head import RequestHead, ResponseHead
 from libs.common.relay.names import FORBIDDEN_TRAILERS
 
-_SIZE = re.compile(rb"([0-9A-Fa-f]{1,15})(?:[ \t]*;[\t\x20-\x7e\x80-\xff]*)?")
+_SIZE = re.compile(rb"([0-9A-Fa-f]{1,15})(?:;[\t\x20-\x7e\x80-\xff]*)?")
 _TRAILER = re.compile(rb"([!#$%&'*+\-.^_`|~0-9A-Za-z]+):[\t\x20-\x7e\x80-\xff]*")
 _MAX_LINE = 4096
 _MAX_TRAILERS = 16 * 1024

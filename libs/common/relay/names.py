@@ -15,7 +15,10 @@ RESERVED_PREFIXES = (b"impersonate-", b"x-remote-", b"herdsman-", b"x-forwarded-
 
 IDENTITY_PREFIX = b"impersonate-"
 
-FORBIDDEN_TRAILERS = (*RESERVED_PREFIXES, b"authorization", b"content-", b"cookie", b"host", b"set-cookie")
+FORBIDDEN_TRAILERS = (
+    *RESERVED_PREFIXES, b"authorization", b"connection", b"content-", b"cookie", b"expect", b"host", b"location", b"proxy-",
+    b"set-cookie", b"trailer", b"transfer-encoding", b"upgrade",
+)  # fmt: skip
 """What may not arrive after the body, when all decisions are made (RFC 9110 6.5.1)."""
 
 KUBERNETES_REQUEST = frozenset(
