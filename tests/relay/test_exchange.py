@@ -370,6 +370,7 @@ async def test_body_that_stops_coming_is_408_and_a_slow_one_is_not(make_rig, mon
     from libs.common.relay import exchange
 
     monkeypatch.setattr(exchange, "_BODY_IDLE_S", 0.3)
+    monkeypatch.setattr(exchange, "_MIN_BODY", 1)
 
     async def script(reader, writer):
         await read_head(reader)

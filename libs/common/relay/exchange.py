@@ -29,6 +29,10 @@ T = TypeVar("T")
 _SAFE = frozenset({b"GET", b"HEAD", b"OPTIONS"})
 _EARLY_LIMIT = 64 * 1024
 _BODY_IDLE_S = 60.0
+_MIN_BODY = 512
+"""What a body must bring at least in that time: one byte a minute is no upload, it only holds a connection."""
+_MAX_INTERIM = 32
+"""Heads of 1xx before the answer; more are no progress, however fast they come."""
 HOLD_PEER, HOLD_EARLY = 1, 2
 
 
@@ -36,7 +40,7 @@ class Exchange:
     """`status` is 0 until the response's head is known; the counters are of bodies and spliced bytes."""
 
     __slots__ = (
-        "_close_client", "_early", "_head_part", "_in", "_opening", "_out", "_retried", "_reusable", "_seen", "bytes_in",
+        "_close_client", "_early", "_head_part", "_in", "_interim", "_opening", "_out", "_retried", "_reusable", "_seen", "bytes_in",
         "bytes_out", "error", "finished", "relay", "request", "session", "started", "status", "upstream",
     )  # fmt: skip
 
@@ -60,6 +64,7 @@ class Exchange:
         self._reusable = not relay.upgrade
         self._close_client = False
         self._seen = 0
+        self._interim = 0
 
     @property
     def request_done(self) -> bool:
@@ -111,14 +116,31 @@ class Exchange:
         self._over()
 
     def timed_out(self, now: float) -> None:
-        """The session's deadline passed: of a body that does not come, or of an answer."""
-        if self._in.done:
+        """The session's deadline passed: of a body that does not come, of an answer, or of the rest of an answer."""
+        if self._out is not None:
+            self._answer_timed_out(now)
+        elif self._in.done:
             self.fail(errors.Timeout("no answer came in time: the request may or may not have taken effect"))
-        elif self.bytes_in == self._seen and (self.upstream is not None and not self.upstream.write_paused):
+        elif self._is_starving() and self.upstream is not None and not self.upstream.write_paused:
             self.fail(status.RequestTimeout("the request's body stopped coming"))
         else:
             self._seen = self.bytes_in
             self.session.deadline = now + _BODY_IDLE_S
+
+    def _is_starving(self) -> bool:
+        # Whoever answers late by nature (a proxied service) may also be asked slowly.
+        least = _MIN_BODY if self.relay.first_byte_s is not None else 1
+        return self.bytes_in - self._seen < least
+
+    def _answer_timed_out(self, now: float) -> None:
+        limit = self.relay.first_byte_s
+        if limit is None:
+            self.session.deadline = NEVER
+        elif self.bytes_out == self._seen and not self.session.write_paused:
+            self.fail(errors.Timeout("the answer stopped in the middle"))
+        else:
+            self._seen = self.bytes_out
+            self.session.deadline = now + limit
 
     # the connection
 
@@ -158,6 +180,12 @@ class Exchange:
 
     def _await_answer(self) -> None:
         limit = self.relay.first_byte_s
+        self.session.deadline = NEVER if limit is None else asyncio.get_running_loop().time() + limit
+
+    def _await_rest(self, had: int) -> None:
+        """A short answer may not stop in the middle for longer than it may take to begin; a watch may."""
+        limit = self.relay.first_byte_s
+        self._seen = had
         self.session.deadline = NEVER if limit is None else asyncio.get_running_loop().time() + limit
 
     def upstream_writable(self, writable: bool) -> None:
@@ -206,31 +234,36 @@ class Exchange:
 
     def _on_head_bytes(self, data: bytes) -> None:
         if self._head_part:
-            data = self._head_part + data
-        end = data.find(END)
-        if end < 0:
-            self._head_part = data
-            if len(data) > MAX_HEAD:
-                self.fail(status.BadGateway("the answer's head is larger than 64 KiB"))
-            return
-        self._head_part = b""
+            data, self._head_part = self._head_part + data, b""
         try:
-            head = parse_response(data[: end + 4])
-            self._on_head(head, data[end + 4 :])
+            while data:
+                end = data.find(END)
+                if end < 0 or end > MAX_HEAD:
+                    self._head_part = data
+                    if len(data) > MAX_HEAD:
+                        raise status.BadGateway("the answer's head is larger than 64 KiB")
+                    return
+                head = parse_response(data[: end + 4])
+                data = data[end + 4 :]
+                if head.status >= 200 or head.status == 101:
+                    self._on_head(head, data)
+                    return
+                self._on_interim(head)
         except errors.BadRequest as exc:
             self.fail(status.BadGateway(f"the answer cannot be relayed: {exc.message}"))
         except errors.HerdsmanError as exc:
             self.fail(exc)
 
+    def _on_interim(self, head: ResponseHead) -> None:
+        self._interim += 1
+        if self._interim > _MAX_INTERIM:
+            raise status.BadGateway("the far side announces an answer again and again, and gives none")
+        if head.status == 100 and self.request.expects_continue and self._interim == 1:
+            self.session.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+
     def _on_head(self, head: ResponseHead, rest: bytes) -> None:
         if head.status == 101:
             self._switch(head, rest)
-            return
-        if head.status < 200:
-            if head.status == 100 and self.request.expects_continue:
-                self.session.write(b"HTTP/1.1 100 Continue\r\n\r\n")
-            if rest:
-                self._on_head_bytes(rest)
             return
         out = framing.of_response(self.request.method, head)
         self._close_client = self._closes_client() or isinstance(out, framing.UntilClose)
@@ -238,11 +271,13 @@ class Exchange:
         tap = self.relay.tap
         if tap is not None and not self.tapped(tap.response_head, head):
             return
+        # Before anything counts as answered: a body that is broken from its first byte can still become an error.
+        end = out.scan(rest) if rest else 0
         self._out = out
         self._reusable = self._reusable and not head.close
         self.status = head.status
-        self.session.deadline = NEVER
-        end = out.scan(rest) if rest else 0
+        if not out.done:
+            self._await_rest(end)
         self.bytes_out += end
         if tap is not None and not self.tapped(tap.response_bytes, rest[:end]):
             return
