@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from libs.common import errors
+from libs.common.relay import status
 from libs.common.relay.sweeper import NEVER, Sweeper
 from libs.common.relay.upstream import Upstream
 
@@ -99,7 +100,7 @@ class Pool:
             raise errors.Unavailable(f"{address.name} did not answer within {self._connect_timeout_s:g} s") from exc
         except ssl.SSLError as exc:
             self._open -= 1
-            raise errors.Unavailable(f"the certificate of {address.name} is not accepted: {exc.reason or exc}") from exc
+            raise status.BadGateway(_explain_tls(address.name, exc)) from exc
         except OSError as exc:
             self._open -= 1
             raise errors.Unavailable(f"{address.name} cannot be reached: {exc.strerror or exc}") from exc
@@ -134,3 +135,9 @@ class Pool:
         while self._idle:
             self._idle.popleft().close()
         self._sweeper.discard(self)
+
+
+def _explain_tls(name: str, exc: ssl.SSLError) -> str:
+    if isinstance(exc, ssl.SSLCertVerificationError):
+        return f"the certificate of {name} is not accepted: {exc.verify_message or exc.reason or 'no reason given'}"
+    return f"TLS with {name} failed: {exc.reason or 'no reason given'}"
