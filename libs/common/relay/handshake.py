@@ -102,7 +102,7 @@ async def shake_hands(connection: Handshake, hub: Hub, identity: TunnelIdentity)
         raise _refused(head.status, body)
     try:
         nonce = str(json.loads(body)["nonce"])
-    except (ValueError, KeyError, TypeError) as exc:
+    except (ValueError, KeyError, TypeError, RecursionError) as exc:
         raise errors.Unavailable("what answers at the hub's address is no hub: check the URL") from exc
     signature = base64.urlsafe_b64encode(identity.sign(tunnel.signed_bytes(nonce, identity.cluster_uid))).rstrip(b"=")
     lines = {
@@ -123,7 +123,7 @@ async def shake_hands(connection: Handshake, hub: Hub, identity: TunnelIdentity)
 def _refused(code: int, body: bytes) -> errors.HerdsmanError:
     try:
         message = str(json.loads(body)["message"])
-    except (ValueError, KeyError, TypeError):
+    except (ValueError, KeyError, TypeError, RecursionError):
         message = f"status {code}"
     if code == 409:
         return Superseded(f"the hub refuses this agent: {message}")
