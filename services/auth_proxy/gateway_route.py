@@ -57,8 +57,10 @@ class GatewayRoute:
         )
 
     def ready(self, head: RequestHead) -> Decision:
-        """The gateway's own readiness, asked without a caller."""
-        built = rebuild.request_head(head, head.target, allowed=GATEWAY_REQUEST)
+        """The gateway's own readiness, asked without a caller and in our own words: nothing that came is part of the question."""
+        if head.method not in (b"GET", b"HEAD") or head.has_body or head.upgrade:
+            raise errors.MethodNotAllowed("this address answers GET and HEAD, without body and upgrade")
+        built = rebuild.request_head(head, b"/readyz", allowed=frozenset(), host=b"hub")
         return Relay(self._pool, built, _reshape, first_byte_s=5.0)
 
 

@@ -55,7 +55,8 @@ async def build(host: Host[AuthProxyConfig]) -> None:
     figures.follow("herdsman_connected_clusters", "Clusters with a reverse connection", lambda: tunnels.connected)
 
     sweeper = Sweeper()
-    gateway = Pool(lambda: gateway_address(config), sweeper=sweeper)
+    # As many as there may be clients: a limit of its own would be the easier one to exhaust.
+    gateway = Pool(lambda: gateway_address(config), sweeper=sweeper, limit=config.max_connections)
     nats_address = Address("the bus", *parse_address(config.nats_ws_address)) if config.nats_ws_address else None
     nats = Pool(lambda: nats_address, sweeper=sweeper) if nats_address else None
     routes = Routes(
