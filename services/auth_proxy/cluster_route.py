@@ -14,7 +14,7 @@ from libs.common.relay import rebuild, status
 from libs.common.relay.decision import Decision, Relay, Reshape
 from libs.common.relay.dial import UPGRADES
 from libs.common.relay.head import RequestHead, ResponseHead
-from libs.common.relay.names import CLUSTER_RESPONSE_DROPPED, IDENTITY_PREFIX, KUBERNETES_REQUEST
+from libs.common.relay.names import CLUSTER_RESPONSE_DROPPED, IDENTITY_PREFIX, KUBERNETES_PLAIN, KUBERNETES_REQUEST
 from libs.common.relay.session import Session
 from services.auth_proxy.authenticate import Authenticator, Caller
 from services.auth_proxy.calls import Call, Calls, is_watch
@@ -26,6 +26,7 @@ FIRST_BYTE_S = 90.0
 """Longer than an API server's own limit for short requests (60 s), so that its answer is the one that is seen."""
 _NAME = re.compile(rb"[a-z0-9](?:[-a-z0-9]{0,61}[a-z0-9])?")
 _DOT_SEGMENT = re.compile(rb"(?:/|%2f)(?:\.|%2e){1,2}(?:[/;]|%2f|%5c|$)", re.IGNORECASE)
+_UNCLEAN = re.compile(rb"[^\x21-\x7e]|\\")
 # An answer from a cluster may come from anything that runs there; in a browser it must not act as the hub's own page.
 _OWN_HEADERS = b"Content-Security-Policy: sandbox\r\nX-Content-Type-Options: nosniff\r\n"
 _LONG = re.compile(rb"/(?:watch/|proxy|log|exec|attach|portforward)")
@@ -76,7 +77,9 @@ class ClusterRoute:
             )
         if head.upgrade and head.upgrade not in UPGRADES:
             raise errors.BadRequest("the only protocols to switch to are websocket and SPDY/3.1")
-        built = rebuild.request_head(head, target, allowed=KUBERNETES_REQUEST, host=b"kubernetes", identity=block.lines)
+        # The token that a browser hides in a subprotocol is taken out for WebSockets only: elsewhere the name must not pass at all.
+        allowed = KUBERNETES_REQUEST if head.upgrade == b"websocket" else KUBERNETES_PLAIN
+        built = rebuild.request_head(head, target, allowed=allowed, host=b"kubernetes", identity=block.lines)
         rebuild.check_identity(built, block.lines)
         reshape = self._reshapes.get(name)
         if reshape is None:
@@ -94,8 +97,9 @@ class ClusterRoute:
 def split_target(target: bytes) -> tuple[str, bytes]:
     """(cluster, the target inside it). Raises BadRequest for a name that is no label, and for paths that could be read in two ways."""
     path, mark, query = target[len(PREFIX) :].partition(b"?")
-    name, _, rest = path.partition(b"/")
-    if _NAME.fullmatch(name) is None:
+    name, slash, rest = path.partition(b"/")
+    # Without the slash a relative redirect would lead to another cluster.
+    if not slash or _NAME.fullmatch(name) is None:
         raise errors.BadRequest("the path must be /k8s/clusters/NAME/…, and NAME a cluster's name")
     if rest.startswith(b"/") or _DOT_SEGMENT.search(b"/" + rest) or b"\\" in rest:
         raise errors.BadRequest("the path holds an empty, '.' or '..' segment: write the path that is meant")
@@ -143,7 +147,14 @@ def _keep_inside(head: ResponseHead, prefix: bytes) -> None:
     for index, (lower, value, _) in enumerate(head.fields):
         if lower != b"location":
             continue
-        if b":" in value.partition(b"/")[0] or value.startswith(b"//") or b"\\" in value:
-            raise status.BadGateway("the cluster redirects to another server: that is not followed and not passed on")
+        path = re.split(rb"[?#]", value, maxsplit=1)[0]
+        # Clients resolve dot segments, and browsers leave out tabs: both could lead out of the cluster, with the caller's token.
+        if (
+            b":" in path.partition(b"/")[0]
+            or path.startswith(b"//")
+            or _UNCLEAN.search(path)
+            or _DOT_SEGMENT.search(b"/" + path)
+        ):
+            raise status.BadGateway("the cluster redirects out of itself: that is not followed and not passed on")
         inside = prefix + value if value.startswith(b"/") else value
         head.fields[index] = (lower, inside, b"Location: " + inside)

@@ -33,6 +33,9 @@ KUBERNETES_REQUEST = frozenset(
 )  # fmt: skip
 """What a request may carry into a cluster. No Authorization, no cookie, no forwarding header is among them."""
 
+KUBERNETES_PLAIN = frozenset(name for name in KUBERNETES_REQUEST if not name.startswith(b"sec-websocket-"))
+"""The same without what only a WebSocket handshake has."""
+
 GATEWAY_REQUEST = KUBERNETES_REQUEST | {
     b"host", b"cookie", b"dnt", b"origin", b"referer", b"sec-ch-ua", b"sec-fetch-dest", b"sec-fetch-mode",
     b"sec-fetch-site", b"sec-fetch-user", b"x-csrf-token", b"x-request-id",
@@ -44,13 +47,22 @@ ORDINARY = KUBERNETES_REQUEST | GATEWAY_REQUEST | HOP_BY_HOP | {b"authorization"
 
 CLUSTER_RESPONSE_DROPPED = frozenset(
     {
-        b"set-cookie", b"clear-site-data", b"strict-transport-security", b"alt-svc", b"service-worker-allowed",
+        b"set-cookie", b"set-cookie2", b"clear-site-data", b"strict-transport-security", b"alt-svc", b"service-worker-allowed",
         b"public-key-pins", b"content-security-policy", b"x-content-type-options", b"access-control-allow-origin",
         b"access-control-allow-credentials", b"access-control-allow-headers", b"access-control-allow-methods",
-        b"access-control-expose-headers", b"access-control-max-age",
+        b"access-control-allow-private-network", b"access-control-expose-headers", b"access-control-max-age",
+        # remembered by a browser for the whole origin, or sent there by it
+        b"accept-ch", b"critical-ch", b"expect-ct", b"nel", b"origin-agent-cluster", b"public-key-pins-report-only",
+        b"report-to", b"reporting-endpoints", b"set-login", b"speculation-rules", b"use-as-dictionary",
+        b"content-security-policy-report-only", b"activate-storage-access", b"supports-loading-mode",
+        # leads a browser elsewhere, or has it ask for a password in the hub's name
+        b"refresh", b"www-authenticate", b"authentication-info",
+        # obeyed by a web server that stands before the hub
+        b"x-accel-buffering", b"x-accel-charset", b"x-accel-expires", b"x-accel-limit-rate", b"x-accel-redirect",
+        b"x-lighttpd-send-file", b"x-sendfile", b"x-reproxy-url",
     }
 )  # fmt: skip
-"""What an answer from a cluster may not say in the hub's name: it shares the hub's origin in a browser."""
+"""What an answer from a cluster may not say in the hub's name: it shares the hub's origin in a browser, and its way to it."""
 
 RESPONSE_NOTED = HOP_BY_HOP | CLUSTER_RESPONSE_DROPPED | {b"content-length"}
 """What the relay looks for in the head of an answer: all else passes without being looked at."""
