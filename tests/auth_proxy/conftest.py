@@ -13,6 +13,7 @@ import uvloop
 
 from libs.common.relay.pool import Address
 from tests.auth_proxy.door import Door, open_door
+from tests.auth_proxy.recorder import Scene, open_scene
 
 
 def pytest_asyncio_loop_factories(config, item):
@@ -72,4 +73,10 @@ async def echo() -> AsyncIterator[Echo]:
 @pytest.fixture
 async def door(tmp_path: Path) -> AsyncIterator[Door]:
     async with open_door(tmp_path, tunnel_wait_s=1.0) as opened:
+        yield opened
+
+
+@pytest.fixture
+async def scene(door: Door) -> AsyncIterator[Scene]:
+    async with open_scene(door) as opened:
         yield opened
