@@ -152,7 +152,7 @@ class Agent:
                 bus, uid, self.state, await self.state.load_kept(), Applier(self.client, discovery), detacher.run
             )
             nodes = NodeObserver(self.client, bus, uid)
-            tunnel = Tunnel(self.hub, identity, self.endpoint, await self.endpoint.ssl_context(), self.config.tunnels)
+            tunnel = Tunnel(self.hub, identity, self.endpoint, self.config.tunnels)
             probe = ApiServerProbe(self.client)
             heartbeat = HeartbeatSender(
                 bus, uid, Sources(probe, lambda: nodes.count, lambda: tunnel.open, lambda: desired.applied),

@@ -1,6 +1,7 @@
 """`/k8s/clusters/<name>/…`: a call to a cluster's API server. Authenticate, decide, impersonate, relay — in that order, no wait.
 
-The path behind the cluster's name goes on as raw bytes. What the caller may do inside is judged by the cluster's own RBAC.
+The path behind the cluster's name goes on as raw bytes. What the caller may do inside is judged by the cluster's own RBAC; whom the
+caller may wish to be there (`--as`), too: the wish goes along, and is asked where the API server's credential is (`relay.terminal`).
 """
 
 from __future__ import annotations
@@ -10,12 +11,13 @@ from collections.abc import Callable
 
 from libs.common import errors
 from libs.common.access.live import HasGrants
-from libs.common.relay import rebuild, status
+from libs.common.relay import impersonation, rebuild, status
 from libs.common.relay.decision import Decision, Relay, Reshape
-from libs.common.relay.dial import UPGRADES
 from libs.common.relay.head import RequestHead, ResponseHead
-from libs.common.relay.names import CLUSTER_RESPONSE_DROPPED, IDENTITY_PREFIX, KUBERNETES_PLAIN, KUBERNETES_REQUEST
+from libs.common.relay.impersonation import Wish
+from libs.common.relay.names import CLUSTER_RESPONSE_DROPPED, KUBERNETES_PLAIN, KUBERNETES_REQUEST
 from libs.common.relay.session import Session
+from libs.common.relay.terminal import UPGRADES
 from services.auth_proxy.authenticate import Authenticator, Caller
 from services.auth_proxy.calls import Call, Calls, is_watch
 from services.auth_proxy.clusters import ClusterFact
@@ -53,18 +55,21 @@ class ClusterRoute:
         name = ""
         try:
             name, target = split_target(head.target)
-            check_no_identity(head)
+            check_only_servers_write(head)
+            wish = impersonation.parse_wish(head)
             caller = self._authenticator.authenticate(head)
             if caller is None:
                 raise errors.Unauthenticated(
                     "no token came with the request: sign in, or take a kubeconfig from the hub"
                 )
-            return self._relay(head, session, caller, name, target)
+            return self._relay(head, session, caller, name, target, wish)
         except errors.HerdsmanError as exc:
             self._calls.refused(head, session, exc, caller, name)
             raise
 
-    def _relay(self, head: RequestHead, session: Session, caller: Caller, name: str, target: bytes) -> Decision:
+    def _relay(
+        self, head: RequestHead, session: Session, caller: Caller, name: str, target: bytes, wish: Wish | None
+    ) -> Decision:
         check_scope(head, caller, name)
         grants = self._grants.current
         uid = grants.clusters.get(name, "")
@@ -77,21 +82,21 @@ class ClusterRoute:
             )
         if head.upgrade and head.upgrade not in UPGRADES:
             raise errors.BadRequest("the only protocols to switch to are websocket and SPDY/3.1")
+        identity = block.lines
+        if wish is not None:
+            impersonation.check_reserved(wish)
+            identity += b"".join(line + b"\r\n" for line in impersonation.render(wish, impersonation.FROM_HUB))
         # The token that a browser hides in a subprotocol is taken out for WebSockets only: elsewhere the name must not pass at all.
         allowed = KUBERNETES_REQUEST if head.upgrade == b"websocket" else KUBERNETES_PLAIN
-        built = rebuild.request_head(head, target, allowed=allowed, host=b"kubernetes", identity=block.lines)
-        rebuild.check_identity(built, block.lines)
+        built = rebuild.request_head(head, target, allowed=allowed, host=b"kubernetes", identity=identity)
+        rebuild.check_identity(built, identity)
         reshape = self._reshapes.get(name)
         if reshape is None:
             reshape = self._reshapes[name] = make_reshape(name)
-        return Relay(
-            self._tunnels.source(cluster, upgrade=bool(head.upgrade)),
-            built,
-            reshape,
-            upgrade=head.upgrade,
-            first_byte_s=None if is_long(head, target) else FIRST_BYTE_S,
-            watcher=Call(self._calls, session.peer, caller, name, uid, block.groups),
-        )
+        relay = Relay(self._tunnels.source(cluster, upgrade=bool(head.upgrade)), built, reshape, head.upgrade)
+        relay.first_byte_s = None if is_long(head, target) else FIRST_BYTE_S
+        relay.watcher = Call(self._calls, session.peer, caller, name, uid, block.groups)
+        return relay
 
 
 def split_target(target: bytes) -> tuple[str, bytes]:
@@ -106,13 +111,9 @@ def split_target(target: bytes) -> tuple[str, bytes]:
     return name.decode("ascii"), b"/" + rest + mark + query
 
 
-def check_no_identity(head: RequestHead) -> None:
-    """A caller can't say who it is by header. Raises Denied, or BadRequest for headers that only servers may write."""
-    for lower, _, _ in head.fields:
-        if lower.startswith(IDENTITY_PREFIX):
-            raise errors.Denied(
-                "impersonation through the hub is not supported: leave out --as, --as-group and Impersonate-* headers"
-            )
+def check_only_servers_write(head: RequestHead) -> None:
+    """Raises BadRequest for headers that no client may send."""
+    for lower, _, _ in head.claims:
         if lower.startswith((b"x-remote-", b"herdsman-")):
             raise errors.BadRequest("the request holds a header that only the hub itself may write")
 

@@ -13,12 +13,12 @@ from libs.common.crypto.envelope import HEADER, Signer
 from libs.common.relay import rebuild
 from libs.common.relay.decision import Decision, Relay
 from libs.common.relay.head import RequestHead, ResponseHead
-from libs.common.relay.names import GATEWAY_REQUEST
+from libs.common.relay.names import GATEWAY_REQUEST, IDENTITY_PREFIX
 from libs.common.relay.pool import Pool
 from libs.common.relay.session import Session
 from services.auth_proxy.authenticate import Authenticator, Caller
 from services.auth_proxy.calls import Call, Calls, is_watch
-from services.auth_proxy.cluster_route import check_no_identity
+from services.auth_proxy.cluster_route import check_only_servers_write
 
 FIRST_BYTE_S = 60.0
 _ENVELOPE = HEADER.encode("ascii") + b": "
@@ -62,6 +62,15 @@ class GatewayRoute:
             raise errors.MethodNotAllowed("this address answers GET and HEAD, without body and upgrade")
         built = rebuild.request_head(head, b"/readyz", allowed=frozenset(), host=b"hub")
         return Relay(self._pool, built, _reshape, first_byte_s=5.0)
+
+
+def check_no_identity(head: RequestHead) -> None:
+    """Nobody is anybody else towards the hub itself: a right to impersonate in a cluster is none here. Raises Denied or BadRequest."""
+    if any(lower.startswith(IDENTITY_PREFIX) for lower, _, _ in head.claims):
+        raise errors.Denied(
+            "nobody can be impersonated in the hub's own API: --as, --as-group and Impersonate-* headers are for calls to clusters"
+        )
+    check_only_servers_write(head)
 
 
 def _reshape(head: ResponseHead, close: bool) -> bytes:

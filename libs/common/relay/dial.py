@@ -1,7 +1,7 @@
 """The agent's side of the relay: keep a few connections to the hub ready, and serve the requests that arrive on them.
 
 `services.agent.tunnel` runs one `ReverseDialer`. Each connection goes `outbound.connect` → `handshake.shake_hands` → a `Session`
-of the ordinary engine whose route checks the identity (`guard`), adds the agent's own credential and relays to the API server.
+of the ordinary engine whose route hands each request to a `terminal`: check, credential, API server.
 """
 
 from __future__ import annotations
@@ -14,21 +14,19 @@ from collections.abc import Callable
 import structlog
 
 from libs.common import errors
-from libs.common.relay import guard, outbound, rebuild, tunnel
-from libs.common.relay.decision import Answer, Decision, Relay
+from libs.common.relay import outbound, tunnel
+from libs.common.relay.decision import Answer, Decision
 from libs.common.relay.handshake import Handshake, Superseded, TunnelIdentity, shake_hands
-from libs.common.relay.head import RequestHead, ResponseHead
-from libs.common.relay.names import KUBERNETES_REQUEST
+from libs.common.relay.head import RequestHead
 from libs.common.relay.outbound import Hub
-from libs.common.relay.pool import Address, Pool
+from libs.common.relay.pool import Address
 from libs.common.relay.server import Engine, Limits
 from libs.common.relay.session import Session
 from libs.common.relay.sweeper import Sweeper
+from libs.common.relay.terminal import Terminal
 
 log = structlog.get_logger(component="relay")
 
-UPGRADES = frozenset({b"websocket", b"spdy/3.1"})
-"""Protocols that may be switched to on the way to an API server."""
 _HANDSHAKE_S = 10.0
 _BACKOFF_MIN_S, _BACKOFF_MAX_S = 0.2, 30.0
 _SUPERSEDED_S = 30.0
@@ -44,8 +42,7 @@ def new_instance() -> str:
 class ReverseDialer:
     """Invariant: `idle` connections rest at the hub, as long as it answers and no more than `cap` are open in all.
 
-    `api_server` and `authorization` are asked for each use, so that both may change: the first says where to dial, the second is
-    the value of the Authorization header, b"" when the TLS context holds a client certificate instead.
+    `api_server`, `authorization` and `refused` are those of `terminal`.
     """
 
     def __init__(
@@ -58,15 +55,14 @@ class ReverseDialer:
         idle: int = 4,
         cap: int = 256,
         sweeper: Sweeper | None = None,
+        refused: Callable[[], None] = lambda: None,
     ) -> None:
         self._hub = hub
         self._identity = identity
-        self._api_server = api_server
-        self._authorization = authorization
         self._wanted = idle
         self._cap = cap
         self._sweeper = sweeper or Sweeper()
-        self._pool = Pool(api_server, sweeper=self._sweeper)
+        self._terminal = Terminal(api_server, authorization, sweeper=self._sweeper, refused=refused)
         self._engine = Engine(
             self._route,
             limits=Limits(idle_s=tunnel.SILENCE_S, sessions=cap),
@@ -105,7 +101,7 @@ class ReverseDialer:
                     await self._changed.wait()
         finally:
             await self._engine.stop(grace_s=3.0)
-            self._pool.close()
+            self._terminal.close()
 
     def _missing(self) -> int:
         missing = min(self._wanted - len(self._resting), self._cap - self.connected) - self._dialling
@@ -198,39 +194,13 @@ class ReverseDialer:
         if head.method == b"OPTIONS" and head.target == b"*" and head.value(tunnel.PING_HEADER):
             return Answer(204, close=self._is_surplus(session))
         try:
-            identity = b"".join(line + b"\r\n" for line in _user_first(guard.check(head)))
-            if head.upgrade and head.upgrade not in UPGRADES:
-                raise errors.BadRequest("the agent switches to websocket and SPDY/3.1 only")
+            return self._terminal.relay(head)
         except errors.HerdsmanError as exc:
             log.warning("request_refused", error=exc.message, path=head.target.partition(b"?")[0].decode("latin-1"))
             raise
-        address = self._api_server()
-        secret = self._authorization()
-        built = rebuild.request_head(
-            head,
-            head.target,
-            allowed=KUBERNETES_REQUEST,
-            host=address.authority,
-            own=(b"Authorization: " + secret,) if secret else (),
-            identity=identity,
-        )
-        rebuild.check_identity(built, identity)
-        source = self._pool.fresh if head.upgrade else self._pool
-        return Relay(source, built, _pass_on, upgrade=head.upgrade)
 
     def _is_surplus(self, session: Session) -> bool:
         """Connections are given up only in answer to a ping: then the hub can't be sending a request on them."""
         since = self._resting.get(session)
         now = asyncio.get_running_loop().time()
         return since is not None and len(self._resting) > self._wanted and now - since > _SURPLUS_S
-
-
-def _user_first(lines: list[bytes]) -> list[bytes]:
-    """The identity block begins with the user, as `rebuild.check_identity` wants it, spelled as it spells it."""
-    user = next(line for line in lines if line.lower().startswith(b"impersonate-user:"))
-    value = user.partition(b":")[2].strip(b" \t")
-    return [b"Impersonate-User: " + value, *(line for line in lines if line is not user)]
-
-
-def _pass_on(head: ResponseHead, close: bool) -> bytes:
-    return rebuild.response_head(head, close=close)

@@ -1,0 +1,122 @@
+"""The last step before an API server, the same wherever its credential is: in a cluster's agent (`dial`), or in the front door for a
+cluster that it reaches directly.
+
+A request from the hub comes in with the caller's identity and no credential. It is checked (`guard`), the caller's wish to be
+somebody else goes to the API server's own access review (`review`), the credential is added, the head is built anew, the identity last.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import json
+import re
+from collections.abc import Callable
+
+from libs.common import errors
+from libs.common.relay import guard, impersonation, rebuild, status
+from libs.common.relay.decision import Relay, Reshape, Source
+from libs.common.relay.head import RequestHead, ResponseHead
+from libs.common.relay.names import KUBERNETES_REQUEST
+from libs.common.relay.pool import Address, Pool
+from libs.common.relay.review import Reviewed, Reviewer
+from libs.common.relay.sweeper import Sweeper
+
+UPGRADES = frozenset({b"websocket", b"spdy/3.1"})
+"""Protocols that may be switched to on the way to an API server."""
+# Behind these paths somebody else answers, who may have a 401 of its own to say.
+_PROXIED = re.compile(rb"/(?:pods|services|nodes)/[^/?]+/proxy(?:[/?]|$)")
+_ACCOUNT = re.compile(r"system:serviceaccount:([^:]+):[^:]+")
+
+
+def pass_on(head: ResponseHead, close: bool) -> bytes:
+    return rebuild.response_head(head, close=close)
+
+
+class Terminal:
+    """`api_server` and `authorization` are asked for each use, so that both may change: the first says where to dial, the second is the
+    value of the Authorization header, b"" when the TLS context holds a client certificate instead; both may raise Unavailable.
+    `refused` hears that the API server did not take the credential.
+    """
+
+    def __init__(
+        self,
+        api_server: Callable[[], Address],
+        authorization: Callable[[], bytes],
+        *,
+        sweeper: Sweeper,
+        refused: Callable[[], None] = lambda: None,
+    ) -> None:
+        self._api_server = api_server
+        self._authorization = authorization
+        self._refused = refused
+        self._pool = Pool(api_server, sweeper=sweeper)
+        self._secret = b""
+        self._own: tuple[bytes, ...] = ()
+        self._reserved = impersonation.RESERVED_NAMESPACES
+
+    def relay(self, head: RequestHead, reshape: Reshape = pass_on) -> Relay:
+        """How a request of the hub goes on. Raises Denied, BadRequest or Unavailable."""
+        lines, wish = guard.check(head)
+        if head.upgrade and head.upgrade not in UPGRADES:
+            raise errors.BadRequest("the only protocols to switch to are websocket and SPDY/3.1")
+        address = self._api_server()
+        secret = self._authorization()
+        if secret != self._secret:
+            self._use(secret)
+        source: Source = self._pool.fresh if head.upgrade else self._pool
+        identity = _join(lines)
+        if wish is not None:
+            impersonation.check_reserved(wish, self._reserved)
+            caller = lines[0].partition(b": ")[2].decode("utf-8", "replace")
+            reviewer = Reviewer(self._pool, address.authority, self._own, identity, caller)
+            source = Reviewed(source, reviewer, wish)
+            identity = _join(impersonation.render_identity(wish, lines))
+        built = rebuild.request_head(
+            head, head.target, allowed=KUBERNETES_REQUEST, host=address.authority, own=self._own, identity=identity
+        )
+        rebuild.check_identity(built, identity)
+        if _PROXIED.search(head.target) is None:
+            reshape = self._watch_for_refusal(reshape)
+        return Relay(source, built, reshape, upgrade=head.upgrade)
+
+    def close(self) -> None:
+        """Close the idle connections; what is under way ends by itself."""
+        self._pool.close()
+
+    def _watch_for_refusal(self, reshape: Reshape) -> Reshape:
+        """A 401 is about our credential: passed on, it would tell a caller to sign in again, who is signed in."""
+
+        def look(head: ResponseHead, close: bool) -> bytes:
+            if head.status == 401:
+                self._refused()
+                raise status.BadGateway(
+                    "the cluster's API server does not take the credential of Herdsman any more: it has expired or was revoked"
+                )
+            return reshape(head, close)
+
+        return look
+
+    def _use(self, secret: bytes) -> None:
+        """Make the credential's line ready, and reserve the accounts beside the one whose token it is."""
+        self._secret = secret
+        self._own = (b"Authorization: " + secret,) if secret else ()
+        namespace = find_namespace(secret)
+        self._reserved = impersonation.RESERVED_NAMESPACES | ({namespace} if namespace else set())
+
+
+def find_namespace(authorization: bytes) -> str:
+    """The namespace of the service account whose token this is (a JWT, of which only the subject is read); "" for any other credential."""
+    parts = authorization.removeprefix(b"Bearer ").split(b".")
+    if len(parts) != 3:
+        return ""
+    try:
+        subject = json.loads(base64.urlsafe_b64decode(parts[1] + b"=" * (-len(parts[1]) % 4)))["sub"]
+        found = _ACCOUNT.fullmatch(subject)
+    except (binascii.Error, ValueError, KeyError, TypeError):
+        return ""
+    return found[1] if found else ""
+
+
+def _join(lines: list[bytes]) -> bytes:
+    return b"".join(line + b"\r\n" for line in lines)
