@@ -13,7 +13,7 @@ from libs.common import errors
 from libs.common.access.live import HasGrants
 from libs.common.relay import impersonation, rebuild, status
 from libs.common.relay.decision import Decision, Relay, Reshape
-from libs.common.relay.head import RequestHead, ResponseHead
+from libs.common.relay.head import RequestHead, ResponseHead, parse_request
 from libs.common.relay.impersonation import Wish
 from libs.common.relay.names import CLUSTER_RESPONSE_DROPPED, KUBERNETES_PLAIN, KUBERNETES_REQUEST
 from libs.common.relay.session import Session
@@ -21,6 +21,7 @@ from libs.common.relay.terminal import UPGRADES
 from services.auth_proxy.authenticate import Authenticator, Caller
 from services.auth_proxy.calls import Call, Calls, is_watch
 from services.auth_proxy.clusters import ClusterFact
+from services.auth_proxy.direct import DirectClusters
 from services.auth_proxy.tunnels import Tunnels
 
 PREFIX = b"/k8s/clusters/"
@@ -42,12 +43,14 @@ class ClusterRoute:
         clusters: Callable[[str], ClusterFact | None],
         tunnels: Tunnels,
         calls: Calls,
+        direct: DirectClusters,
     ) -> None:
         self._authenticator = authenticator
         self._grants = grants
         self._clusters = clusters
         self._tunnels = tunnels
         self._calls = calls
+        self._direct = direct
         self._reshapes: dict[str, Reshape] = {}
 
     def route(self, head: RequestHead, session: Session) -> Decision:
@@ -93,7 +96,12 @@ class ClusterRoute:
         reshape = self._reshapes.get(name)
         if reshape is None:
             reshape = self._reshapes[name] = make_reshape(name)
-        relay = Relay(self._tunnels.source(cluster, upgrade=bool(head.upgrade)), built, reshape, head.upgrade)
+        terminal = self._direct.find(name, uid)
+        if terminal is not None:
+            # The same bytes that an agent would get, read by the same code: what it refuses is refused here too.
+            relay = terminal.relay(parse_request(built), reshape)
+        else:
+            relay = Relay(self._tunnels.source(cluster, upgrade=bool(head.upgrade)), built, reshape, head.upgrade)
         relay.first_byte_s = None if is_long(head, target) else FIRST_BYTE_S
         relay.watcher = Call(self._calls, session.peer, caller, name, uid, block.groups)
         return relay

@@ -34,6 +34,10 @@ class AuthProxyConfig(ServiceConfig):
         gt=0,
         description="How long a request waits for a reverse connection of a cluster that was there a moment ago.",
     )
+    direct_clusters: Path | None = Field(
+        default=None,
+        description="Folder with NAME.kubeconfig (0600) for each cluster that is reached directly; read again when a file changes.",
+    )
     audit_file: Path | None = Field(
         default=None, description="Where each call is written down, a JSON line each; default: standard error."
     )

@@ -23,6 +23,7 @@ from services.auth_proxy.calls import Calls
 from services.auth_proxy.cluster_route import ClusterRoute
 from services.auth_proxy.clusters import ClusterIndex
 from services.auth_proxy.config import AuthProxyConfig, parse_address
+from services.auth_proxy.direct import DirectClusters
 from services.auth_proxy.figures import Figures
 from services.auth_proxy.gateway_route import GatewayRoute
 from services.auth_proxy.nats_route import NatsRoute
@@ -57,10 +58,13 @@ async def build(host: Host[AuthProxyConfig]) -> None:
     sweeper = Sweeper()
     # As many as there may be clients: a limit of its own would be the easier one to exhaust.
     gateway = Pool(lambda: gateway_address(config), sweeper=sweeper, limit=config.max_connections)
+    direct = DirectClusters(config.direct_clusters, sweeper)
+    await direct.look()
+    figures.follow("herdsman_direct_clusters", "Clusters that are reached without their agent", lambda: len(direct))
     nats_address = Address("the bus", *parse_address(config.nats_ws_address)) if config.nats_ws_address else None
     nats = Pool(lambda: nats_address, sweeper=sweeper) if nats_address else None
     routes = Routes(
-        ClusterRoute(authenticator, grants, clusters.get, tunnels, calls).route,
+        ClusterRoute(authenticator, grants, clusters.get, tunnels, calls, direct).route,
         AgentRoute(clusters, tunnels).route,
         NatsRoute(nats, nats_address.authority if nats_address else b"").route,
         GatewayRoute(authenticator, signer, host.monotonic, gateway, calls),
@@ -71,6 +75,8 @@ async def build(host: Host[AuthProxyConfig]) -> None:
     host.spawn("audit", audit.run())
     host.spawn("revocation", revoker.run())
     host.spawn("tunnel pings", tunnels.run())
+    if config.direct_clusters is not None:
+        host.spawn("direct clusters", direct.run())
     await host.synced()
     server = await listen(engine, *parse_address(config.listen), tls)
     write_address(config.listen_file, server)
@@ -79,6 +85,7 @@ async def build(host: Host[AuthProxyConfig]) -> None:
         server.close()
         await engine.stop(grace_s=config.stop_timeout_s / 2)
         tunnels.close()
+        direct.close()
         gateway.close()
 
     host.on_stop(stop)

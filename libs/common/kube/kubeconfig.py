@@ -14,6 +14,8 @@ from libs.common.kube.endpoint import Endpoint
 from libs.common.kube.exec_plugin import API_VERSIONS, ExecCredential, ExecSpec
 
 _SECTIONS = ("clusters", "contexts", "users")
+_CLUSTER_FILES = ("certificate-authority",)
+_USER_FILES = ("client-certificate", "client-key")
 
 
 def load_kubeconfig(files: Sequence[Path], context: str = "") -> Endpoint:
@@ -28,6 +30,20 @@ def load_kubeconfig(files: Sequence[Path], context: str = "") -> Endpoint:
             raise errors.Invalid(f"the kubeconfig {file} is no YAML: {exc}") from exc
         _merge(merged, document, file)
     return parse_kubeconfig(merged, context)
+
+
+def find_named_files(file: Path) -> list[Path]:
+    """The files that a readable kubeconfig names for what it does not hold itself: authorities, certificates, keys.
+
+    A token file is not among them: its credential reads it again by itself.
+    """
+    document = _parse_yaml(file.read_text())
+    found: set[Path] = set()
+    for section, keys in (("clusters", _CLUSTER_FILES), ("users", _USER_FILES)):
+        for item in document.get(section) or ():
+            entry = item.get(section.removesuffix("s")) or {}
+            found.update(file.resolve().parent / str(entry[key]) for key in keys if entry.get(key))
+    return sorted(found)
 
 
 def parse_kubeconfig(merged: Mapping[str, Any], context: str = "") -> Endpoint:

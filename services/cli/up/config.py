@@ -56,6 +56,7 @@ def render_configs(layout: Layout, facts: Facts) -> dict[str, dict[str, Any]]:
             "identity_private_key": str(layout.envelope_key),
             "gateway_socket": str(layout.gateway_socket),
             "nats_ws_address": facts.nats_websocket,
+            "direct_clusters": str(layout.direct),
         },
     }
     return {service: {**_common(layout, facts, service), **own[service]} for service in SERVICES}

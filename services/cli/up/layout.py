@@ -125,6 +125,11 @@ class Layout:
         return self.root / "agent"
 
     @property
+    def direct(self) -> Path:
+        """Kubeconfigs of clusters that the front door reaches itself; people put them there."""
+        return self.root / "direct"
+
+    @property
     def runtime(self) -> Path:
         """For Unix sockets, whose paths must be short."""
         inside = self.root / "run"
@@ -142,7 +147,7 @@ class Layout:
         """Create the folders, private. Raises Unavailable when that is impossible."""
         folders = (
             self.root, self.logs, self.pki, self.keys, self.nats_keys, self.nats, self.nats_store, self.configs,
-            self.health, self.runtime, self.agent,
+            self.health, self.runtime, self.agent, self.direct,
         )  # fmt: skip
         for folder in folders:
             try:
