@@ -61,17 +61,30 @@ def test_cve_2021_31999_a_request_without_identity_never_leaves(take_away):
             rebuild.check_identity(built, claimed)
 
 
-async def test_cve_2021_36776_every_inbound_impersonate_header_is_refused(scene):
+async def test_cve_2021_36776_no_inbound_impersonate_header_passes_as_it_came(scene):
     """Also GHSA-r5c2-7hp9-v678 (bored-agent)."""
     faults = []
     for line in [
-        "Impersonate-User: admin", "impersonate-user: admin", "IMPERSONATE-USER:admin", "iMpErSoNaTe-uSeR:\tadmin", "Impersonate-User:",
-        "Impersonate-Uid: 1", "Impersonate-Group: system:authenticated", "Impersonate-Extra-Scopes: all", "Impersonate-Extra-: x",
-        "Impersonate-Anything: x", "Impersonate-User: herdsman:ada",
+        "Impersonate-User: system:admin", "impersonate-user: system:masters", "IMPERSONATE-USER:System:Admin",
+        "iMpErSoNaTe-uSeR:\tsystem:node:a", "Impersonate-User:", "Impersonate-Uid: 1", "Impersonate-Group: system:authenticated",
+        "Impersonate-Extra-Scopes: all", "Impersonate-Extra-: x", "Impersonate-Anything: x", "Impersonate-As-User: admin",
     ]:  # fmt: skip
         faults += await scene.refuses(line, [line])
         faults += await scene.refuses(f"{line}, twice", [line, line])
     assert not faults
+
+
+@pytest.mark.parametrize("user", ["admin", "herdsman:ada", "kubernetes-admin"])
+async def test_cve_2021_36776_a_wish_reaches_the_cluster_only_as_the_callers_own_review(scene, user):
+    """The cluster says nothing that would allow it, so nothing but the question may have come."""
+    for spelling in ("Impersonate-User", "iMpErSoNaTe-uSeR"):
+        scene.upstream.clear()
+        reply = await scene.say([f"{spelling}: {user}"])
+        assert reply.status in (403, 502)
+        assert scene.upstream.heads
+        for head in scene.upstream.heads:
+            assert head.startswith(b"POST /apis/authorization.k8s.io/v1/selfsubjectaccessreviews HTTP/1.1\r\n")
+            assert identity_lines(head) == scene.identity
 
 
 async def test_cve_2026_17107_groups_of_the_client_are_never_joined_to_the_computed_ones(scene):
