@@ -27,6 +27,8 @@ log = structlog.get_logger(component="tunnels")
 _RECENT_S = 60.0
 _MAX_WAITING = 1000
 _REMEMBERED_INSTANCES = 64
+Presence = Callable[[str, int], None]
+"""Told a cluster's uid and how many reverse connections it has in this process now."""
 
 
 class Tunnels(Protocol):
@@ -90,8 +92,11 @@ class Ping:
 class ClusterTunnels:
     """The connections of one cluster: a relay source and the home of its connections. The newest instance of the agent wins."""
 
-    def __init__(self, fact: ClusterFact, wait_s: float, started: float, now: Callable[[], datetime]) -> None:
+    def __init__(
+        self, fact: ClusterFact, wait_s: float, started: float, now: Callable[[], datetime], changed: Presence
+    ) -> None:
         self.fact = fact
+        self._changed = changed
         self.idle: list[Connection] = []
         self._all: set[Connection] = set()
         self._waiting: deque[asyncio.Future[Connection]] = deque()
@@ -130,6 +135,7 @@ class ClusterTunnels:
         self._all.add(connection)
         self._gone_since = None
         self.put_back(connection)
+        self._changed(self.fact.uid, len(self._all))
 
     def close_all(self) -> None:
         """Cut everything: the cluster is gone, or its agent has another key."""
@@ -195,6 +201,7 @@ class ClusterTunnels:
         if not self._all:
             self._gone_since = self._now()
             log.warning("cluster_disconnected", cluster=self.fact.name)
+        self._changed(self.fact.uid, len(self._all))
 
     @property
     def connected(self) -> int:
@@ -223,11 +230,22 @@ class LocalTunnels:
         self._clusters: dict[str, ClusterTunnels] = {}
         self._started = asyncio.get_running_loop().time()
         self._pings: list[Ping] = []
+        self._listeners: list[Presence] = []
+
+    def subscribe(self, listener: Presence) -> None:
+        """Be told at once when a cluster's number of reverse connections changes. Called inside the change: take no time, never raise."""
+        self._listeners.append(listener)
+
+    def _changed(self, uid: str, connected: int) -> None:
+        for listener in self._listeners:
+            listener(uid, connected)
 
     def source(self, cluster: ClusterFact, *, upgrade: bool = False) -> ClusterTunnels:
         found = self._clusters.get(cluster.uid)
         if found is None:
-            found = self._clusters[cluster.uid] = ClusterTunnels(cluster, self._wait_s, self._started, self._now)
+            found = self._clusters[cluster.uid] = ClusterTunnels(
+                cluster, self._wait_s, self._started, self._now, self._changed
+            )
         found.fact = cluster
         return found
 

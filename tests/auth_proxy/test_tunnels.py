@@ -156,3 +156,13 @@ async def test_newest_instance_wins_and_the_old_one_may_return_after_it_left(rig
         source.admit("instance-1")
     monkeypatch.setattr("services.auth_proxy.tunnels._RECENT_S", -1.0)
     source.admit("instance-1")
+
+
+async def test_whoever_subscribed_hears_each_change_of_presence(rig):
+    tunnels, add = rig
+    heard = []
+    tunnels.subscribe(lambda uid, connected: heard.append((uid, connected)))
+    await add()
+    await add()
+    tunnels.drop(FACT.uid)
+    assert heard == [("uid-1", 1), ("uid-1", 2), ("uid-1", 1), ("uid-1", 0)]
