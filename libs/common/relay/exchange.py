@@ -211,6 +211,19 @@ class Exchange:
             and not self.relay.upgrade and self.request.method in _SAFE and not self.request.has_body
         )  # fmt: skip
 
+    def start_over(self, body: bytes) -> bool:
+        """The far side has done nothing with the request, and says so: send it by another connection, once. False: it can't be.
+
+        `body` is all that went out behind the head. For whoever stands between two relays (an internal hop).
+        """
+        if self.finished or self._retried or self._out is not None or isinstance(self.upstream, Splice):
+            return False
+        self._retried = True
+        self.upstream = None
+        self._early = body + self._early
+        self._open()
+        return True
+
     # the response's way
 
     def response_data(self, data: bytes) -> None:
@@ -316,6 +329,20 @@ class Exchange:
         return False
 
     # the end
+
+    def end_stream(self) -> bool:
+        """End an answer without known length here and now, as its own end would. False: not at this moment.
+
+        Only between two chunks: what the client has then is whole. It asks again as after any end of a watch.
+        """
+        out = self._out
+        if self.finished or not isinstance(out, framing.Chunked) or not out.between_chunks:
+            return False
+        self.session.write(b"0\r\n\r\n")
+        self._drop_upstream()
+        self._over()
+        self.session.exchange_over(close=True)
+        return True
 
     def splice_ended(self, error: str) -> None:
         """Both connections of the splice are closed or closing by themselves."""

@@ -72,6 +72,11 @@ class Chunked:
         self._line = b""
         self._trailer_bytes = 0
 
+    @property
+    def between_chunks(self) -> bool:
+        """Whether a last chunk could follow the bytes that were scanned."""
+        return self._state == self._SIZE_LINE and not self._line and not self.done
+
     def scan(self, data: bytes, start: int = 0) -> int:
         position, end = start, len(data)
         while position < end and not self.done:

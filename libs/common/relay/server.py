@@ -4,21 +4,24 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import random
 import socket
 import ssl
-from collections.abc import Callable, Coroutine
-from dataclasses import dataclass
+from collections.abc import Callable, Coroutine, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import structlog
 
 from libs.common import errors
 from libs.common.relay.decision import Decision, Refusal, Route
+from libs.common.relay.drain import Ends, StreamEnder, let_finish
 from libs.common.relay.head import RequestHead
 from libs.common.relay.session import Session
 from libs.common.relay.sweeper import Sweeper
 
 log = structlog.get_logger(component="relay")
+BACKLOG = 1024
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +56,8 @@ class Engine:
         self.sweeper = sweeper or Sweeper()
         self.sessions: set[Session] = set()
         self.draining = False
+        """Every answer from now on is the last of its connection."""
+        self._closed = False
         self.session_busy = on_busy
         self.session_idle = on_idle
         self._route = route
@@ -71,7 +76,7 @@ class Engine:
             return Refusal(errors.Internal("internal error: the log of the hub has the details"), close=True)
 
     def session_opened(self, session: Session) -> None:
-        if self.draining or len(self.sessions) >= self.limits.sessions:
+        if self._closed or len(self.sessions) >= self.limits.sessions:
             session.transport.abort()
             session.closed = True
             return
@@ -92,16 +97,39 @@ class Engine:
         task.add_done_callback(self._task_done)
         return task
 
-    async def stop(self, grace_s: float = 5.0) -> None:
-        """Take no new request, let those that run finish for `grace_s`, then cut."""
+    def begin_drain(self, rest_s: float) -> None:
+        """Answers say `Connection: close` from now on; connections that rest are closed after `rest_s`, spread over its second half.
+
+        Connections that were accepted already, or still are, get an answer to their request.
+        """
         self.draining = True
+        self.limits = replace(self.limits, idle_s=rest_s, head_s=min(self.limits.head_s, max(rest_s, 1.0)))
+        now = asyncio.get_running_loop().time()
         for session in [s for s in self.sessions if s.idle]:
-            session.close()
-        if self.sessions:
-            self._empty = asyncio.Event()
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(grace_s):
-                    await self._empty.wait()
+            session.deadline = min(session.deadline, now + rest_s * random.uniform(0.5, 1.0))
+
+    async def stop(self, grace_s: float = 5.0, *, rest_s: float = 0.0, ends: Ends = let_finish) -> None:
+        """Let what runs finish for `grace_s`, then cut. `rest_s` as for `begin_drain`; 0 closes what rests at once, and takes nothing more.
+
+        `ends` says what becomes of a stream before that (`drain`).
+        """
+        if rest_s:
+            self.begin_drain(rest_s)
+        else:
+            self.draining = self._closed = True
+            for session in [s for s in self.sessions if s.idle]:
+                session.close()
+        ender = asyncio.create_task(StreamEnder(self.sessions, grace_s, ends).run(), name="stream-ender")
+        try:
+            if self.sessions:
+                self._empty = asyncio.Event()
+                with contextlib.suppress(TimeoutError):
+                    async with asyncio.timeout(grace_s):
+                        await self._empty.wait()
+        finally:
+            ender.cancel()
+            await asyncio.gather(ender, return_exceptions=True)
+        self._closed = True
         for session in list(self.sessions):
             session.abort()
         for task in list(self._tasks):
@@ -115,8 +143,21 @@ class Engine:
             log.error("relay_task_failed", task=task.get_name(), exc_info=task.exception())
 
 
+async def listen_on(
+    engine: Engine, sockets: Sequence[socket.socket], tls: ssl.SSLContext | None
+) -> list[asyncio.Server]:
+    """Accept connections for `engine` on sockets that somebody else bound: they are listening already."""
+    return [
+        await asyncio.get_running_loop().create_server(
+            lambda: Session(engine), sock=sock, ssl=tls, backlog=BACKLOG,
+            ssl_handshake_timeout=10.0 if tls else None, ssl_shutdown_timeout=60.0 if tls else None,
+        )
+        for sock in sockets
+    ]  # fmt: skip
+
+
 async def listen(
-    engine: Engine, host: str, port: int, tls: ssl.SSLContext | None, *, backlog: int = 1024
+    engine: Engine, host: str, port: int, tls: ssl.SSLContext | None, *, backlog: int = BACKLOG
 ) -> asyncio.Server:
     """Accept connections for `engine`. Raises Unavailable when the address can't be had."""
     try:

@@ -55,6 +55,11 @@ class Session(asyncio.Protocol):
         """Between requests."""
         return self._exchange is None and not self.closed and not self._stash
 
+    @property
+    def exchange(self) -> Exchange | None:
+        """The request that is under way."""
+        return self._exchange
+
     # what the engine and the exchange call
 
     def write(self, data: bytes) -> None:
