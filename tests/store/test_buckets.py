@@ -1,11 +1,12 @@
 from __future__ import annotations
 
+from libs.common.contracts.permissions import SHORT_LIVED
 from libs.common.resources.registry import BUCKETS
 from libs.common.store.buckets import SPECS, diff_config
 
 
 def test_every_kinds_bucket_is_in_the_table() -> None:
-    assert set(SPECS) == set(BUCKETS)
+    assert set(SPECS) == {*BUCKETS, *SHORT_LIVED}
 
 
 def test_a_bucket_never_drops_what_it_has_to_make_room() -> None:

@@ -30,6 +30,9 @@ LISTENS: dict[str, tuple[str, ...]] = {
 }
 PUBLISHES: dict[str, tuple[str, ...]] = {"cluster_controller": (subjects.notice("*"),)}
 
+SHORT_LIVED: dict[str, str] = {"tunnels": "auth_proxy"}
+"""Buckets whose entries end by themselves, by the service whose processes write and read them: nothing in them is worth a backup."""
+
 AGENT_SUBSCRIPTIONS = 50
 AGENT_PAYLOAD_BYTES = 256 * 1024
 REPLY_S = 60
@@ -55,6 +58,8 @@ def service_permissions(service: str) -> dict[str, Any]:
         publish |= _reading(bucket)
     if service in OWNERS:
         publish |= _owning(service)
+    for bucket in [bucket for bucket, owner in SHORT_LIVED.items() if owner == service]:
+        publish |= _owning(bucket)
     return {
         "pub": {"allow": sorted(publish)},
         "sub": {"allow": sorted(subscribe)},

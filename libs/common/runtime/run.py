@@ -16,7 +16,7 @@ import uvloop
 
 from libs.common.bus.nats import NatsOptions, connect
 from libs.common.contracts.methods import OWNERS
-from libs.common.contracts.permissions import inbox_prefix
+from libs.common.contracts.permissions import SHORT_LIVED, inbox_prefix
 from libs.common.crypto.envelope import Verifier
 from libs.common.observe import log, trace
 from libs.common.runtime.config import ConfigError, ServiceConfig, load
@@ -63,6 +63,8 @@ async def _serve(service: str, config: C, build: Callable[[Host[C]], Coroutine[A
         bus = await stack.enter_async_context(connect(options))
         if service in OWNERS:
             await JetStreamStore(bus, service).ensure(replicas=config.bucket_replicas)
+        for bucket in [bucket for bucket, owner in SHORT_LIVED.items() if owner == service]:
+            await JetStreamStore(bus, bucket).ensure(replicas=config.bucket_replicas)
         host = Host(service, config, bus, lambda bucket: JetStreamStore(bus, bucket), verifier, tasks, stack)
         await stack.enter_async_context(serve_health(config.health_listen, config.health_file, host.waiting_for))
         host.spawn("loop lag", measure_loop_lag())

@@ -14,7 +14,7 @@ import structlog
 
 from libs.common import errors
 from libs.common.bus.jetstream_api import NO_STORAGE, SECOND_NS, STREAM_EXISTS, STREAM_NOT_FOUND, JetStreamApi, Refused
-from libs.common.contracts.permissions import stream_of
+from libs.common.contracts.permissions import SHORT_LIVED, stream_of
 from libs.common.resources.registry import BUCKETS
 
 MB = 1024 * 1024
@@ -32,6 +32,7 @@ class BucketSpec:
     name: str
     max_bytes: int = 512 * MB
     max_value_bytes: int = 768 * 1024
+    marker_ttl_s: int = MARKER_TTL_S
 
     @property
     def stream(self) -> str:
@@ -54,7 +55,7 @@ class BucketSpec:
             "allow_atomic": True,
             "allow_direct": False,  # a follower's answer may be older than a write that was acknowledged
             "allow_msg_ttl": True,
-            "subject_delete_marker_ttl": MARKER_TTL_S * SECOND_NS,  # without it watches don't see an entry expire
+            "subject_delete_marker_ttl": self.marker_ttl_s * SECOND_NS,  # without it watches don't see an entry expire
             # The server insists on roll-ups where it writes tombstones itself. A roll-up header wipes a bucket, so nobody
             # but the owner may publish to it at all (`contracts.permissions`).
             "allow_rollup_hdrs": True,
@@ -65,7 +66,10 @@ class BucketSpec:
         }
 
 
-SPECS: Mapping[str, BucketSpec] = {name: BucketSpec(name) for name in BUCKETS}
+SPECS: Mapping[str, BucketSpec] = {
+    **{name: BucketSpec(name) for name in BUCKETS},
+    **{name: BucketSpec(name, max_bytes=64 * MB, marker_ttl_s=300) for name in SHORT_LIVED},
+}
 MIN_BYTES = 16 * MB
 _NEVER_SMALLER = ("max_bytes", "max_msg_size", "num_replicas")
 _IMMUTABLE = ("storage", "retention", "subjects", "max_msgs_per_subject")
