@@ -7,12 +7,13 @@ from pathlib import Path
 from pydantic import Field, field_validator, model_validator
 
 from libs.common.runtime.config import ServiceConfig
+from services.auth_proxy import defaults
 
 
 class AuthProxyConfig(ServiceConfig):
     """`gateway_socket` or `gateway_address` says where the gateway listens; the socket wins."""
 
-    listen: str = Field(default="0.0.0.0:8443", description="Public address; port 0 = any free one, see listen_file.")
+    listen: str = Field(default=defaults.LISTEN, description="Public address; port 0 = any free one, see listen_file.")
     listen_file: Path | None = Field(
         default=None, description="Where the chosen public address is written, for port 0."
     )
@@ -38,11 +39,47 @@ class AuthProxyConfig(ServiceConfig):
         default=None,
         description="Folder with NAME.kubeconfig (0600) for each cluster that is reached directly; read again when a file changes.",
     )
+    workers: int = Field(
+        default=defaults.WORKERS,
+        ge=0,
+        le=256,
+        description="Processes that share the public address; 0 = one for each core.",
+    )
+    worker: int = Field(default=0, ge=0, description="Number of this one among them; its parent says it.")
+    hop_dir: Path | None = Field(
+        default=None,
+        description="Private folder for the sockets by which processes on this machine pass requests to each other.",
+    )
+    hop_listen: str = Field(
+        default="", description="host:port for front doors of other machines; never a public address. Empty = none."
+    )
+    hop_address: str = Field(default="", description="host:port under which they reach it; empty = hop_listen.")
+    hop_certificate: Path | None = Field(
+        default=None, description="PEM file of the internal hop, both as server and as client."
+    )
+    hop_key: Path | None = Field(default=None, description="PEM file with its private key.")
+    hop_ca: Path | None = Field(
+        default=None,
+        description="PEM file of the authority that signs front doors' hop certificates, and nobody else's.",
+    )
+    drain_delay_s: float = Field(
+        default=0.0,
+        ge=0,
+        description="How long to go on accepting after SIGTERM, until balancers have taken notice; 5 to 15 in Kubernetes.",
+    )
+    drain_window_s: float = Field(
+        default=defaults.DRAIN_WINDOW_S,
+        gt=0,
+        description="After that, how long requests and streams may take to end. terminationGracePeriodSeconds must be longer than both.",
+    )
+    replace_window_s: float = Field(
+        default=defaults.REPLACE_WINDOW_S, gt=0, description="The same, in a rolling restart of the worker processes."
+    )
     audit_file: Path | None = Field(
         default=None, description="Where each call is written down, a JSON line each; default: standard error."
     )
 
-    @field_validator("listen", "gateway_address", "nats_ws_address")
+    @field_validator("listen", "gateway_address", "nats_ws_address", "hop_listen", "hop_address")
     @classmethod
     def _is_address(cls, value: str) -> str:
         if value:
@@ -53,6 +90,14 @@ class AuthProxyConfig(ServiceConfig):
     def _has_gateway(self) -> AuthProxyConfig:
         if self.gateway_socket is None and not self.gateway_address:
             raise ValueError("gateway_socket or gateway_address must say where the gateway listens")
+        return self
+
+    @model_validator(mode="after")
+    def _has_hop(self) -> AuthProxyConfig:
+        if self.workers != 1 and self.hop_dir is None:
+            raise ValueError("several workers need hop_dir, a private folder for the sockets between them")
+        if self.hop_listen and not (self.hop_certificate and self.hop_key and self.hop_ca):
+            raise ValueError("hop_listen needs hop_certificate, hop_key and hop_ca")
         return self
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from libs.common.access.live import start_live_grants
 from libs.common.crypto.envelope import Signer
 from libs.common.relay.pool import Address, Pool
-from libs.common.relay.server import Engine, Limits, listen
+from libs.common.relay.server import Engine, Limits, listen, listen_on
 from libs.common.relay.sweeper import Sweeper
 from libs.common.resources.identity import Token, User
 from libs.common.runtime.config import ConfigError
@@ -26,10 +26,13 @@ from services.auth_proxy.config import AuthProxyConfig, parse_address
 from services.auth_proxy.direct import DirectClusters
 from services.auth_proxy.figures import Figures
 from services.auth_proxy.gateway_route import GatewayRoute
+from services.auth_proxy.inherited import take_sockets
+from services.auth_proxy.leaving import Leaving
 from services.auth_proxy.nats_route import NatsRoute
+from services.auth_proxy.neighbours import Neighbours, has_neighbours
 from services.auth_proxy.revocation import Revoker
 from services.auth_proxy.routes import Routes
-from services.auth_proxy.tunnels import LocalTunnels
+from services.auth_proxy.tunnels import LocalTunnels, Tunnels
 
 
 async def build(host: Host[AuthProxyConfig]) -> None:
@@ -44,8 +47,11 @@ async def build(host: Host[AuthProxyConfig]) -> None:
     audit = LogAudit(config.audit_file, host.now)
     figures = Figures()
     calls = Calls(audit, figures)
-    tunnels = LocalTunnels(config.tunnel_wait_s, host.now)
-    clusters = ClusterIndex(clusters_informer, tunnels.drop)
+    sweeper = Sweeper()
+    local = LocalTunnels(config.tunnel_wait_s, host.now)
+    clusters = ClusterIndex(clusters_informer, local.drop)
+    neighbours = await Neighbours.start(host, calls, clusters, local, sweeper) if has_neighbours(config) else None
+    tunnels: Tunnels = neighbours.tunnels if neighbours is not None else local
     authenticator = Authenticator(Objects(tokens, Token), Objects(users, User), host.now)
     revoker = Revoker(calls, authenticator, grants)
     for informer in (tokens, users, clusters_informer):
@@ -53,9 +59,8 @@ async def build(host: Host[AuthProxyConfig]) -> None:
     grants.subscribe(lambda _grants: revoker.wake())
 
     figures.follow("herdsman_open_calls", "Calls under way", lambda: sum(map(len, calls.open.values())))
-    figures.follow("herdsman_connected_clusters", "Clusters with a reverse connection", lambda: tunnels.connected)
+    figures.follow("herdsman_connected_clusters", "Clusters with a reverse connection", lambda: local.connected)
 
-    sweeper = Sweeper()
     # As many as there may be clients: a limit of its own would be the easier one to exhaust.
     gateway = Pool(lambda: gateway_address(config), sweeper=sweeper, limit=config.max_connections)
     direct = DirectClusters(config.direct_clusters, sweeper)
@@ -65,7 +70,7 @@ async def build(host: Host[AuthProxyConfig]) -> None:
     nats = Pool(lambda: nats_address, sweeper=sweeper) if nats_address else None
     routes = Routes(
         ClusterRoute(authenticator, grants, clusters.get, tunnels, calls, direct).route,
-        AgentRoute(clusters, tunnels).route,
+        AgentRoute(clusters, local).route,
         NatsRoute(nats, nats_address.authority if nats_address else b"").route,
         GatewayRoute(authenticator, signer, host.monotonic, gateway, calls),
         host.waiting_for,
@@ -74,22 +79,32 @@ async def build(host: Host[AuthProxyConfig]) -> None:
 
     host.spawn("audit", audit.run())
     host.spawn("revocation", revoker.run())
-    host.spawn("tunnel pings", tunnels.run())
+    host.spawn("tunnel pings", local.run())
     if config.direct_clusters is not None:
         host.spawn("direct clusters", direct.run())
     await host.synced()
-    server = await listen(engine, *parse_address(config.listen), tls)
-    write_address(config.listen_file, server)
+    inherited = take_sockets()
+    servers = (
+        await listen_on(engine, inherited, tls)
+        if inherited
+        else [await listen(engine, *parse_address(config.listen), tls)]
+    )
+    if not inherited:
+        write_address(config.listen_file, servers[0])
+    leaving = Leaving(config, engine, servers, local, neighbours)
+    if neighbours is not None:
+        neighbours.announce(lambda: leaving.draining)
 
     async def stop() -> None:
-        server.close()
-        await engine.stop(grace_s=config.stop_timeout_s / 2)
-        tunnels.close()
+        await leaving.run()
+        local.close()
         direct.close()
         gateway.close()
 
     host.on_stop(stop)
-    asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, reload_tls, host, tls)
+    loop = asyncio.get_running_loop()
+    loop.add_signal_handler(signal.SIGHUP, reload_tls, host, tls, neighbours)
+    loop.add_signal_handler(signal.SIGUSR2, leaving.replaced)
 
 
 def load_tls(certificate: Path, key: Path) -> ssl.SSLContext:
@@ -104,10 +119,12 @@ def load_tls(certificate: Path, key: Path) -> ssl.SSLContext:
     return context
 
 
-def reload_tls(host: Host[AuthProxyConfig], context: ssl.SSLContext) -> None:
-    """SIGHUP: new connections get the certificate that is in the files now; a bad one is reported and the old one stays."""
+def reload_tls(host: Host[AuthProxyConfig], context: ssl.SSLContext, neighbours: Neighbours | None) -> None:
+    """SIGHUP: new connections get the certificates that are in the files now; bad ones are reported and the old ones stay."""
     try:
         load_tls(host.config.tls_certificate, host.config.tls_key)
+        if neighbours is not None:
+            neighbours.reload_tls()
     except ConfigError as exc:
         host.log.error("certificate_refused", error=str(exc))
         return

@@ -231,6 +231,7 @@ class LocalTunnels:
         self._started = asyncio.get_running_loop().time()
         self._pings: list[Ping] = []
         self._listeners: list[Presence] = []
+        self.draining = False
 
     def subscribe(self, listener: Presence) -> None:
         """Be told at once when a cluster's number of reverse connections changes. Called inside the change: take no time, never raise."""
@@ -255,10 +256,24 @@ class LocalTunnels:
         if found is not None:
             found.close_all()
 
+    def counts(self) -> dict[str, int]:
+        """Uid of each cluster with connections here, and how many."""
+        return {uid: cluster.connected for uid, cluster in self._clusters.items() if cluster.connected}
+
     @property
     def connected(self) -> int:
         """How many clusters have a connection now."""
         return sum(1 for cluster in self._clusters.values() if cluster.connected)
+
+    def drain(self) -> None:
+        """This process goes: what rests is closed now, everything else after its request, and agents dial another process."""
+        self.draining = True
+        self._close_idle()
+
+    def _close_idle(self) -> None:
+        for cluster in self._clusters.values():
+            for connection in list(cluster.idle):
+                connection.close()
 
     def close(self) -> None:
         for uid in list(self._clusters):
@@ -271,6 +286,8 @@ class LocalTunnels:
             self.tick(asyncio.get_running_loop().time())
 
     def tick(self, now: float) -> None:
+        if self.draining:
+            self._close_idle()
         for ping in self._pings:
             if ping.deadline <= now:
                 ping.expire()

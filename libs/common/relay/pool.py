@@ -12,7 +12,7 @@ from pathlib import Path
 from libs.common import errors
 from libs.common.relay import status
 from libs.common.relay.sweeper import NEVER, Sweeper
-from libs.common.relay.upstream import Upstream
+from libs.common.relay.upstream import Home, Upstream
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +60,7 @@ class Pool:
         max_idle: int = 64,
         max_idle_s: float = 30.0,
         limit: int = 4096,
+        kind: Callable[[Home], Upstream] = Upstream,
     ) -> None:
         self._address = address
         self._sweeper = sweeper
@@ -67,6 +68,7 @@ class Pool:
         self._max_idle = max_idle
         self._max_idle_s = max_idle_s
         self._limit = limit
+        self._kind = kind
         self._idle: deque[Upstream] = deque()
         self._open = 0
         self.deadline = NEVER
@@ -89,10 +91,10 @@ class Pool:
         try:
             async with asyncio.timeout(self._connect_timeout_s):
                 if address.unix is not None:
-                    _, upstream = await loop.create_unix_connection(lambda: Upstream(self), str(address.unix))
+                    _, upstream = await loop.create_unix_connection(lambda: self._kind(self), str(address.unix))
                 else:
                     _, upstream = await loop.create_connection(
-                        lambda: Upstream(self), address.host, address.port, ssl=address.tls,
+                        lambda: self._kind(self), address.host, address.port, ssl=address.tls,
                         server_hostname=address.server_hostname if address.tls else None, ssl_handshake_timeout=handshake_s,
                     )  # fmt: skip
         except TimeoutError as exc:

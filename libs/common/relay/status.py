@@ -27,6 +27,14 @@ class HeadTooLarge(errors.BadRequest):
     reason = "RequestHeaderFieldsTooLarge"
 
 
+class NotHere(errors.Unavailable):
+    """An internal hop has no connection of the cluster and has done nothing: another may have one."""
+
+
+NOT_HERE = b"Herdsman-Not-Here: 1"
+"""Marks that answer, between processes of the hub alone."""
+
+
 def render(
     status: int, content_type: bytes, body: bytes, *, headers: tuple[bytes, ...] = (), close: bool, bodiless: bool
 ) -> bytes:
@@ -45,6 +53,8 @@ def render_error(error: errors.HerdsmanError, *, close: bool, bodiless: bool = F
     headers: tuple[bytes, ...] = ()
     if error.retry_after_s is not None:
         headers += (b"Retry-After: %d" % error.retry_after_s,)
+    if isinstance(error, NotHere):
+        headers += (NOT_HERE,)
     if isinstance(error, errors.Unauthenticated):
         headers += (b'WWW-Authenticate: Bearer realm="herdsman"',)
     body = json.dumps(error.to_status()).encode() + b"\n"

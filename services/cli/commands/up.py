@@ -29,6 +29,13 @@ LOCAL = "local"
     "--admin-user", default="admin", show_default=True, help="Name of the first user; counts at the first start only."
 )
 @click.option(
+    "--workers",
+    type=click.IntRange(0, 256),
+    default=1,
+    show_default=True,
+    help="Processes of the front door that share the port; 0 = one for each core.",
+)
+@click.option(
     "--log-level", type=click.Choice(["debug", "info", "warning", "error"]), default="info", show_default=True
 )
 def up(
@@ -38,6 +45,7 @@ def up(
     local_cluster: str | None,
     no_local_cluster: bool,
     admin_user: str,
+    workers: int,
     log_level: str,
 ) -> None:
     """Run a whole hub on this machine, with a Kubernetes cluster where its programs can be had.
@@ -66,5 +74,6 @@ def up(
         log_level=log_level,
         local_cluster=None if no_local_cluster else local_cluster or LOCAL,
         insist=local_cluster is not None,
+        workers=workers,
     )
     asyncio.run(run(options, Progress()))

@@ -13,6 +13,9 @@ from services.cli.up.layout import Layout
 SERVICES = ("identity", "authz", "project", "node_registry", "cluster_controller", "gateway", "auth_proxy")
 """Those that `up` starts, in reading order; each is `python -m services.<name> --config FILE`."""
 
+DRAIN_WINDOW_S = 5.0
+"""When the whole hub stops nobody takes over: what runs may finish, but streams are not waited for as in a rolling restart."""
+
 
 @dataclass(frozen=True, slots=True)
 class Facts:
@@ -27,6 +30,8 @@ class Facts:
     bus: BusFiles
     admin_user: str
     log_level: str
+    workers: int = 1
+    """Processes of the front door; 0 = one for each core."""
     log_format: str = "console"
 
 
@@ -57,6 +62,9 @@ def render_configs(layout: Layout, facts: Facts) -> dict[str, dict[str, Any]]:
             "gateway_socket": str(layout.gateway_socket),
             "nats_ws_address": facts.nats_websocket,
             "direct_clusters": str(layout.direct),
+            "workers": facts.workers,
+            "hop_dir": str(layout.runtime),
+            "drain_window_s": DRAIN_WINDOW_S,
         },
     }
     return {service: {**_common(layout, facts, service), **own[service]} for service in SERVICES}

@@ -33,6 +33,7 @@ class Options:
     log_level: str
     local_cluster: str | None
     insist: bool
+    workers: int = 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,6 +81,7 @@ def prepare_hub(options: Options, layout: Layout, environment: Mapping[str, str]
         bus=bus_files,
         admin_user=options.admin_user,
         log_level=options.log_level,
+        workers=options.workers,
     )
     write_configs(layout, facts)
     nats, *services = hub_programs(
