@@ -245,7 +245,10 @@ def meta(name: str, uid: str = "") -> ObjectMeta:
 
 
 @asynccontextmanager
-async def open_door(folder: Path, **settings: object) -> AsyncIterator[Door]:
+async def open_door(
+    folder: Path, stores: dict[str, MemoryStore] | None = None, **settings: object
+) -> AsyncIterator[Door]:
+    """`stores`: those of another door, to be a second process of the same hub."""
     certificate, key = make_pki(folder)
     private, public = generate_key_pair()
     (folder / "identity.key").write_bytes(private)
@@ -265,9 +268,9 @@ async def open_door(folder: Path, **settings: object) -> AsyncIterator[Door]:
             **settings,
         }
     )
-    stores = {
+    stores = stores or {
         bucket: MemoryStore(bucket)
-        for bucket in ("identity", "authz", "cluster_controller", "project", "node_registry")
+        for bucket in ("identity", "authz", "cluster_controller", "project", "node_registry", "tunnels")
     }
     async with asyncio.TaskGroup() as tasks, AsyncExitStack() as stack:
         host = Host(

@@ -52,13 +52,17 @@ def generate_ca(common_name: str, now: datetime) -> KeyPair:
     return _pair(certificate, key)
 
 
-def issue_server(ca: KeyPair, names: Sequence[str], now: datetime) -> KeyPair:
-    """A server certificate for DNS names and IP addresses. Raises ValueError when `names` is empty or the CA is unreadable."""
+def issue_server(ca: KeyPair, names: Sequence[str], now: datetime, *, also_client: bool = False) -> KeyPair:
+    """A server certificate for DNS names and IP addresses; `also_client`: its holder may prove with it who it is when it dials.
+
+    Raises ValueError when `names` is empty or the CA is unreadable.
+    """
     if not names:
         raise ValueError("a server certificate needs at least one name")
     authority = x509.load_pem_x509_certificate(ca.certificate)
     authority_key = _private_key(ca.key)
     key = ec.generate_private_key(ec.SECP256R1())
+    usages = [ExtendedKeyUsageOID.SERVER_AUTH, *([ExtendedKeyUsageOID.CLIENT_AUTH] if also_client else [])]
     ends = min(now - _BACKDATE + SERVER_LIFETIME, authority.not_valid_after_utc)
     certificate = (
         x509.CertificateBuilder()
@@ -70,7 +74,7 @@ def issue_server(ca: KeyPair, names: Sequence[str], now: datetime) -> KeyPair:
         .not_valid_after(ends)
         .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
         .add_extension(_usage(signs_certificates=False), critical=True)
-        .add_extension(x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH]), critical=False)
+        .add_extension(x509.ExtendedKeyUsage(usages), critical=False)
         .add_extension(x509.SubjectAlternativeName([_general_name(name) for name in names]), critical=False)
         .add_extension(x509.SubjectKeyIdentifier.from_public_key(key.public_key()), critical=False)
         .add_extension(x509.AuthorityKeyIdentifier.from_issuer_public_key(authority_key.public_key()), critical=False)
