@@ -66,24 +66,34 @@ class HopRoute:
         tunnels = self._tunnels.source(cluster, upgrade=bool(head.upgrade))
         if not tunnels.connected:
             raise NotHere(f'this process of the hub has no connection of cluster "{cluster.name}"')
-        return Relay(_Held(tunnels, lambda: tunnels.connected), built, _pass_on, upgrade=head.upgrade)
+        return Relay(
+            _Held(tunnels, lambda: tunnels.connected and not self._tunnels.draining),
+            built,
+            _pass_on,
+            upgrade=head.upgrade,
+        )
 
 
 class _Held:
-    """A source that tells "gone meanwhile" from "busy for too long": after the first, another process may help."""
+    """A source that tells "nothing will come here any more" from "busy for too long": after the first, another process may help.
 
-    def __init__(self, source: Source, connected: Callable[[], int]) -> None:
+    To a process that drains agents bring no further connection: what is not ready there is not waited for.
+    """
+
+    def __init__(self, source: Source, can_wait: Callable[[], object]) -> None:
         self._source = source
-        self._connected = connected
+        self._can_wait = can_wait
 
     def acquire(self) -> Upstream | None:
         return self._source.acquire()
 
     async def open(self) -> Upstream:
+        if not self._can_wait():
+            raise NotHere("this process of the hub is going away")
         try:
             return await self._source.open()
         except errors.Unavailable as exc:
-            if not self._connected():
+            if not self._can_wait():
                 raise NotHere(exc.message) from exc
             raise
 

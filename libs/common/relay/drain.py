@@ -27,7 +27,9 @@ if TYPE_CHECKING:
 _TICK_S = 0.1
 _YOUNG_S = 1.5
 _SPREAD = 0.7
-"""The share of the window over which ends are spread; the rest is for what did not end in time."""
+"""The largest share of the window over which ends are spread; the rest is for what did not end in time."""
+_PER_SECOND = 20.0
+"""Few streams end soon, many one after the other: each comes back as a request to whoever goes on."""
 _PATIENCE_S = 2.0
 
 
@@ -55,7 +57,7 @@ class StreamEnder:
         self._due: dict[Exchange, float] = {}
         self._seen: dict[Exchange, int] = {}
         self._began = asyncio.get_running_loop().time()
-        self._last = self._began + window_s * _SPREAD
+        self._spread_s = window_s * _SPREAD
 
     async def run(self) -> None:
         while True:
@@ -64,6 +66,8 @@ class StreamEnder:
 
     def tick(self, now: float) -> None:
         running = [s.exchange for s in self._sessions if s.exchange is not None]
+        if not self._due:
+            self._spread_s = min(self._spread_s, 1.0 + len(running) / _PER_SECOND)
         for exchange in running:
             due = self._due.get(exchange)
             if due is None:
@@ -77,7 +81,7 @@ class StreamEnder:
     def _plan(self, exchange: Exchange, now: float) -> float:
         if self._ends(exchange.request) is Ending.FINISH:
             return float("inf")
-        return max(random.uniform(self._began, self._last), now, exchange.started + _YOUNG_S)
+        return max(self._began + random.uniform(0, self._spread_s), now, exchange.started + _YOUNG_S)
 
     def _end(self, exchange: Exchange, due: float, now: float) -> None:
         if self._ends(exchange.request) is Ending.CUT:
