@@ -52,6 +52,8 @@ class Agent:
     kubeconfig: Path
     environment: Mapping[str, str] | None = None
     ca_file: Path | None = None
+    hub_url: str = ""
+    """Another way to the hub than its own address."""
     process: asyncio.subprocess.Process | None = None
 
     async def start(self, token: str = "") -> None:
@@ -61,7 +63,7 @@ class Agent:
         kept = {k: v for k, v in os.environ.items() if not k.startswith(("HERDSMAN_", "KUBERNETES_"))}
         with (self.folder / "agent.log").open("ab") as log:
             self.process = await asyncio.create_subprocess_exec(
-                sys.executable, "-m", "services.agent", "run", "--hub", self.hub.url, "--ca-file", str(self.ca_file or self.hub.ca_file),
+                sys.executable, "-m", "services.agent", "run", "--hub", self.hub_url or self.hub.url, "--ca-file", str(self.ca_file or self.hub.ca_file),
                 "--kubeconfig", str(self.kubeconfig), "--state-dir", str(self.folder / "state"),
                 "--registration-token-file", str(self.folder / "token"), "--log-format", "console",
                 stdin=asyncio.subprocess.DEVNULL, stdout=log, stderr=log, env={**kept, **(self.environment or {})},

@@ -25,6 +25,7 @@ from cryptography.x509.oid import NameOID
 
 from libs.common import errors
 from libs.common.bus.memory import MemoryBus
+from libs.common.crypto import ca
 from libs.common.crypto.envelope import Verifier, generate_key_pair
 from libs.common.relay.dial import ReverseDialer, new_instance
 from libs.common.relay.handshake import TunnelIdentity
@@ -47,6 +48,7 @@ from libs.common.resources.registry import BY_MODEL
 from libs.common.runtime.host import Host
 from libs.common.store.memory import MemoryStore
 from services.auth_proxy.config import AuthProxyConfig
+from services.auth_proxy.hop import NAME
 from services.auth_proxy.main import build
 
 
@@ -76,6 +78,21 @@ def make_pki(folder: Path) -> tuple[Path, Path]:
         key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
     )
     return cert_file, key_file
+
+
+def make_hop_pki(folder: Path, name: str = NAME) -> dict[str, Path]:
+    """Settings of the hop between machines: an internal authority, made once in `folder`, and a certificate of it for `name`."""
+    now = dt.datetime.now(dt.UTC)
+    files = {key: folder / key for key in ("hop_ca", "hop_certificate", "hop_key", "ca_key")}
+    if not files["hop_ca"].exists():
+        authority = ca.generate_ca("internal", now)
+        files["hop_ca"].write_bytes(authority.certificate)
+        files["ca_key"].write_bytes(authority.key)
+    authority = ca.KeyPair(files["hop_ca"].read_bytes(), files["ca_key"].read_bytes())
+    pair = ca.issue_server(authority, [name], now, also_client=True)
+    files["hop_certificate"].write_bytes(pair.certificate)
+    files["hop_key"].write_bytes(pair.key)
+    return {key: file for key, file in files.items() if key != "ca_key"}
 
 
 @dataclass

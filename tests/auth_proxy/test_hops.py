@@ -13,10 +13,9 @@ from pathlib import Path
 
 import pytest
 
-from libs.common.crypto import ca
 from services.auth_proxy.holders import Holder, decode, encode
 from services.auth_proxy.hop import NAME
-from tests.auth_proxy.door import Door, open_door
+from tests.auth_proxy.door import Door, make_hop_pki, open_door
 
 IMPERSONATED = b"Impersonate-User: herdsman:ada\r\n"
 
@@ -248,20 +247,6 @@ async def test_the_sockets_are_private_and_those_of_the_dead_are_cleared_away(pa
 
 
 # between machines
-
-
-def make_hop_pki(folder: Path, name: str = NAME) -> dict[str, Path]:
-    now = dt.datetime.now(dt.UTC)
-    files = {key: folder / key for key in ("hop_ca", "hop_certificate", "hop_key", "ca_key")}
-    if not files["hop_ca"].exists():
-        authority = ca.generate_ca("internal", now)
-        files["hop_ca"].write_bytes(authority.certificate)
-        files["ca_key"].write_bytes(authority.key)
-    authority = ca.KeyPair(files["hop_ca"].read_bytes(), files["ca_key"].read_bytes())
-    pair = ca.issue_server(authority, [name], now, also_client=True)
-    files["hop_certificate"].write_bytes(pair.certificate)
-    files["hop_key"].write_bytes(pair.key)
-    return {key: file for key, file in files.items() if key != "ca_key"}
 
 
 async def test_between_machines_the_hop_is_mutual_tls(tmp_path, echo):
