@@ -7,6 +7,7 @@ import contextlib
 import json
 import os
 import signal
+import time
 import urllib.request
 from collections.abc import AsyncIterator
 
@@ -17,6 +18,7 @@ from integration.flows.conftest import wait_active
 from integration.flows.test_bad_input import token_of
 from integration.harness.hub import Hub, eventually
 from integration.harness.load import Load, Target, Watcher
+from integration.kubelab.kubectl import find_kubectl
 from libs.common.processes import ProcessId
 
 pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.timeout(400)]
@@ -117,6 +119,35 @@ async def test_three_rolling_restarts_under_load_lose_no_request_and_no_watch(wi
     print(
         f"{load.done}, slowest {load.slowest_s:.2f} s, lists {[w.lists for w in watchers]}, ends {[w.clean_ends for w in watchers]}"
     )
+
+
+async def test_kubectl_that_watches_is_told_of_the_end_once_and_goes_on_where_it_was(wide_hub):
+    """kubectl's own `get -w` never watches again by itself (cli-runtime, UntilWithoutRetry): it ends, in words, when the watch does."""
+    admin = await wide_hub.admin()
+    processes = [
+        await asyncio.create_subprocess_exec(
+            find_kubectl(), f"--kubeconfig={admin.kubeconfig}", "--context", "local", "get", "configmaps", "-w", "-o", "name",
+            stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE,
+        )
+        for _ in range(4)
+    ]  # fmt: skip
+    try:
+        for process in processes:
+            assert process.stdout is not None
+            async with asyncio.timeout(30):
+                assert (await process.stdout.readline()).startswith(b"configmap/")
+        began = time.monotonic()
+        await roll(wide_hub)
+        print(f"two workers replaced in {time.monotonic() - began:.1f} s")
+        for process in processes:
+            async with asyncio.timeout(10):
+                out, err = await process.communicate()
+            assert (process.returncode, out, err) == (0, b"", b"")
+    finally:
+        for process in processes:
+            if process.returncode is None:
+                process.kill()
+                await process.wait()
 
 
 async def _all_saw(watchers: list[Watcher], name: str) -> bool:

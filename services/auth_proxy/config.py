@@ -51,9 +51,13 @@ class AuthProxyConfig(ServiceConfig):
         description="Private folder for the sockets by which processes on this machine pass requests to each other.",
     )
     hop_listen: str = Field(
-        default="", description="host:port for front doors of other machines; never a public address. Empty = none."
+        default="",
+        description="host:port for front doors of other machines: the first free of the 32 ports from there, since each process has its own; "
+        "port 0 = any. Never a public address. Empty = none.",
     )
-    hop_address: str = Field(default="", description="host:port under which they reach it; empty = hop_listen.")
+    hop_host: str = Field(
+        default="", description="Name or address under which they reach it; empty = that of hop_listen."
+    )
     hop_certificate: Path | None = Field(
         default=None, description="PEM file of the internal hop, both as server and as client."
     )
@@ -79,7 +83,7 @@ class AuthProxyConfig(ServiceConfig):
         default=None, description="Where each call is written down, a JSON line each; default: standard error."
     )
 
-    @field_validator("listen", "gateway_address", "nats_ws_address", "hop_listen", "hop_address")
+    @field_validator("listen", "gateway_address", "nats_ws_address", "hop_listen")
     @classmethod
     def _is_address(cls, value: str) -> str:
         if value:
@@ -98,6 +102,8 @@ class AuthProxyConfig(ServiceConfig):
             raise ValueError("several workers need hop_dir, a private folder for the sockets between them")
         if self.hop_listen and not (self.hop_certificate and self.hop_key and self.hop_ca):
             raise ValueError("hop_listen needs hop_certificate, hop_key and hop_ca")
+        if self.hop_listen and not self.hop_host and parse_address(self.hop_listen)[0] in ("0.0.0.0", "::"):  # noqa: S104
+            raise ValueError("hop_listen is every address of this machine: hop_host must say which one others use")
         return self
 
 

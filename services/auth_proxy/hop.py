@@ -8,6 +8,7 @@ loop. It is rebuilt from the allow-list and its identity is checked again, as th
 from __future__ import annotations
 
 import asyncio
+import errno
 import os
 import socket
 import ssl
@@ -39,6 +40,8 @@ NAME = "auth-proxy.hop.herdsman.internal"
 _LOWER = HEADER.lower().encode("ascii")
 _DROPPED = frozenset({b"herdsman-not-here"})
 _PEER_CREDENTIALS = struct.Struct("3i")
+PORTS = 32
+"""Workers of one machine, and their successors beside them, each have a port of their own."""
 _PREFIX, _SUFFIX = "h-", ".sock"
 
 
@@ -166,13 +169,17 @@ async def listen_local(engine: Engine, folder: Path, worker: str) -> asyncio.Ser
 
 
 async def listen_remote(engine: Engine, host: str, port: int, tls: ssl.SSLContext) -> asyncio.Server:
-    """Listen for other machines. Raises Unavailable."""
-    try:
-        return await asyncio.get_running_loop().create_server(
-            lambda: _RemoteSession(engine), host, port, ssl=tls, backlog=BACKLOG, ssl_handshake_timeout=10.0,
-        )  # fmt: skip
-    except OSError as exc:
-        raise errors.Unavailable(f"cannot listen on {host}:{port}: {exc.strerror or exc}") from exc
+    """Listen for other machines, on the first free of `PORTS` ports from `port` on. Raises Unavailable."""
+    last = port + PORTS - 1 if port else 0
+    for tried in range(port, last + 1):
+        try:
+            return await asyncio.get_running_loop().create_server(
+                lambda: _RemoteSession(engine), host, tried, ssl=tls, backlog=BACKLOG, ssl_handshake_timeout=10.0,
+            )  # fmt: skip
+        except OSError as exc:
+            if exc.errno != errno.EADDRINUSE or tried == last:
+                raise errors.Unavailable(f"cannot listen on {host}:{tried}: {exc.strerror or exc}") from exc
+    raise AssertionError("the last port either opened or raised")
 
 
 def _clear(folder: Path) -> None:

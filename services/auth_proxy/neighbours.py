@@ -105,8 +105,8 @@ class Neighbours:
             server = await listen_remote(self.engine, host, port, self._tls[0])
             self._servers.append(server)
             bound = server.sockets[0].getsockname()[1]
-            told, port = parse_address(config.hop_address or config.hop_listen)
-            self._address = f"[{told}]:{port or bound}" if ":" in told else f"{told}:{port or bound}"
+            told = config.hop_host or host
+            self._address = f"[{told}]:{bound}" if ":" in told else f"{told}:{bound}"
 
     def _me(self) -> Holder:
         folder = self._config.hop_dir

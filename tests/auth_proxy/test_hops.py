@@ -262,6 +262,16 @@ async def test_between_machines_the_hop_is_mutual_tls(tmp_path, echo):
     assert len(echo.heads) == 2
 
 
+async def test_processes_of_one_machine_take_the_ports_from_the_first_on(tmp_path):
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        settings = {**make_hop_pki(tmp_path), "hop_listen": f"127.0.0.1:{port}", "hop_host": "localhost"}
+        async with opened(tmp_path / "door", **settings) as (_, holder):
+            host, _, told = holder.address.rpartition(":")
+            assert host == "localhost"
+            assert port < int(told) < port + 32
+
+
 @pytest.mark.parametrize("certificate", ["none", "another name", "another authority"])
 async def test_whoever_has_no_certificate_of_a_front_door_is_not_heard(tmp_path, echo, certificate):
     settings = {**make_hop_pki(tmp_path), "hop_listen": "127.0.0.1:0"}
