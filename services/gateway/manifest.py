@@ -21,12 +21,12 @@ _HEALTH_PORT = 8686
 
 RULES: tuple[tuple[str, dict[str, Any]], ...] = (
     (
-        "Every call of a person is made under that person's name and groups, so that the cluster's own RBAC judges it.",
-        {"apiGroups": [""], "resources": ["users", "groups"], "verbs": ["impersonate"]},
+        "Every call of a person is made under their name and groups, or under the user or service account that this cluster itself lets them be.",
+        {"apiGroups": [""], "resources": ["users", "groups", "serviceaccounts"], "verbs": ["impersonate"]},
     ),
     (
-        "The person's uid, principal and token name, for the cluster's own audit log.",
-        {"apiGroups": ["authentication.k8s.io"], "resources": ["uids", "userextras/herdsman-principal", "userextras/herdsman-token"], "verbs": ["impersonate"]},
+        "Uids and extras: who really calls, for the cluster's own audit log. RBAC has no pattern for extras of any key; the group has nothing else.",
+        {"apiGroups": ["authentication.k8s.io"], "resources": ["*"], "verbs": ["impersonate"]},
     ),
     (
         "Roles of the hub are kept applied here, bound to the hub's groups only; escalate and bind: it holds few rights itself.",

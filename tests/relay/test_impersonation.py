@@ -164,8 +164,10 @@ WISHES = st.builds(
 def test_wish_arrives_as_it_was_sent_and_all_of_it_is_asked_and_written(wish):
     lines = impersonation.render(wish, impersonation.FROM_HUB)
     raw = b"\r\n".join([b"GET / HTTP/1.1", b"Host: a", b"Impersonate-User: herdsman:ada", *lines, b"", b""])
-    identity, arrived = guard.check(parse_request(raw))
-    assert arrived == wish
+    checked = guard.check(parse_request(raw))
+    assert checked == [b"Impersonate-User: herdsman:ada", *lines]
+    assert impersonation.parse_wish(parse_request(raw), impersonation.FROM_HUB) == wish
+    identity = guard.caller_of(checked)
     assert identity == [b"Impersonate-User: herdsman:ada"]
     final = impersonation.render_identity(wish, identity)
     assert final[0] == b"Impersonate-User: " + wish.user.encode()

@@ -18,19 +18,19 @@ _AUTHENTICATED = b"system:authenticated"
 _REFUSED_NAMES = frozenset({b"authorization", b"proxy-authorization", b"cookie"})
 
 
-def check(head: RequestHead) -> tuple[list[bytes], impersonation.Wish | None]:
-    """The caller's identity lines as they came, the user first, and the caller's wish.
+def check(head: RequestHead) -> list[bytes]:
+    """The lines that say who calls, as they came, the user first; after them those of the caller's wish, for whoever is behind to read.
 
-    Raises Denied when the identity is not exactly what the hub may say, BadRequest for a malformed wish.
+    Raises Denied when they are not exactly what the hub may say.
     """
     user = b""
     uids = 0
     lines: list[bytes] = []
-    wishes = False
+    wishes: list[bytes] = []
     for lower, value, line in head.fields:
         if lower.startswith(b"impersonate-"):
             if lower.startswith(_WISH):
-                wishes = True
+                wishes.append(line)
                 continue
             if lower == _USER:
                 if user:
@@ -53,8 +53,12 @@ def check(head: RequestHead) -> tuple[list[bytes], impersonation.Wish | None]:
     if uids > 1:
         raise _refusal("Impersonate-Uid is there more than once")
     # First, and spelled as `rebuild.check_identity` wants it.
-    lines.insert(0, b"Impersonate-User: " + user)
-    return lines, impersonation.parse_wish(head, impersonation.FROM_HUB) if wishes else None
+    return [b"Impersonate-User: " + user, *lines, *wishes]
+
+
+def caller_of(lines: list[bytes]) -> list[bytes]:
+    """Of the lines that `check` gave, those of the caller alone."""
+    return [line for line in lines if not line.lower().startswith(_WISH)]
 
 
 def _check_name(value: bytes, what: str) -> None:

@@ -57,7 +57,8 @@ class Terminal:
 
     def relay(self, head: RequestHead, reshape: Reshape = pass_on) -> Relay:
         """How a request of the hub goes on. Raises Denied, BadRequest or Unavailable."""
-        lines, wish = guard.check(head)
+        lines = guard.check(head)
+        wish = impersonation.parse_wish(head, impersonation.FROM_HUB)
         if head.upgrade and head.upgrade not in UPGRADES:
             raise errors.BadRequest("the only protocols to switch to are websocket and SPDY/3.1")
         address = self._api_server()
@@ -65,11 +66,13 @@ class Terminal:
         if secret != self._secret:
             self._use(secret)
         source: Source = self._pool.fresh if head.upgrade else self._pool
-        identity = _join(lines)
-        if wish is not None:
+        if wish is None:
+            identity = _join(lines)
+        else:
             impersonation.check_reserved(wish, self._reserved)
+            lines = guard.caller_of(lines)
             caller = lines[0].partition(b": ")[2].decode("utf-8", "replace")
-            reviewer = Reviewer(self._pool, address.authority, self._own, identity, caller)
+            reviewer = Reviewer(self._pool, address.authority, self._own, _join(lines), caller)
             source = Reviewed(source, reviewer, wish)
             identity = _join(impersonation.render_identity(wish, lines))
         built = rebuild.request_head(
