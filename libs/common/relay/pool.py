@@ -71,6 +71,7 @@ class Pool:
         self._kind = kind
         self._idle: deque[Upstream] = deque()
         self._open = 0
+        self._closed = False
         self.deadline = NEVER
         self.fresh = Fresh(self)
 
@@ -112,6 +113,9 @@ class Pool:
         return upstream
 
     def put_back(self, upstream: Upstream) -> None:
+        if self._closed:
+            upstream.close()
+            return
         self._idle.append(upstream)
         if len(self._idle) > self._max_idle:
             self._idle.popleft().close()
@@ -133,7 +137,8 @@ class Pool:
             self._sweeper.discard(self)
 
     def close(self) -> None:
-        """Close all idle connections."""
+        """Close all idle connections, and those in use when they come back: what they were dialled with is not in use any more."""
+        self._closed = True
         while self._idle:
             self._idle.popleft().close()
         self._sweeper.discard(self)
