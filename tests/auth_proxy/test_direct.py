@@ -20,7 +20,7 @@ from libs.common.resources.clusters import Cluster
 from libs.common.runtime.host import Host
 from services.auth_proxy import direct, direct_file
 from tests.auth_proxy.door import open_door
-from tests.auth_proxy.judge import Judge, fields
+from tests.auth_proxy.judge import Judge, fields, listening, replying
 
 POD = "/k8s/clusters/prod/api/v1/pods"
 ADA = "herdsman:ada"
@@ -139,31 +139,23 @@ async def test_credential_file_that_is_replaced_counts_soon_and_a_broken_one_cha
 
 
 async def test_refusal_of_the_credential_is_502_and_never_tells_the_caller_to_sign_in(door, folder):
-    async def serve(reader, writer):
-        while await reader.readuntil(b"\r\n\r\n"):
-            writer.write(b"HTTP/1.1 401 Unauthorized\r\nContent-Length: 0\r\n\r\n")
-
-    server = await asyncio.start_server(serve, "127.0.0.1", 0)
-    write(folder, f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}")
-    token = await door.member()
-    reply = await settle(door, token, 502)
-    assert "expired or was revoked" in reply.message
-    # Behind a proxied service somebody else says 401, and means the caller.
-    assert (await door.get("/k8s/clusters/prod/api/v1/namespaces/a/services/b/proxy/c", token)).status == 401
-    server.close()
+    async with listening(replying(lambda _: b"HTTP/1.1 401 Unauthorized\r\nContent-Length: 0\r\n\r\n")) as port:
+        write(folder, f"http://127.0.0.1:{port}")
+        token = await door.member()
+        reply = await settle(door, token, 502)
+        assert "expired or was revoked" in reply.message
+        # Behind a proxied service somebody else says 401, and means the caller.
+        service = "/k8s/clusters/prod/api/v1/namespaces/a/services/b/proxy/c"
+        assert (await door.get(service, token)).status == 401
 
 
 async def test_redirect_to_elsewhere_is_not_passed_on(door, folder):
-    async def serve(reader, writer):
-        while await reader.readuntil(b"\r\n\r\n"):
-            writer.write(b"HTTP/1.1 302 Found\r\nLocation: https://evil.example/\r\nContent-Length: 0\r\n\r\n")
-
-    server = await asyncio.start_server(serve, "127.0.0.1", 0)
-    write(folder, f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}")
-    token = await door.member()
-    reply = await settle(door, token, 502)
-    assert b"evil" not in reply.raw
-    server.close()
+    redirect = b"HTTP/1.1 302 Found\r\nLocation: https://evil.example/\r\nContent-Length: 0\r\n\r\n"
+    async with listening(replying(lambda _: redirect)) as port:
+        write(folder, f"http://127.0.0.1:{port}")
+        token = await door.member()
+        reply = await settle(door, token, 502)
+        assert b"evil" not in reply.raw
 
 
 async def test_program_that_prints_tokens_is_run_ahead_of_time_and_again_after_a_refusal(door, folder, judge, tmp_path, monkeypatch):  # fmt: skip
@@ -180,23 +172,20 @@ async def test_program_that_prints_tokens_is_run_ahead_of_time_and_again_after_a
     }
     accepted = b"first"
 
-    async def serve(reader, writer):
-        while head := await reader.readuntil(b"\r\n\r\n"):
-            good = b"Bearer " + accepted in head
-            writer.write(b"HTTP/1.1 %s\r\nContent-Length: 0\r\n\r\n" % (b"200 OK" if good else b"401 No"))
+    def reply(head):
+        return b"HTTP/1.1 %s\r\nContent-Length: 0\r\n\r\n" % (b"200 OK" if b"Bearer " + accepted in head else b"401 No")
 
-    server = await asyncio.start_server(serve, "127.0.0.1", 0)
-    write(folder, f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}", user=user)
-    token = await door.member()
-    await settle(door, token, 200)
-    for _ in range(5):
-        assert (await door.get(POD, token)).status == 200
-    assert (tmp_path / "print-token.runs").read_text().count("x") == 1
-    accepted = b"second"
-    (tmp_path / "print-token.token").write_text("second")
-    assert (await door.get(POD, token)).status == 502
-    await settle(door, token, 200)
-    server.close()
+    async with listening(replying(reply)) as port:
+        write(folder, f"http://127.0.0.1:{port}", user=user)
+        token = await door.member()
+        await settle(door, token, 200)
+        for _ in range(5):
+            assert (await door.get(POD, token)).status == 200
+        assert (tmp_path / "print-token.runs").read_text().count("x") == 1
+        accepted = b"second"
+        (tmp_path / "print-token.token").write_text("second")
+        assert (await door.get(POD, token)).status == 502
+        await settle(door, token, 200)
 
 
 async def test_credential_that_cannot_be_had_is_503_and_says_why(door, folder, judge):
@@ -225,41 +214,17 @@ async def test_certificate_of_the_same_authority_is_accepted_and_of_another_is_5
         context.load_cert_chain(file)
         return context
 
-    writers = []
-
-    async def serve(reader, writer):
-        writers.append(writer)
-        try:
-            while await reader.readuntil(b"\r\n\r\n"):
-                writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n")
-        except (asyncio.IncompleteReadError, ConnectionError):
-            writer.close()
-
-    async def restart(authority, port):
-        server = await asyncio.start_server(serve, "127.0.0.1", port, ssl=tls(authority))
-        return server, server.sockets[0].getsockname()[1]
-
-    async def stop(server):
-        server.close()
-        while writers:
-            writers.pop().transport.abort()
-
-    server, port = await restart(ca, 0)
-    data = base64.b64encode(ca.certificate).decode()
-    write(folder, f"https://127.0.0.1:{port}", cluster={"certificate-authority-data": data})
+    ok = replying(lambda _: b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n")
     token = await door.member()
-    await settle(door, token, 200)
-    await stop(server)
-    server, _ = await restart(ca, port)
-    await settle(door, token, 200)
-    await stop(server)
-    server, _ = await restart(other, port)
-    reply = await settle(door, token, 502)
-    assert 'certificate of the API server of cluster "prod" is not accepted' in reply.message
-    await stop(server)
-    server, _ = await restart(ca, port)
-    await settle(door, token, 200)
-    await stop(server)
+    data = base64.b64encode(ca.certificate).decode()
+    port = 0
+    for authority, status in ((ca, 200), (ca, 200), (other, 502), (ca, 200)):
+        async with listening(ok, port, tls(authority)) as port:
+            if not (folder / "prod.kubeconfig").exists():
+                write(folder, f"https://127.0.0.1:{port}", cluster={"certificate-authority-data": data})
+            reply = await settle(door, token, status)
+            if status == 502:
+                assert 'certificate of the API server of cluster "prod" is not accepted' in reply.message
 
 
 async def test_streams_over_the_direct_way_are_spliced_and_cut_with_the_right(door, folder, judge):
