@@ -28,6 +28,7 @@ log = structlog.get_logger(component="direct")
 class _Direct:
     """One cluster's way. `uid`: the cluster that was first reached by this file; another of the same name is another cluster."""
 
+    url: str
     server: ApiServer
     terminal: Terminal
     task: asyncio.Task[None] | None = None
@@ -43,14 +44,17 @@ class _Seen:
 
 
 class DirectClusters:
-    """`look` reads what is new in the folder, `run` does so for ever and owns all tasks. `folder` None: there are no such clusters."""
+    """`run` follows the folder and owns all tasks. `folder` None: there are no such clusters.
+
+    A file that replaces another counts from when its credential was read; until then, and when it never can be, the one before serves.
+    """
 
     def __init__(self, folder: Path | None, sweeper: Sweeper) -> None:
         self._folder = folder
         self._sweeper = sweeper
         self._seen: dict[str, _Seen] = {}
         self._clusters: dict[str, _Direct] = {}
-        self._tasks: asyncio.TaskGroup | None = None
+        self._coming: dict[str, _Direct] = {}
         self._folder_problem = ""
 
     def __len__(self) -> int:
@@ -77,14 +81,11 @@ class DirectClusters:
     async def run(self) -> None:
         """Follow the folder, for ever."""
         async with asyncio.TaskGroup() as tasks:
-            self._tasks = tasks
-            for name, cluster in self._clusters.items():
-                self._start(name, cluster)
             while True:
+                self._look(tasks)
                 await asyncio.sleep(LOOK_EVERY_S)
-                await self.look()
 
-    async def look(self) -> None:
+    def _look(self, tasks: asyncio.TaskGroup) -> None:
         """Take files that are new or changed, let go of those that went. A bad one is reported once, and what was good before stays."""
         if self._folder is None:
             return
@@ -105,43 +106,55 @@ class DirectClusters:
             seen = self._seen.get(name)
             if seen is None or seen.mark != mark or any(direct_file.mark_of(f) != m for f, m in seen.others.items()):
                 self._seen[name] = _Seen(mark)
-                await self._take(name, file)
+                made = self._load(name, file)
+                if made is not None:
+                    made.task = tasks.create_task(self._serve(name, made), name=f"direct cluster {name}")
 
     def close(self) -> None:
         """Close all idle connections."""
         for cluster in self._clusters.values():
             cluster.terminal.close()
 
-    async def _take(self, name: str, file: Path) -> None:
+    def _load(self, name: str, file: Path) -> _Direct | None:
         try:
             loaded = direct_file.load(file)
             self._seen[name].others = {other: direct_file.mark_of(other) for other in loaded.others}
             server = ApiServer(f'the API server of cluster "{name}"', loaded.endpoint)
         except errors.HerdsmanError as exc:
-            kept = (
-                "the one before stays in use" if name in self._clusters else "the cluster is reached through its agent"
-            )
+            kept = "the one before stays in use" if name in self._clusters else "the cluster is reached by its agent"
             log.error("direct_cluster_refused", cluster=name, file=str(file), error=exc.message, kept=kept)
-            return
-        await server.refresh()
+            return None
         terminal = Terminal(server.address, server.authorization, sweeper=self._sweeper, refused=server.refused)
-        before = self._clusters.get(name)
-        made = _Direct(server, terminal)
-        self._clusters[name] = made
-        if before is not None:
-            self._end(before)
-        self._start(name, made)
-        log.info("direct_cluster_taken", cluster=name, api_server=loaded.endpoint.url, replaced=before is not None)
+        return _Direct(loaded.endpoint.url, server, terminal)
 
-    def _start(self, name: str, cluster: _Direct) -> None:
-        if self._tasks is not None:
-            cluster.task = self._tasks.create_task(cluster.server.run(), name=f"direct credential {name}")
+    async def _serve(self, name: str, made: _Direct) -> None:
+        """Put it in place, in that of the one before once its credential is there, and keep the credential fresh."""
+        late = self._coming.pop(name, None)
+        if late is not None:
+            self._end(late)
+        if name in self._clusters:
+            self._coming[name] = made
+            await made.server.refresh()
+            while made.server.problem:
+                await asyncio.sleep(LOOK_EVERY_S)
+                await made.server.refresh()
+            del self._coming[name]
+            self._end(self._clusters[name])
+            self._install(name, made)
+        else:
+            self._install(name, made)
+            await made.server.refresh()
+        await made.server.run()
+
+    def _install(self, name: str, made: _Direct) -> None:
+        self._clusters[name] = made
+        log.info("direct_cluster_taken", cluster=name, api_server=made.url)
 
     def _drop(self, name: str) -> bool:
-        cluster = self._clusters.pop(name, None)
-        if cluster is not None:
+        found = [c for c in (self._clusters.pop(name, None), self._coming.pop(name, None)) if c is not None]
+        for cluster in found:
             self._end(cluster)
-        return cluster is not None
+        return bool(found)
 
     def _end(self, cluster: _Direct) -> None:
         if cluster.task is not None:

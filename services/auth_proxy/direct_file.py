@@ -19,6 +19,7 @@ from libs.common.kube.endpoint import Endpoint
 from libs.common.kube.kubeconfig import find_named_files, load_kubeconfig
 
 SUFFIX = ".kubeconfig"
+MAX_BYTES = 1 << 20
 _NAME = re.compile(r"[a-z0-9](?:[-a-z0-9]{0,61}[a-z0-9])?", re.ASCII)
 Mark = tuple[int, int, int, int] | None
 """By it a file is known to be the same: device and inode, size, time of change. None = it is not there."""
@@ -58,9 +59,16 @@ def mark_of(file: Path) -> Mark:
 def load(file: Path) -> Loaded:
     """The endpoint in a file. Raises Invalid with what is wrong with it and what to do."""
     check_private(file)
-    endpoint = load_kubeconfig([file])
+    try:
+        endpoint = load_kubeconfig([file])
+        others = find_named_files(file)
+        # Read here, so that a URL without a host, or with a port that is no number, is found now.
+        where = endpoint.host, endpoint.port
+    except (TypeError, AttributeError, KeyError, ValueError, RecursionError) as exc:
+        raise errors.Invalid(f"{file} is no kubeconfig: something in it is of another kind than it must be") from exc
+    if not where[0]:
+        raise errors.Invalid("the server's URL names no host")
     check_relayable(endpoint)
-    others = find_named_files(file)
     for other in others:
         check_private(other, secret=False)
     return Loaded(endpoint, tuple(others))
@@ -79,6 +87,8 @@ def check_private(file: Path, *, secret: bool = True) -> None:
     if secret:
         # Root's file can only reach us through a group; our own needs no group.
         refused |= stat.S_IRWXO | (stat.S_IRWXG if mine else 0)
+    if found.st_size > MAX_BYTES:
+        raise errors.Invalid(f"{file} is larger than {MAX_BYTES >> 20} MiB: that is no kubeconfig")
     if found.st_mode & refused:
         raise errors.Invalid(f"others may read or change {file}, which holds a credential: chmod 600 {file}")
 

@@ -64,7 +64,6 @@ async def build(host: Host[AuthProxyConfig]) -> None:
     # As many as there may be clients: a limit of its own would be the easier one to exhaust.
     gateway = Pool(lambda: gateway_address(config), sweeper=sweeper, limit=config.max_connections)
     direct = DirectClusters(config.direct_clusters, sweeper)
-    await direct.look()
     figures.follow("herdsman_direct_clusters", "Clusters that are reached without their agent", lambda: len(direct))
     nats_address = Address("the bus", *parse_address(config.nats_ws_address)) if config.nats_ws_address else None
     nats = Pool(lambda: nats_address, sweeper=sweeper) if nats_address else None

@@ -126,7 +126,7 @@ async def test_credential_file_that_is_replaced_counts_soon_and_a_broken_one_cha
     await settle(door, token, 200)
     write(folder, loopback(judge), user={"token": "another-token"})
     await settle(door, token, 200, until=lambda _: ("authorization", "Bearer another-token") in fields(judge.calls[-1]))
-    for broken in ("{", "[]", "current-context: x", ""):
+    for broken in ("{", "[]", "current-context: x", "", "clusters: 5", "users: [1]", "contexts: {a: b}"):
         (folder / ".fresh").write_text(broken)
         (folder / ".fresh").chmod(0o600)
         (folder / ".fresh").replace(folder / "prod.kubeconfig")
@@ -278,6 +278,12 @@ async def test_file_of_a_cluster_that_is_gone_does_not_lead_a_new_one_of_its_nam
         ({"cluster": {"proxy-url": "http://p:1"}, "server": "https://192.0.2.1:6443"}, "proxy-url"),
         ({"user": {"token": "a b"}}, "token"),
         ({"user": {"as": "x", "token": "a"}}, "impersonates"),
+        ({"user": {"exec": 5}}, "no kubeconfig"),
+        ({"user": [1]}, "no kubeconfig"),
+        ({"server": "https://h:99999999"}, "no kubeconfig"),
+        ({"server": "https://h:x"}, "no kubeconfig"),
+        ({"server": "https://"}, "names no host"),
+        ({"user": {"client-key-data": "%", "client-certificate-data": "%"}}, "base64"),
     ],
 )
 def test_file_that_cannot_be_trusted_or_used_says_what_to_do(folder, change, text):
@@ -312,16 +318,16 @@ def test_mounted_secret_of_a_group_is_private_enough(folder, monkeypatch):
         direct_file.load(file)
 
 
-async def test_certificate_files_that_a_kubeconfig_names_are_followed_too(folder, tmp_path):
+async def test_certificate_files_that_a_kubeconfig_names_are_followed_too(folder, tmp_path, eventually):
     ca = tmp_path / "ca.pem"
     ca.write_bytes(generate_ca("one", Host.now()).certificate)
     write(folder, "https://127.0.0.1:1", cluster={"certificate-authority": str(ca)})
     clusters = direct.DirectClusters(folder, Sweeper())
-    await clusters.look()
+    following = asyncio.create_task(clusters.run(), name="following")
+    await eventually(lambda: clusters.find("prod", "u") is not None)
     first = clusters.find("prod", "u")
-    await clusters.look()
-    assert clusters.find("prod", "u") is first
     ca.write_bytes(generate_ca("another", Host.now()).certificate)
-    await clusters.look()
-    assert clusters.find("prod", "u") is not first
+    await eventually(lambda: clusters.find("prod", "u") is not first)
+    following.cancel()
+    await asyncio.gather(following, return_exceptions=True)
     clusters.close()

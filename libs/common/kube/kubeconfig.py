@@ -129,7 +129,7 @@ def _data_or_file(entry: Mapping[str, Any], key: str, folder: Path) -> bytes:
     """The content of `<key>-data` (base64), else of the file that `<key>` names, else nothing."""
     if data := entry.get(f"{key}-data"):
         try:
-            return base64.b64decode(str(data), validate=False)
+            return base64.b64decode("".join(str(data).split()), validate=True)
         except binascii.Error as exc:
             raise errors.Invalid(f"{key}-data in the kubeconfig is not base64") from exc
     if path := entry.get(key):

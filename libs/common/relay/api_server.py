@@ -89,12 +89,14 @@ class ApiServer:
     async def refresh(self) -> None:
         """Ask for the credential. What was there is kept when none is to be had: the API server says if it is no good any more."""
         try:
-            secret = (await self._endpoint.credential.authorization() or "").encode("ascii")
+            secret = await self._endpoint.credential.authorization() or ""
+            if not (secret.isascii() and secret.isprintable()):
+                raise errors.Invalid("the credential holds characters that no header may hold")
             certificate = await self._endpoint.credential.certificate()
             if self._address is None or certificate != self._certificate:
                 self._address = await self._make_address()
                 self._certificate = certificate
-            self._authorization = secret
+            self._authorization = secret.encode("ascii")
         except errors.HerdsmanError as exc:
             if exc.message != self.problem:
                 log.error(CREDENTIAL_UNREADABLE, api_server=self._name, error=exc.message)

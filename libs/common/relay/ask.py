@@ -87,26 +87,22 @@ class _Lost(status.BadGateway):
     """The connection ended before a byte of the answer."""
 
 
-async def ask(pool: Pool, request: bytes, *, timeout_s: float) -> tuple[int, bytes]:
+async def ask(pool: Pool, request: bytes) -> tuple[int, bytes]:
     """(status, body) of the answer. For questions that change nothing: sent once more when a kept connection turns out dead.
 
-    Raises Unavailable, BadGateway or Timeout.
+    How long it may take is for the caller to say. Raises Unavailable or BadGateway.
     """
+    upstream = pool.acquire() or await pool.open()
     try:
-        async with asyncio.timeout(timeout_s):
-            upstream = pool.acquire() or await pool.open()
-            try:
-                head, body = await _ask_on(upstream, request)
-            except _Lost:
-                head, body = await _ask_on(await pool.open(), request)
-    except TimeoutError as exc:
-        raise errors.Timeout(
-            f"the API server did not answer a question of the hub's own within {timeout_s:g} s"
-        ) from exc
+        head, body = await _ask_on(upstream, request)
+    except _Lost:
+        head, body = await _ask_on(await pool.open(), request)
     return head.status, _join(body) if head.chunked else body
 
 
 async def _ask_on(upstream: Upstream, request: bytes) -> tuple[ResponseHead, bytes]:
+    if upstream.closed:
+        raise _Lost("the connection was lost before it was used")
     question = _Question(upstream)
     try:
         upstream.write(request)

@@ -7,6 +7,7 @@ count in another, and one that is taken away in a cluster is gone with the next 
 
 from __future__ import annotations
 
+import asyncio
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -21,6 +22,7 @@ from libs.common.relay.pool import Pool
 from libs.common.relay.upstream import Upstream
 
 TIMEOUT_S = 10.0
+"""For all questions about one call."""
 _PATH = b"/apis/authorization.k8s.io/v1/selfsubjectaccessreviews"
 _ALLOWED = frozenset({b"accept", b"content-type", b"user-agent"})
 
@@ -37,22 +39,29 @@ class Reviewer:
 
     async def check(self, wish: Wish) -> None:
         """Raises Denied for the first attribute that the cluster does not allow, Unavailable and its like when it gives no answer."""
-        for attribute in impersonation.attributes_of(wish):
-            code, body = await ask(self.pool, self._request(attribute), timeout_s=TIMEOUT_S)
-            if code == 403:
-                raise errors.Denied(
-                    f'the cluster does not let "{self.caller}" ask what it may do, so nobody can be impersonated: selfsubjectaccessreviews '
-                    "must be allowed there, which ClusterRole system:basic-user, bound to system:authenticated, does"
-                )
-            if code != 201:
-                raise status.BadGateway(
-                    f"the cluster's API server answered an access review with status {code}: nobody can be impersonated"
-                )
-            allowed, reason = _parse_answer(body)
-            if not allowed:
-                raise errors.Denied(
-                    _explain(self.caller, attribute, reason), kind=attribute.resource, name=attribute.name
-                )
+        try:
+            async with asyncio.timeout(TIMEOUT_S):
+                for attribute in impersonation.attributes_of(wish):
+                    await self._check_one(attribute)
+        except TimeoutError as exc:
+            raise errors.Timeout(
+                f"the cluster's API server did not say within {TIMEOUT_S:g} s who may be impersonated: nothing was done"
+            ) from exc
+
+    async def _check_one(self, attribute: Attribute) -> None:
+        code, body = await ask(self.pool, self._request(attribute))
+        if code == 403:
+            raise errors.Denied(
+                f'the cluster does not let "{self.caller}" ask what it may do, so nobody can be impersonated: selfsubjectaccessreviews '
+                "must be allowed there, which ClusterRole system:basic-user, bound to system:authenticated, does"
+            )
+        if code != 201:
+            raise status.BadGateway(
+                f"the cluster's API server answered an access review with status {code}: nobody can be impersonated"
+            )
+        allowed, reason = _parse_answer(body)
+        if not allowed:
+            raise errors.Denied(_explain(self.caller, attribute, reason), kind=attribute.resource, name=attribute.name)
 
     def _request(self, attribute: Attribute) -> bytes:
         body = render_review(attribute)

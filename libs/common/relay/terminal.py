@@ -50,7 +50,9 @@ class Terminal:
         self._api_server = api_server
         self._authorization = authorization
         self._refused = refused
+        self._sweeper = sweeper
         self._pool = Pool(api_server, sweeper=sweeper)
+        self._address: Address | None = None
         self._secret = b""
         self._own: tuple[bytes, ...] = ()
         self._reserved = impersonation.RESERVED_NAMESPACES
@@ -62,6 +64,8 @@ class Terminal:
         if head.upgrade and head.upgrade not in UPGRADES:
             raise errors.BadRequest("the only protocols to switch to are websocket and SPDY/3.1")
         address = self._api_server()
+        if address is not self._address and address != self._address:
+            self._move(address)
         secret = self._authorization()
         if secret != self._secret:
             self._use(secret)
@@ -99,6 +103,13 @@ class Terminal:
             return reshape(head, close)
 
         return look
+
+    def _move(self, address: Address) -> None:
+        """Another address or client certificate: connections that were dialled by the one before are not used for new calls."""
+        if self._address is not None:
+            self._pool.close()
+            self._pool = Pool(self._api_server, sweeper=self._sweeper)
+        self._address = address
 
     def _use(self, secret: bytes) -> None:
         """Make the credential's line ready, and reserve the accounts beside the one whose token it is."""
