@@ -9,7 +9,7 @@ UP_ARGS ?=
 export PYTHONUNBUFFERED := 1
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: help up test lint types contracts generate check-generated test-hermetic test-integration kubelab bench lock format clean venv
+.PHONY: help up test lint types contracts generate check-generated test-hermetic test-integration kubelab bench lock format fuzz clean venv
 
 help: ## List the commands
 	@grep -hE '^[a-z-]+:.*?## ' $(MAKEFILE_LIST) | awk 'BEGIN {FS = ":.*?## "} {printf "  make %-18s %s\n", $$1, $$2}'
@@ -46,6 +46,10 @@ kubelab: $(STAMP) ## Find or build the development cluster's binaries (some 15 m
 
 bench: $(STAMP) ## Measure the budgets and print a table
 	@$(BIN)/python -m bench
+
+fuzz: $(STAMP) ## Fuzz the front door's readers, guided by coverage (FUZZ_SECONDS=600)
+	@$(BIN)/pip install --quiet --require-hashes -r tests/relay/fuzz/requirements.txt
+	@FUZZ_SECONDS=$${FUZZ_SECONDS:-600} $(BIN)/python -m tests.relay.fuzz.deep
 
 format: $(STAMP) ## Put the code in shape
 	@$(BIN)/ruff check --fix . && $(BIN)/ruff format .
