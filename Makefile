@@ -9,7 +9,7 @@ UP_ARGS ?=
 export PYTHONUNBUFFERED := 1
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: help up test lint types contracts generate check-generated test-hermetic test-integration kubelab bench lock format fuzz clean venv
+.PHONY: help up test lint types contracts generate check-generated test-hermetic test-integration kubelab bench bench-proxy lock format fuzz clean venv
 
 help: ## List the commands
 	@grep -hE '^[a-z-]+:.*?## ' $(MAKEFILE_LIST) | awk 'BEGIN {FS = ":.*?## "} {printf "  make %-18s %s\n", $$1, $$2}'
@@ -46,6 +46,9 @@ kubelab: $(STAMP) ## Find or build the development cluster's binaries (some 15 m
 
 bench: $(STAMP) ## Measure the budgets and print a table
 	@$(BIN)/python -m bench
+
+bench-proxy: $(STAMP) ## Measure the front door beside Go, aiohttp and nginx; writes bench/RESULTS.md
+	@$(BIN)/python -m bench.proxy
 
 fuzz: $(STAMP) ## Fuzz the front door's readers, guided by coverage (FUZZ_SECONDS=600)
 	@$(BIN)/pip install --quiet --require-hashes -r tests/relay/fuzz/requirements.txt

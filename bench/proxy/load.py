@@ -1,0 +1,51 @@
+"""As much load as goes through, by wrk: a fixed number of connections, the next request as soon as the answer is there."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+
+from bench.proxy import scene
+from bench.proxy.contestants import Contestant
+from bench.proxy.stage import StageError
+
+MISSING = "" if shutil.which("wrk") else "apt-get install wrk"
+_SCRIPT = Path(__file__).with_name("wrk.lua")
+
+
+@dataclass(frozen=True)
+class Load:
+    requests: int
+    seconds: float
+    cpu_s: tuple[float, ...]
+    """Of each part of the contestant, in order."""
+
+    @property
+    def rate(self) -> float:
+        return self.requests / self.seconds
+
+    @property
+    def cpu_us(self) -> float:
+        """All parts together, per request."""
+        return sum(self.cpu_s) / self.requests * 1e6
+
+
+def press(contestant: Contestant, seconds: int, connections: int = scene.CONNECTIONS) -> Load:
+    """Raises StageError when a single answer was not the right one."""
+    command = ["wrk", "-t1", f"-c{connections}", f"-d{seconds}s", "-s", str(_SCRIPT), contestant.url(scene.LIST_PATH)]
+    with tempfile.NamedTemporaryFile() as file:
+        file.write(contestant.request(scene.LIST_PATH))
+        file.flush()
+        environment = {**os.environ, "BENCH_SIZE": str(scene.BODY_BYTES), "BENCH_REQUEST": file.name}
+        before = [part.cpu_s for part in contestant.parts]
+        run = subprocess.run(command, capture_output=True, text=True, check=True, env=environment)
+    used = tuple(part.cpu_s - then for part, then in zip(contestant.parts, before, strict=True))
+    said = json.loads(run.stdout.strip().splitlines()[-1])
+    if said["wrong"] or said["broken"] or not said["requests"] or said["seen"] < said["requests"]:
+        raise StageError(f"{contestant.name} gave wrong answers: {said}")
+    return Load(said["requests"], said["seconds"], used)

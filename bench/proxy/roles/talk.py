@@ -1,0 +1,36 @@
+"""How a role speaks with the benchmark: its settings come as JSON in argv, facts go out as JSON lines, commands come in as such."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import json
+import sys
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import uvloop
+
+Handler = Callable[[dict[str, Any]], Awaitable[dict[str, Any]]]
+
+
+def run(role: Callable[[dict[str, Any]], Awaitable[None]]) -> None:
+    """Run the role until the benchmark ends it."""
+    uvloop.run(role(json.loads(sys.argv[1])))
+
+
+def say(**facts: Any) -> None:
+    print(json.dumps(facts), flush=True)
+
+
+async def serve(handle: Handler | None = None, **facts: Any) -> None:
+    """Say that it is ready, then answer commands until the benchmark goes away."""
+    # As the services do once they are built.
+    gc.collect()
+    gc.freeze()
+    say(**facts)
+    reader = asyncio.StreamReader()
+    await asyncio.get_running_loop().connect_read_pipe(lambda: asyncio.StreamReaderProtocol(reader), sys.stdin)
+    while line := await reader.readline():
+        assert handle is not None, "a command came for a role that takes none"
+        say(**await handle(json.loads(line)))
