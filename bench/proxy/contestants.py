@@ -17,14 +17,8 @@ from bench.proxy import nginx, scene
 from bench.proxy.stage import LOAD_CORES, PROXY_CORE, Part, Stage, StageError
 from tests.auth_proxy.door import make_pki
 
-DOOR, TUNNEL, GO, AIOHTTP, NGINX, BACKEND = (
-    "front door",
-    "front door + agent",
-    "Go ReverseProxy",
-    "aiohttp",
-    "nginx",
-    "no proxy",
-)
+DOOR, TUNNEL, GO, AIOHTTP = "front door", "front door + agent", "Go ReverseProxy", "aiohttp"
+NGINX, PIPE, BACKEND = "nginx", "bytes through uvloop", "no proxy"
 _GO_FOLDER = Path(__file__).parent / "go"
 
 
@@ -110,6 +104,9 @@ def assemble(stage: Stage, people: tuple[str, ...] = ("ada", "eve"), only: froze
         everybody.append(Contestant(AIOHTTP, part.facts["port"], direct.prefix, direct.headers, [part]))
     if wanted(NGINX):
         everybody.append(start_nginx(stage, cast, identity))
+    if wanted(PIPE):
+        part = stage.role("pipe", PROXY_CORE, **describe(cast, identity, "pipe"), identity=identity)
+        everybody.append(Contestant(PIPE, part.facts["port"], "", direct.headers, [part]))
     for contestant in everybody:
         cast.contestants[contestant.name] = contestant
         if not contestant.missing:

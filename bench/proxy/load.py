@@ -7,6 +7,7 @@ import os
 import shutil
 import subprocess
 import tempfile
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -33,6 +34,9 @@ class Load:
     def cpu_us(self) -> float:
         """All parts together, per request."""
         return sum(self.cpu_s) / self.requests * 1e6
+
+
+Press = Callable[[], Load]
 
 
 def press(contestant: Contestant, seconds: int, connections: int = scene.CONNECTIONS) -> Load:

@@ -1,0 +1,185 @@
+"""Single functions of the hot path, µs for one call: `python -m bench.proxy.micro`. The least of many repetitions, so noise is left out.
+
+The last rows pass one whole call through the door's own objects with transports that only count: everything that is Python, without
+sockets and TLS. What is missing from the CPU per request under load is theirs (`profile --how perf`).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+import tempfile
+import time
+import timeit
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, cast
+
+from bench.proxy import scene
+from bench.proxy.roles.door import make_member
+from libs.common.relay import guard, rebuild
+from libs.common.relay.head import parse_request, parse_response
+from libs.common.relay.names import KUBERNETES_REQUEST
+from services.auth_proxy import main as front_door
+from services.auth_proxy.audit import LogAudit, Record
+from services.auth_proxy.authenticate import Authenticator
+from services.auth_proxy.calls import Call, Calls
+from services.auth_proxy.cluster_route import ClusterRoute, check_no_identity, is_long, split_target
+from services.auth_proxy.figures import Figures
+from services.auth_proxy.tunnels import ClusterTunnels, LocalTunnels
+from tests.auth_proxy.door import open_door
+
+Case = tuple[str, Callable[[], object]]
+_PARTS: dict[str, Any] = {}
+
+
+class Counting(asyncio.Transport):
+    """A transport without a socket."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.written = b""
+
+    def write(self, data: Any) -> None:
+        self.written = data
+
+    def is_closing(self) -> bool:
+        return False
+
+    def set_write_buffer_limits(self, high: int | None = None, low: int | None = None) -> None:
+        """Nothing is buffered."""
+
+    def set_protocol(self, protocol: asyncio.BaseProtocol) -> None:
+        """Nothing arrives by itself."""
+
+    def get_write_buffer_size(self) -> int:
+        return 0
+
+    def abort(self) -> None:
+        """Nothing to end."""
+
+    close = abort
+
+
+def remember(kind: type[Any]) -> None:
+    """Keep what the door's `build` makes of this class: it hands nothing out."""
+    first = kind.__init__
+
+    def init(self: Any, *arguments: Any, **named: Any) -> None:
+        _PARTS[kind.__name__] = self
+        first(self, *arguments, **named)
+
+    kind.__init__ = init
+
+
+def main() -> None:
+    for kind in (Authenticator, ClusterRoute, Calls, LogAudit, Figures, LocalTunnels, front_door.Engine):
+        remember(kind)
+    asyncio.run(run())
+
+
+async def run() -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        async with open_door(Path(folder)) as door:
+            token = await make_member(door, "ada")
+            cluster = door.uids["cluster/reverse"]
+            request = scene.render_request(
+                f"/k8s/clusters/reverse{scene.LIST_PATH}", [("Authorization", f"Bearer {token}")]
+            )
+            print(f"{'µs':>8}  one call of")
+            for name, call in cases(request, token, cluster):
+                print(f"{least_us(call):8.2f}  {name}", flush=True)
+                _PARTS["LogAudit"]._write_out()
+
+
+def least_us(call: Callable[[], object]) -> float:
+    # Time of this thread alone: what else runs on the machine is none of it.
+    timer = timeit.Timer(call, timer=time.thread_time)
+    number = max(100, int(0.02 / max(timer.timeit(100) / 100, 1e-7)))
+    return min(timer.repeat(15, number)) / number * 1e6
+
+
+def cases(request: bytes, token: str, cluster: str) -> Iterator[Case]:
+    answer = scene.render_answer(("Content-Length", str(scene.BODY_BYTES)))
+    body = scene.render_list()
+    head, response = parse_request(request), parse_response(answer)
+    yield "parse_request", lambda: parse_request(request)
+    yield "parse_response", lambda: parse_response(answer)
+
+    authenticator: Authenticator = _PARTS["Authenticator"]
+    route: Any = _PARTS["ClusterRoute"]
+    caller = authenticator.check(token.encode())
+    grants = route._grants.current
+    block = caller.block(grants, "reverse", cluster)
+    target = scene.LIST_PATH.encode()
+    yield "split_target", lambda: split_target(head.target)
+    yield "check_no_identity", lambda: check_no_identity(head)
+    yield "authenticate (find the token, hash, compare, resolve)", lambda: authenticator.authenticate(head)
+    yield "caller.block, made before", lambda: caller.block(grants, "reverse", cluster)
+    yield "is_long", lambda: is_long(head, target)
+
+    def build() -> bytes:
+        return rebuild.request_head(head, target, allowed=KUBERNETES_REQUEST, host=b"kubernetes", identity=block.lines)
+
+    built = build()
+    yield "rebuild.request_head", build
+    yield "rebuild.check_identity", lambda: rebuild.check_identity(built, block.lines)
+    reshape = route._relay(head, cast(Any, _Peer()), caller, "reverse", target).reshape
+    yield "reshape (rebuild.response_head)", lambda: reshape(response, False)
+    arrived = parse_request(built)
+    yield "guard.check, in the agent", lambda: guard.check(arrived)
+
+    calls: Calls = _PARTS["Calls"]
+    audit: LogAudit = _PARTS["LogAudit"]
+    figures: Figures = _PARTS["Figures"]
+    yield "figures.observe", lambda: figures.observe(True, "get", 200, 0.002, 0, scene.BODY_BYTES)
+    yield (
+        "calls.note (verb, path, figures, record)",
+        lambda: calls.note(head, "127.0.0.1", caller, "reverse", 200, bytes_out=2400),
+    )
+    audit._write_out()
+    yield "a hundred audit records, made, rendered and written (beside the loop)", lambda: write_batch(audit)
+    yield "Call(...)", lambda: Call(calls, "127.0.0.1", caller, "reverse", cluster, block.groups)
+    yield "the route's whole decision", lambda: route.route(head, _Peer())
+    yield from whole_call(request, answer + body, cluster)
+
+
+class _Peer:
+    peer = "127.0.0.1"
+
+
+def write_batch(audit: LogAudit) -> None:
+    """A hundred records, from the call to the file."""
+    for number in range(100):
+        audit.write(
+            Record(
+                "ada", "0123456789abcdef", "t0", "reverse", "get", "GET", "/k8s/clusters/reverse/api/v1/pods", 200, 0, 2400,
+                1.25 + number, "127.0.0.1", "",
+            )
+        )  # fmt: skip
+    audit._write_out()
+
+
+def whole_call(request: bytes, answer: bytes, cluster: str) -> Iterator[Case]:
+    """Session → route → exchange → upstream → exchange → session, as the loop calls it."""
+    from libs.common.relay.session import Session
+
+    tunnels: ClusterTunnels = _PARTS["LocalTunnels"]._clusters[cluster]
+    tunnels.admit("bench")
+    client, far = Counting(), Counting()
+    tunnels.add("bench", far)
+    upstream = tunnels.idle[0]
+    session = Session(_PARTS["Engine"])
+    session.connection_made(client)
+
+    def call() -> None:
+        session.data_received(request)
+        upstream.data_received(answer)
+
+    call()
+    assert client.written.endswith(answer[-100:]), client.written[:300]
+    yield "a whole call, all that is Python (without the audit's writing)", call
+
+
+if __name__ == "__main__":
+    sys.exit(main())
