@@ -12,14 +12,21 @@ from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
-from bench.proxy import speed
+from bench.proxy import bulk, isolation, latency, revocation, speed, watches
 from bench.proxy.contestants import Cast, assemble
 from bench.proxy.stage import LOAD_CORES, Stage, StageError
-from bench.proxy.table import Table, machine, write_results
+from bench.proxy.table import Row, Table, machine, write_results
 
 RESULTS = Path(__file__).resolve().parents[1] / "RESULTS.md"
 Section = Callable[[Cast, int, int, Callable[[str], None]], Table]
-SECTIONS: dict[str, Section] = {"speed": speed.measure}
+SECTIONS: dict[str, Section] = {
+    "speed": speed.measure,
+    "latency": latency.measure,
+    "bulk": bulk.measure,
+    "isolation": isolation.measure,
+    "revocation": revocation.measure,
+    "watches": watches.measure,
+}
 
 
 def main() -> int:
@@ -34,7 +41,11 @@ def main() -> int:
             progress(began, "start", "API server, front door, agent, Go, aiohttp, nginx")
             cast = assemble(stage)
             for name in options.only:
-                table = SECTIONS[name](cast, options.seconds, options.rounds, partial(progress, began, name))
+                try:
+                    table = SECTIONS[name](cast, options.seconds, options.rounds, partial(progress, began, name))
+                except StageError as exc:
+                    # The others say something all the same.
+                    table = Table(name, [Row("not measured", str(exc), "", fits=False)])
                 tables.append(table)
     except StageError as exc:
         sys.stderr.write(f"bench.proxy: {exc}\n")

@@ -32,6 +32,8 @@ class Contestant:
     headers: list[tuple[str, str]] = field(default_factory=list)
     parts: list[Part] = field(default_factory=list)
     missing: str = ""
+    is_floor: bool = False
+    """No proxy, but what one in Python is built on: it takes part in `speed` only."""
 
     def url(self, path: str) -> str:
         return f"https://127.0.0.1:{self.port}{self.prefix}{path}"
@@ -59,8 +61,12 @@ class Cast:
         return [c for c in self.contestants.values() if not c.missing]
 
     @property
+    def not_floors(self) -> list[Contestant]:
+        return [c for c in self.taking_part if not c.is_floor]
+
+    @property
     def proxies(self) -> list[Contestant]:
-        return [c for c in self.taking_part if c.parts]
+        return [c for c in self.not_floors if c.parts]
 
     def door_for(self, person: str, cluster: str = "direct0") -> Contestant:
         """The front door, called by somebody else or for another cluster."""
@@ -106,7 +112,7 @@ def assemble(stage: Stage, people: tuple[str, ...] = ("ada", "eve"), only: froze
         everybody.append(start_nginx(stage, cast, identity))
     if wanted(PIPE):
         part = stage.role("pipe", PROXY_CORE, **describe(cast, identity, "pipe"), identity=identity)
-        everybody.append(Contestant(PIPE, part.facts["port"], "", direct.headers, [part]))
+        everybody.append(Contestant(PIPE, part.facts["port"], "", direct.headers, [part], is_floor=True))
     for contestant in everybody:
         cast.contestants[contestant.name] = contestant
         if not contestant.missing:

@@ -42,8 +42,8 @@ http {{
       proxy_ssl_server_name on;
       proxy_ssl_verify on;
       proxy_ssl_trusted_certificate {backend_ca};
-      # What does not fit waits in the API server, not in a file.
-      proxy_max_temp_file_size 0;
+      # A watch must be seen as it comes, and what does not fit waits in the API server, not in a file.
+      proxy_buffering off;
       proxy_buffers 8 32k;
       proxy_buffer_size 32k;
       proxy_read_timeout 3600s;

@@ -27,7 +27,7 @@ KUBECTL = (
 
 # A service account's token is about this long.
 API_CREDENTIAL = "Bearer " + ("eyJhbGciOiJSUzI1NiIsImtpZCI6Ik" * 31)[:900]
-USER_LINE = b"\r\nImpersonate-User: herdsman:ada\r\n"
+USER_LINE = b"\r\nImpersonate-User: herdsman:"
 CREDENTIAL_LINE = f"\r\nAuthorization: {API_CREDENTIAL}\r\n".encode()
 
 _ANSWER = (
