@@ -16,18 +16,23 @@ from pathlib import Path
 from typing import Any, cast
 
 from bench.proxy import scene
-from bench.proxy.roles.door import make_member
-from libs.common.relay import guard, rebuild
+from bench.proxy.roles.door import make_member, write_kubeconfigs
+from libs.common.observe import log
+from libs.common.relay import guard, impersonation, rebuild
 from libs.common.relay.head import parse_request, parse_response
 from libs.common.relay.names import KUBERNETES_REQUEST
+from libs.common.relay.session import Session
+from libs.common.relay.terminal import Terminal
+from libs.common.relay.upstream import Upstream
 from services.auth_proxy import main as front_door
 from services.auth_proxy.audit import LogAudit, Record
 from services.auth_proxy.authenticate import Authenticator
 from services.auth_proxy.calls import Call, Calls
-from services.auth_proxy.cluster_route import ClusterRoute, check_no_identity, is_long, split_target
+from services.auth_proxy.cluster_route import ClusterRoute, check_only_servers_write, is_long, split_target
+from services.auth_proxy.direct import DirectClusters
 from services.auth_proxy.figures import Figures
 from services.auth_proxy.tunnels import ClusterTunnels, LocalTunnels
-from tests.auth_proxy.door import open_door
+from tests.auth_proxy.door import make_pki, open_door
 
 Case = tuple[str, Callable[[], object]]
 _PARTS: dict[str, Any] = {}
@@ -73,14 +78,28 @@ def remember(kind: type[Any]) -> None:
 
 
 def main() -> None:
-    for kind in (Authenticator, ClusterRoute, Calls, LogAudit, Figures, LocalTunnels, front_door.Engine):
+    log.configure("bench", "error")
+    for kind in (
+        DirectClusters,
+        Authenticator,
+        ClusterRoute,
+        Calls,
+        LogAudit,
+        Figures,
+        LocalTunnels,
+        front_door.Engine,
+    ):
         remember(kind)
     asyncio.run(run())
 
 
 async def run() -> None:
     with tempfile.TemporaryDirectory() as folder:
-        async with open_door(Path(folder)) as door:
+        api = Path(folder) / "api"
+        api.mkdir()
+        make_pki(api)
+        clusters = write_kubeconfigs(Path(folder) / "clusters", api, 1)
+        async with open_door(Path(folder), direct_clusters=clusters) as door:
             token = await make_member(door, "ada")
             cluster = door.uids["cluster/reverse"]
             request = scene.render_request(
@@ -104,6 +123,7 @@ def cases(request: bytes, token: str, cluster: str) -> Iterator[Case]:
     body = scene.render_list()
     head, response = parse_request(request), parse_response(answer)
     yield "parse_request", lambda: parse_request(request)
+    yield "parse_request, the fields as before on this connection", lambda: parse_request(request, head.block)
     yield "parse_response", lambda: parse_response(answer)
 
     authenticator: Authenticator = _PARTS["Authenticator"]
@@ -113,7 +133,8 @@ def cases(request: bytes, token: str, cluster: str) -> Iterator[Case]:
     block = caller.block(grants, "reverse", cluster)
     target = scene.LIST_PATH.encode()
     yield "split_target", lambda: split_target(head.target)
-    yield "check_no_identity", lambda: check_no_identity(head)
+    yield "check_only_servers_write", lambda: check_only_servers_write(head)
+    yield "impersonation.parse_wish, none", lambda: impersonation.parse_wish(head)
     yield "authenticate (find the token, hash, compare, resolve)", lambda: authenticator.authenticate(head)
     yield "caller.block, made before", lambda: caller.block(grants, "reverse", cluster)
     yield "is_long", lambda: is_long(head, target)
@@ -124,7 +145,7 @@ def cases(request: bytes, token: str, cluster: str) -> Iterator[Case]:
     built = build()
     yield "rebuild.request_head", build
     yield "rebuild.check_identity", lambda: rebuild.check_identity(built, block.lines)
-    reshape = route._relay(head, cast(Any, _Peer()), caller, "reverse", target).reshape
+    reshape = route._relay(head, cast(Any, _Peer()), caller, "reverse", target, None).reshape
     yield "reshape (rebuild.response_head)", lambda: reshape(response, False)
     arrived = parse_request(built)
     yield "guard.check, in the agent", lambda: guard.check(arrived)
@@ -141,7 +162,7 @@ def cases(request: bytes, token: str, cluster: str) -> Iterator[Case]:
     yield "a hundred audit records, made, rendered and written (beside the loop)", lambda: write_batch(audit)
     yield "Call(...)", lambda: Call(calls, "127.0.0.1", caller, "reverse", cluster, block.groups)
     yield "the route's whole decision", lambda: route.route(head, _Peer())
-    yield from whole_call(request, answer + body, cluster)
+    yield from whole_calls(request, answer + body, cluster)
 
 
 class _Peer:
@@ -160,15 +181,28 @@ def write_batch(audit: LogAudit) -> None:
     audit._write_out()
 
 
-def whole_call(request: bytes, answer: bytes, cluster: str) -> Iterator[Case]:
+def whole_calls(request: bytes, answer: bytes, cluster: str) -> Iterator[Case]:
     """Session → route → exchange → upstream → exchange → session, as the loop calls it."""
-    from libs.common.relay.session import Session
-
     tunnels: ClusterTunnels = _PARTS["LocalTunnels"]._clusters[cluster]
     tunnels.admit("bench")
-    client, far = Counting(), Counting()
-    tunnels.add("bench", far)
-    upstream = tunnels.idle[0]
+    tunnels.add("bench", Counting())
+    yield (
+        "a whole call to the agent, all that is Python (without the audit's writing)",
+        whole_call(request, answer, tunnels.idle[0]),
+    )
+    terminal: Terminal = _PARTS["DirectClusters"]._clusters["direct0"].terminal
+    for name, pool, asked in (
+        ("a whole call to a direct cluster", terminal._pool, request.replace(b"/reverse/", b"/direct0/")),
+    ):
+        upstream = Upstream(pool)
+        upstream.adopt(Counting())
+        pool.put_back(upstream)
+        yield name, whole_call(asked, answer, upstream)
+
+
+def whole_call(request: bytes, answer: bytes, upstream: Upstream) -> Callable[[], None]:
+    """One call on a connection that is kept."""
+    client = Counting()
     session = Session(_PARTS["Engine"])
     session.connection_made(client)
 
@@ -178,7 +212,7 @@ def whole_call(request: bytes, answer: bytes, cluster: str) -> Iterator[Case]:
 
     call()
     assert client.written.endswith(answer[-100:]), client.written[:300]
-    yield "a whole call, all that is Python (without the audit's writing)", call
+    return call
 
 
 if __name__ == "__main__":

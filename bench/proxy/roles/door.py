@@ -1,24 +1,17 @@
 """The front door by its own `build`, state in memory stores, with people, clusters and roles in it.
 
-Clusters `direct0` … are reached at the API server's address, `reverse` through an agent's connections.
+Clusters `direct0` … are reached by a kubeconfig, `reverse` through an agent's connections.
 """
 
 from __future__ import annotations
 
-import ssl
+import json
 import time
 from pathlib import Path
 from typing import Any
 
 from bench.proxy import scene
 from bench.proxy.roles import talk
-from libs.common.relay.decision import Decision, Source
-from libs.common.relay.pool import Address, Pool
-from libs.common.relay.sweeper import Sweeper
-from services.auth_proxy import main as front_door
-from services.auth_proxy.cluster_route import ClusterRoute
-from services.auth_proxy.clusters import ClusterFact
-from services.auth_proxy.tunnels import LocalTunnels
 from tests.auth_proxy.door import Door, open_door
 
 ROLES = ("cluster-owner", "cluster-member", "log-reader")
@@ -27,10 +20,10 @@ DIRECT = 4
 
 
 async def serve(config: dict[str, Any]) -> None:
-    reach_directly(Path(config["backend_folder"]) / "tls.crt", config["backend"])
-    async with open_door(Path(config["folder"]), stop_timeout_s=0.1, **config.get("settings", {})) as door:
+    settings = config.get("settings", {})
+    clusters = write_kubeconfigs(Path(config["folder"]) / "clusters", Path(config["backend_folder"]), config["backend"])
+    async with open_door(Path(config["folder"]), stop_timeout_s=0.1, direct_clusters=clusters, **settings) as door:
         tokens = {name: await make_member(door, name) for name in config["people"]}
-        cluster = door.uids["cluster/reverse"]
 
         async def handle(command: dict[str, Any]) -> dict[str, Any]:
             began = time.monotonic()
@@ -38,7 +31,8 @@ async def serve(config: dict[str, Any]) -> None:
             return {"began": began}
 
         await talk.serve(
-            handle, port=door.port, tokens=tokens, cluster=cluster, seed=door.keys["reverse"].seed.decode(),
+            handle, port=door.port, tokens=tokens, cluster=door.uids["cluster/reverse"],
+            seed=door.keys["reverse"].seed.decode(),
         )  # fmt: skip
 
 
@@ -55,36 +49,21 @@ async def make_member(door: Door, name: str) -> str:
     return await door.token(person)
 
 
-def reach_directly(certificate: Path, port: int) -> None:
-    """Give clusters whose name begins with `direct` a pool to the API server, and their requests its credential."""
-    address = Address(
-        "the API server", "127.0.0.1", port, tls=ssl.create_default_context(cafile=str(certificate)), server_hostname="localhost"
-    )  # fmt: skip
-    line = f"\r\nAuthorization: {scene.API_CREDENTIAL}\r\n".encode()
-
-    class Tunnels(LocalTunnels):
-        def __init__(self, *arguments: Any) -> None:
-            super().__init__(*arguments)
-            self._pools: dict[str, Pool] = {}
-            self._sweeper = Sweeper()
-
-        def source(self, cluster: ClusterFact, *, upgrade: bool = False) -> Any:
-            if not cluster.name.startswith("direct"):
-                return super().source(cluster, upgrade=upgrade)
-            pool = self._pools.get(cluster.name)
-            if pool is None:
-                pool = self._pools[cluster.name] = Pool(lambda: address, sweeper=self._sweeper)
-            source: Source = pool.fresh if upgrade else pool
-            return source
-
-    class Route(ClusterRoute):
-        def _relay(self, *arguments: Any) -> Decision:
-            decision: Any = super()._relay(*arguments)
-            if arguments[3].startswith("direct"):
-                decision.head = decision.head.replace(b"\r\n", line, 1)
-            return decision
-
-    vars(front_door).update(LocalTunnels=Tunnels, ClusterRoute=Route)
+def write_kubeconfigs(folder: Path, pki: Path, port: int) -> Path:
+    """The folder of the direct clusters, all of which lead to the API server's stand-in."""
+    folder.mkdir(mode=0o700)
+    server = {"server": f"https://localhost:{port}", "certificate-authority": str(pki / "tls.crt")}
+    content = {
+        "apiVersion": "v1", "kind": "Config", "current-context": "c",
+        "clusters": [{"name": "c", "cluster": server}],
+        "users": [{"name": "u", "user": {"token": scene.API_CREDENTIAL.removeprefix("Bearer ")}}],
+        "contexts": [{"name": "c", "context": {"cluster": "c", "user": "u"}}],
+    }  # fmt: skip
+    for number in range(DIRECT):
+        file = folder / f"direct{number}.kubeconfig"
+        file.touch(mode=0o600)
+        file.write_text(json.dumps(content), encoding="ascii")
+    return folder
 
 
 if __name__ == "__main__":

@@ -13,11 +13,14 @@ from typing import Any
 
 import uvloop
 
+from libs.common.observe import log
+
 Handler = Callable[[dict[str, Any]], Awaitable[dict[str, Any]]]
 
 
 def run(role: Callable[[dict[str, Any]], Awaitable[None]]) -> None:
     """Run the role until the benchmark ends it."""
+    log.configure("bench", "error")
     uvloop.run(role(json.loads(sys.argv[1])))
 
 
@@ -30,6 +33,7 @@ async def serve(handle: Handler | None = None, **facts: Any) -> None:
     # As the services do once they are built.
     gc.collect()
     gc.freeze()
+    gc.set_threshold(20_000, 20, 50)
     say(**facts)
     # Time of this thread alone: what else runs on the machine must not look like work of ours.
     profiler = cProfile.Profile(time.thread_time_ns, 1e-9)
