@@ -12,7 +12,7 @@ from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
-from bench.proxy import bulk, isolation, latency, revocation, speed, watches
+from bench.proxy import bulk, isolation, latency, revocation, speed, watches, workers
 from bench.proxy.contestants import Cast, assemble
 from bench.proxy.stage import LOAD_CORES, Stage, StageError
 from bench.proxy.table import Row, Table, machine, write_results
@@ -26,6 +26,7 @@ SECTIONS: dict[str, Section] = {
     "isolation": isolation.measure,
     "revocation": revocation.measure,
     "watches": watches.measure,
+    "workers": workers.measure,
 }
 
 

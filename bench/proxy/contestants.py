@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import http.client
 import json
+import secrets
 import shutil
 import ssl
 import subprocess
@@ -19,6 +20,7 @@ from tests.auth_proxy.door import make_pki
 
 DOOR, TUNNEL, GO, AIOHTTP = "front door", "front door + agent", "Go ReverseProxy", "aiohttp"
 NGINX, PIPE, BACKEND = "nginx", "bytes through uvloop", "no proxy"
+PEOPLE = ("ada", "eve")
 _GO_FOLDER = Path(__file__).parent / "go"
 
 
@@ -79,7 +81,7 @@ def bearer(token: str) -> list[tuple[str, str]]:
     return [("Authorization", f"Bearer {token}")]
 
 
-def assemble(stage: Stage, people: tuple[str, ...] = ("ada", "eve"), only: frozenset[str] | None = None) -> Cast:
+def assemble(stage: Stage, only: frozenset[str] | None = None) -> Cast:
     """Start them all, and see that each really sends what it must. `only`: names of those that are wanted."""
     own, other = stage.folder / "door", stage.folder / "api"
     for folder in (own, other):
@@ -87,8 +89,9 @@ def assemble(stage: Stage, people: tuple[str, ...] = ("ada", "eve"), only: froze
     make_pki(other)
     backend = stage.role("backend", LOAD_CORES, folder=str(other))
     at = {"backend": backend.facts["port"], "backend_folder": str(other)}
-    door = stage.role("door", PROXY_CORE, folder=str(own), people=people, **at)
-    cast = Cast(stage.folder, backend, door, tokens=door.facts["tokens"])
+    tokens = {person: f"hm_{person}bench_{secrets.token_urlsafe(32)}" for person in PEOPLE}
+    door = stage.role("door", PROXY_CORE, folder=str(own), people=tokens, **at)
+    cast = Cast(stage.folder, backend, door, tokens=tokens)
     direct = cast.door_for("ada")
     identity = read_identity(direct)
     flat = [(name, value) for name, *values in identity for value in values]

@@ -7,6 +7,7 @@ sockets and TLS. What is missing from the CPU per request under load is theirs (
 from __future__ import annotations
 
 import asyncio
+import secrets
 import sys
 import tempfile
 import time
@@ -100,7 +101,8 @@ async def run() -> None:
         make_pki(api)
         clusters = write_kubeconfigs(Path(folder) / "clusters", api, 1)
         async with open_door(Path(folder), direct_clusters=clusters) as door:
-            token = await make_member(door, "ada")
+            token = f"hm_adabench_{secrets.token_urlsafe(32)}"
+            await make_member(door, "ada", token)
             cluster = door.uids["cluster/reverse"]
             request = scene.render_request(
                 f"/k8s/clusters/reverse{scene.LIST_PATH}", [("Authorization", f"Bearer {token}")]

@@ -17,10 +17,10 @@ from typing import Any
 from bench.processes import cpu_seconds
 from libs.common.processes import dies_with_parent
 
-_CORES = sorted(os.sched_getaffinity(0))
-PROXY_CORE = {_CORES[0]}
+CORES = sorted(os.sched_getaffinity(0))
+PROXY_CORE = {CORES[0]}
 """For the proxy under test alone."""
-LOAD_CORES = set(_CORES[1:]) or PROXY_CORE
+LOAD_CORES = set(CORES[1:]) or PROXY_CORE
 """For everything else. With one core the figures of CPU still say something, those of time don't."""
 
 
@@ -83,13 +83,16 @@ class Stage:
             end(part.process)
         self._stack.close()
 
-    def role(self, name: str, cores: set[int], **config: Any) -> Part:
-        """Start `bench.proxy.roles.NAME` and wait until it is ready."""
-        part = self.program(name, [sys.executable, "-m", f"bench.proxy.roles.{name}", json.dumps(config)], cores)
+    def role(self, name: str, cores: set[int], files: tuple[int, ...] = (), **config: Any) -> Part:
+        """Start `bench.proxy.roles.NAME` and wait until it is ready. It inherits `files`."""
+        command = [sys.executable, "-m", f"bench.proxy.roles.{name}", json.dumps(config)]
+        part = self.program(name, command, cores, files)
         part.facts = part.hear()
         return part
 
-    def program(self, name: str, command: Sequence[str], cores: set[int], **environment: str) -> Part:
+    def program(
+        self, name: str, command: Sequence[str], cores: set[int], files: tuple[int, ...] = (), **environment: str
+    ) -> Part:
         """Start any program on these cores."""
         dying = dies_with_parent(signal.SIGKILL)
 
@@ -99,7 +102,8 @@ class Stage:
             os.setpgid(0, 0)  # a Ctrl-C is for the benchmark, which then ends its parts in order
 
         process = subprocess.Popen(
-            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, preexec_fn=prepare, env={**os.environ, **environment}
+            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, preexec_fn=prepare,
+            pass_fds=files, env={**os.environ, **environment},
         )  # fmt: skip
         part = Part(name, process, {})
         self._parts.append(part)

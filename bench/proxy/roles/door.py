@@ -1,18 +1,24 @@
 """The front door by its own `build`, state in memory stores, with people, clusters and roles in it.
 
-Clusters `direct0` … are reached by a kubeconfig, `reverse` through an agent's connections.
+Clusters `direct0` … are reached by a kubeconfig, `reverse` through an agent's connections. With `socket`, the number of a descriptor, it
+accepts on that, as a worker does.
 """
 
 from __future__ import annotations
 
+import datetime as dt
+import hashlib
 import json
+import os
+import sys
 import time
 from pathlib import Path
 from typing import Any
 
 from bench.proxy import scene
 from bench.proxy.roles import talk
-from tests.auth_proxy.door import Door, open_door
+from libs.common.resources.identity import Token, TokenPrivate, TokenSpec
+from tests.auth_proxy.door import Door, meta, open_door
 
 ROLES = ("cluster-owner", "cluster-member", "log-reader")
 DIRECT = 4
@@ -23,7 +29,8 @@ async def serve(config: dict[str, Any]) -> None:
     settings = config.get("settings", {})
     clusters = write_kubeconfigs(Path(config["folder"]) / "clusters", Path(config["backend_folder"]), config["backend"])
     async with open_door(Path(config["folder"]), stop_timeout_s=0.1, direct_clusters=clusters, **settings) as door:
-        tokens = {name: await make_member(door, name) for name in config["people"]}
+        for name, token in config["people"].items():
+            await make_member(door, name, token)
 
         async def handle(command: dict[str, Any]) -> dict[str, Any]:
             began = time.monotonic()
@@ -31,13 +38,13 @@ async def serve(config: dict[str, Any]) -> None:
             return {"began": began}
 
         await talk.serve(
-            handle, port=door.port, tokens=tokens, cluster=door.uids["cluster/reverse"],
+            handle, port=door.port, cluster=door.uids["cluster/reverse"],
             seed=door.keys["reverse"].seed.decode(),
         )  # fmt: skip
 
 
-async def make_member(door: Door, name: str) -> str:
-    """A person with three roles in every cluster; returns the token."""
+async def make_member(door: Door, name: str, token: str) -> None:
+    """A person with three roles in every cluster, and a token that several doors can know."""
     person = await door.user(name)
     for role in ROLES:
         await door.role(role)
@@ -46,7 +53,11 @@ async def make_member(door: Door, name: str) -> str:
             await door.cluster(cluster)
         for role in ROLES:
             await door.bind(person, cluster, role)
-    return await door.token(person)
+    _, key, secret = token.split("_", 2)
+    expires = dt.datetime.now(dt.UTC) + dt.timedelta(days=1)
+    spec = TokenSpec(user=person.name, user_uid=person.uid, expires_at=expires)
+    private = TokenPrivate(secret_hash=hashlib.sha256(secret.encode()).hexdigest())
+    await door.put(Token(metadata=meta(key), spec=spec, private=private))
 
 
 def write_kubeconfigs(folder: Path, pki: Path, port: int) -> Path:
@@ -66,5 +77,13 @@ def write_kubeconfigs(folder: Path, pki: Path, port: int) -> Path:
     return folder
 
 
+def take_over(descriptor: int) -> None:
+    """Hand this process's own code a listening socket by systemd's convention (sd_listen_fds(3)), before anything is open."""
+    os.dup2(descriptor, 3)
+    os.environ.update(LISTEN_FDS="1", LISTEN_PID=str(os.getpid()))
+
+
 if __name__ == "__main__":
+    if (inherited := json.loads(sys.argv[1]).get("socket")) is not None:
+        take_over(inherited)
     talk.run(serve)
