@@ -19,7 +19,7 @@ from pathlib import Path
 import structlog
 
 from libs.common import errors
-from libs.common.relay import guard, impersonation, rebuild
+from libs.common.relay import guard, rebuild
 from libs.common.relay.decision import Decision, Relay, Source
 from libs.common.relay.head import RequestHead, ResponseHead
 from libs.common.relay.names import KUBERNETES_REQUEST
@@ -56,10 +56,7 @@ class HopRoute:
         uids = head.values(_LOWER)
         if len(uids) != 1:
             raise errors.BadRequest(f"an internal hop needs {HEADER} exactly once")
-        lines, wish = guard.check(head)
-        if wish is not None:
-            lines += impersonation.render(wish, impersonation.FROM_HUB)
-        identity = b"".join(line + b"\r\n" for line in lines)
+        identity = b"".join(line + b"\r\n" for line in guard.check(head))
         if head.upgrade and head.upgrade not in UPGRADES:
             raise errors.BadRequest("the only protocols to switch to are websocket and SPDY/3.1")
         built = rebuild.request_head(
