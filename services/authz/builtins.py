@@ -98,6 +98,8 @@ def render_builtins() -> list[RoleTemplate]:
     return [
         _role("admin", "global", "Administrator", "Everything on the hub; inside clusters only what a cluster role gives.",
               hub=[PolicyRule(verbs=ALL, api_groups=["*"], resources=["*"])]),
+        _role("auditor", "global", "Auditor", "Reads the audit log of the hub and of all clusters, and the policies that say what is in it.",
+              hub=[_hub(READ, "auditevents", "auditpolicies")]),
         _role("user", "global", "User", "May sign in and see what is theirs, and nothing else."),
         _role("cluster-viewer", "cluster", "Cluster viewer", "Sees workloads and cluster-wide objects, no secrets.",
               rules=[*_VIEW, *_rules(READ, _SEEN_IN_CLUSTER)], hub=[_hub(READ, "clusters", "nodes")]),
@@ -107,7 +109,7 @@ def render_builtins() -> list[RoleTemplate]:
               rules=[PolicyRule(verbs=ALL, api_groups=["*"], resources=["*"]), PolicyRule(verbs=ALL, non_resource_urls=["*"])],
               hub=[
                   _hub([*READ, "update", "patch", "delete"], "clusters"), _hub(READ, "nodes"),
-                  _hub(["create"], "clusters/registration"),
+                  _hub(["create"], "clusters/registration"), _hub(READ, "auditevents"),
                   _hub(READ + WRITE, "roletemplatebindings"), _hub([*READ, "create", "delete"], "registrationtokens"),
               ]),
         _role("project-viewer", "project", "Project viewer", "Sees workloads in the project's namespaces, no secrets.",

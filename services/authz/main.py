@@ -18,7 +18,7 @@ from services.authz.bootstrap import AdminBootstrap
 from services.authz.builtins import ensure_builtins
 from services.authz.config import AuthzConfig
 from services.authz.reconciler import BindingReconciler, keys_naming, keys_of_binding
-from services.authz.strategies import RoleTemplateStrategy
+from services.authz.strategies import AuditPolicyStrategy, RoleTemplateStrategy
 
 
 async def build(host: Host[AuthzConfig]) -> None:
@@ -60,6 +60,7 @@ async def build(host: Host[AuthzConfig]) -> None:
     strategies: dict[str, Strategy[Any]] = {
         "roletemplates": RoleTemplateStrategy(templates, bindings),
         "roletemplatebindings": BindingStrategy(templates, bindings, grants),
+        "auditpolicies": AuditPolicyStrategy(),
     }
     writer = ResourceWriter(store, strategies, host.verifier, grants, host.now)
     await host.serve(WRITE["authz"], writer.handle)

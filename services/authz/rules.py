@@ -20,8 +20,8 @@ ADMIN_ROLE = "admin"
 _PRINCIPAL = re.compile(r"[a-z0-9]([-a-z0-9]*[a-z0-9])?:(user|group):\S(.*\S)?")
 _MAX_PRINCIPAL = 1024
 FOREVER = datetime.max.replace(tzinfo=UTC)
-SUBRESOURCES = {"clusters/registration"}
-"""Rights on what is no resource of its own, beside `<plural>/status`."""
+SUBRESOURCES = {"clusters/registration", "auditevents"}
+"""Rights on what is no stored resource of its own, beside `<plural>/status`."""
 
 
 def check_template(template: RoleTemplate, by_name: Mapping[str, RoleTemplate]) -> list[Cause]:

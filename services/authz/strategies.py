@@ -1,4 +1,4 @@
-"""Writing RoleTemplates: rules that make sense, built-ins that stay, and no edit that gives more than the editor holds."""
+"""Writing RoleTemplates: rules that make sense, built-ins that stay, and no edit that gives more than the editor holds. AuditPolicies."""
 
 from __future__ import annotations
 
@@ -6,8 +6,10 @@ from libs.common import errors
 from libs.common.apiserver import validate
 from libs.common.apiserver.strategy import Strategy, WriteContext
 from libs.common.resources.access import RoleTemplate, RoleTemplateBinding
+from libs.common.resources.audit import AuditPolicy
 from libs.common.store.objects import Objects
 from services.authz import rules
+from services.authz.audit_rules import check_policy
 
 MAX_TOLD = 5
 """Lacking rights that a message names; the rest is counted."""
@@ -62,6 +64,22 @@ class RoleTemplateStrategy(Strategy[RoleTemplate]):
                     f'cannot delete role "{old.name}": it is {how}: {tell(users)}; delete those first',
                     kind="RoleTemplate", name=old.name,
                 )  # fmt: skip
+
+
+class AuditPolicyStrategy(Strategy[AuditPolicy]):
+    """Who may write a policy holds the global right to it; a rule that makes no sense is refused, not guessed at."""
+
+    model = AuditPolicy
+
+    async def admit(self, ctx: WriteContext, old: AuditPolicy | None, new: AuditPolicy) -> None:
+        """Raises Denied for a write of the status, Invalid; tells when less is written down than by default."""
+        check_not_status(ctx, new.name, "audit policy")
+        causes = check_policy(new)
+        if causes:
+            raise validate.invalid(AuditPolicy, new.name, causes)
+        for index, rule in enumerate(new.spec.rules):
+            if rule.level == "None":
+                ctx.warnings.append(f"spec.rules[{index}]: calls that fit this rule leave no trace in the audit log")
 
 
 def check_not_status(ctx: WriteContext, name: str, kind: str) -> None:

@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from libs.common.resources import access, clusters, identity, nodes, projects
+from libs.common.resources import access, audit, clusters, identity, nodes, projects
 from libs.common.resources.meta import Resource
 
 Document = Mapping[str, Any]
@@ -130,6 +130,13 @@ RESOURCE_TYPES: tuple[ResourceType, ...] = (
         selectable=("spec.role", "spec.user", "spec.principal", "spec.scope.cluster", "spec.scope.project"),
         cluster_path="spec.scope.cluster",
         owner_path="spec.user",
+    ),
+    ResourceType(
+        "auditpolicies", "auditpolicy", audit.AuditPolicy, "authz",
+        columns=(
+            Column("Priority", "spec.priority", "integer"),
+            Column("Rules", "spec.rules", "integer", render=lambda d: len(d.get("spec", {}).get("rules", ()))),
+        ),
     ),
     ResourceType(
         "projects", "project", projects.Project, "project",
