@@ -39,8 +39,13 @@ def _ignore(_session: Session) -> None:
     """Nobody asked to be told."""
 
 
+def _ignore_error(_session: Session, _error: errors.HerdsmanError) -> None:
+    """Nobody asked to be told."""
+
+
 class Engine:
-    """Sessions with one route. The hooks tell `dial` when a connection begins to serve and when it rests again."""
+    """Sessions with one route. The hooks tell `dial` when a connection begins to serve and when it rests again; `on_malformed` hears of
+    requests that are refused without the route, or in spite of it, so that they leave a trace, too."""
 
     def __init__(
         self,
@@ -51,6 +56,7 @@ class Engine:
         on_busy: Callable[[Session], None] = _ignore,
         on_idle: Callable[[Session], None] = _ignore,
         on_closed: Callable[[Session], None] = _ignore,
+        on_malformed: Callable[[Session, errors.HerdsmanError], None] = _ignore_error,
     ) -> None:
         self.limits = limits or Limits()
         self.sweeper = sweeper or Sweeper()
@@ -60,6 +66,7 @@ class Engine:
         self._closed = False
         self.session_busy = on_busy
         self.session_idle = on_idle
+        self.session_malformed = on_malformed
         self._route = route
         self._on_closed = on_closed
         self._tasks: set[asyncio.Task[None]] = set()

@@ -130,7 +130,7 @@ class Session(asyncio.Protocol):
             self._exchange.timed_out(now)
         elif self._stash and not self._lingering:
             self.deadline = NEVER
-            self.refuse(status.RequestTimeout("the request's head did not come in time"), close=True)
+            self._refuse_head(status.RequestTimeout("the request's head did not come in time"))
         else:
             self.close()
 
@@ -194,7 +194,7 @@ class Session(asyncio.Protocol):
         if end < 0 or end > MAX_HEAD:
             if len(data) > MAX_HEAD:
                 self._stash = b""
-                self.refuse(status.HeadTooLarge("the request's head is larger than 64 KiB"), close=True)
+                self._refuse_head(status.HeadTooLarge("the request's head is larger than 64 KiB"))
             else:
                 if not self._stash:
                     self.deadline = asyncio.get_running_loop().time() + self.engine.limits.head_s
@@ -206,10 +206,14 @@ class Session(asyncio.Protocol):
         try:
             head = parse_request(data if end == len(data) else data[:end], self._block)
         except errors.BadRequest as exc:
-            self.refuse(exc, close=True)
+            self._refuse_head(exc)
             return
         self._block = head.block
         self._on_request(head)
+
+    def _refuse_head(self, error: errors.HerdsmanError) -> None:
+        self.engine.session_malformed(self, error)
+        self.refuse(error, close=True)
 
     def _on_request(self, head: RequestHead) -> None:
         self.requests += 1
@@ -219,6 +223,8 @@ class Session(asyncio.Protocol):
                 decision = Refusal(errors.BadRequest("HTTP/1.0 is not relayed: use HTTP/1.1"), close=True)
             elif head.upgrade and head.has_body:
                 decision = Refusal(errors.BadRequest("a request to switch protocols has no body"), close=True)
+            if isinstance(decision, Refusal):
+                self.engine.session_malformed(self, decision.error)
         if isinstance(decision, Relay):
             exchange = self._exchange = Exchange(self, head, decision)
             self.engine.session_busy(self)
