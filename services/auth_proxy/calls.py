@@ -1,35 +1,50 @@
-"""One call through the front door, from decision to end: it is registered while it runs, and written down when it ends.
+"""One call through the front door, from decision to end: it is registered while it runs, and written down as the audit policies say.
 
-The routes make a `Call` for each request they relay, and use `Calls.refused` for each they refuse.
+The routes make a `Call` for each request they relay (`Calls.admit`), and use `Calls.refused` for each they refuse.
 """
 
 from __future__ import annotations
 
-import asyncio
-import re
-from urllib.parse import unquote
+import time
+from collections.abc import Callable
+from typing import Any, Protocol
 
 from libs.common import errors
+from libs.common.audit import bodies
+from libs.common.audit.event import RawEvent
+from libs.common.audit.policy import Decision, Facts, Policy
+from libs.common.audit.request import RequestInfo, is_long_running, parse_request
+from libs.common.relay.decision import Reshape, Tap
 from libs.common.relay.exchange import Exchange
-from libs.common.relay.head import RequestHead
+from libs.common.relay.head import RequestHead, ResponseHead
+from libs.common.relay.impersonation import Wish
 from libs.common.relay.session import Session
-from services.auth_proxy.audit import AuditSink, Record
+from services.auth_proxy.audit_tap import BodyTap, Budget, NoBodies
 from services.auth_proxy.authenticate import Caller
 from services.auth_proxy.figures import Figures
 
-_VERBS = {b"GET": "get", b"HEAD": "get", b"POST": "create", b"PUT": "update", b"PATCH": "patch", b"DELETE": "delete"}
-_TOKEN = re.compile(r"\b(hmr?)_([A-Za-z0-9]+)_[^/.]+")
 _READS = (b"GET", b"HEAD", b"OPTIONS")
+_CLUSTER_PREFIX = b"/k8s/clusters/"
+_NO_GROUPS: frozenset[str] = frozenset()
 Key = tuple[str, str]
 """(name of the token, name of the cluster or ""): what decides alike about all streams that share it."""
 
 
-def find_verb(head: RequestHead) -> str:
-    """The verb to write down. A GET that switches protocols (exec, attach, port-forward over WebSocket) is no read: KEP-4006."""
-    if head.upgrade:
-        return "create"
-    verb = _VERBS.get(head.method, head.method.decode("ascii").lower())
-    return "watch" if verb == "get" and is_watch(head.target) else verb
+class AuditSink(Protocol):
+    """What takes events: `audit.AuditLog`."""
+
+    def write(self, event: RawEvent) -> None:
+        """Take one event; never waits."""
+        ...
+
+    def check_room(self) -> None:
+        """Raises Unavailable when a call that is let in now could not be written down."""
+        ...
+
+
+class HasPolicy(Protocol):
+    @property
+    def current(self) -> Policy: ...
 
 
 def is_watch(target: bytes) -> bool:
@@ -37,38 +52,48 @@ def is_watch(target: bytes) -> bool:
     return b"watch=" in query and any(part in (b"watch=true", b"watch=1") for part in query.split(b"&"))
 
 
-def find_path(target: bytes) -> str:
-    """The path to write down, without the query. A token in it (an import manifest's address holds one) shows its name alone."""
-    path = target.partition(b"?")[0].decode("latin-1")
-    plain = unquote(path)
-    return _TOKEN.sub(r"\1_\2_***", plain) if _TOKEN.search(plain) else path
-
-
 class Call:
-    """A `relay.decision.Watcher`. `groups` is what the call was let in with; losing one of them ends it."""
+    """A `relay.decision.Watcher`. `groups` is what the call was let in with; losing one of them ends it.
 
-    __slots__ = ("_calls", "caller", "cluster", "cluster_uid", "exchange", "groups", "peer")
+    `decision` says what the audit policies want of it. Whoever lets a call act as somebody else sets `impersonated` (username, uid,
+    groups, extra, as in an Event); whoever records its session sets `recording` to the recording's id and has the tap.
+    """
+
+    __slots__ = (
+        "_calls", "_long", "agent", "bodies", "caller", "cluster", "cluster_uid", "decision", "exchange", "groups", "impersonated",
+        "info", "number", "peer", "received", "recording", "target",
+    )  # fmt: skip
 
     def __init__(
-        self,
-        calls: Calls,
-        peer: str,
-        caller: Caller | None,
-        cluster: str = "",
-        cluster_uid: str = "",
-        groups: frozenset[str] = frozenset(),
-    ) -> None:
+        self, calls: Calls, number: int, peer: str, caller: Caller | None, info: RequestInfo, head: RequestHead, decision: Decision,
+        cluster: str = "", cluster_uid: str = "", groups: frozenset[str] = _NO_GROUPS,
+    ) -> None:  # fmt: skip
         self._calls = calls
+        self.number = number
+        self.received = time.time()
         self.peer = peer
         self.caller = caller
+        self.info = info
+        self.target = head.target
+        self.agent = head.value(b"user-agent")
+        self.decision = decision
         self.cluster = cluster
         self.cluster_uid = cluster_uid
         self.groups = groups
+        self.impersonated: dict[str, Any] | None = None
+        self.recording = ""
+        self.bodies: BodyTap | NoBodies | None = None
         self.exchange: Exchange | None = None
+        self._long = False
 
     @property
     def key(self) -> Key:
         return (self.caller.principal.token if self.caller else "", self.cluster)
+
+    @property
+    def tap(self) -> Tap | None:
+        """What has to see the bodies, if anything."""
+        return self.bodies if isinstance(self.bodies, BodyTap) else None
 
     @property
     def is_handed_over(self) -> bool:
@@ -77,6 +102,18 @@ class Call:
         if self.cluster or exchange is None or not exchange.request_done:
             return False
         return not exchange.request.upgrade and exchange.request.method not in _READS
+
+    def announcing(self, reshape: Reshape) -> Reshape:
+        """`reshape`, which also writes ResponseStarted down where the call may go on for long: an open exec is seen while it runs."""
+        if not self._long:
+            return reshape
+
+        def announce(head: ResponseHead, close: bool) -> bytes:
+            built = reshape(head, close)
+            self._calls.started(self, head.status)
+            return built
+
+        return announce
 
     def began(self, exchange: Exchange) -> None:
         self.exchange = exchange
@@ -90,53 +127,134 @@ class Call:
                 streams.discard(self)
                 if not streams:
                     del self._calls.open[self.key]
-        took = asyncio.get_running_loop().time() - exchange.started
-        self._calls.note(
-            exchange.request, self.peer, self.caller, self.cluster, exchange.status,
-            bytes_in=exchange.bytes_in, bytes_out=exchange.bytes_out, took_s=took, error=exchange.error,
-        )  # fmt: skip
+        self._calls.ended(self, exchange)
 
     def cut(self, error: errors.HerdsmanError) -> None:
         if self.exchange is not None:
             self.exchange.fail(error)
 
+    def expect_long(self) -> None:
+        self._long = True
+
 
 class Calls:
-    """All open calls of this process, by what decides about them, and the way to the audit sink."""
+    """All open calls of this process, by what decides about them, and the way to the audit log."""
 
-    def __init__(self, sink: AuditSink, figures: Figures | None = None) -> None:
+    def __init__(
+        self, sink: AuditSink, policy: HasPolicy, find_uid: Callable[[str], str], figures: Figures | None = None
+    ) -> None:
+        """`find_uid`: name of a living cluster → its uid, or ""."""
         self._sink = sink
+        self._policy = policy
+        self._find_uid = find_uid
         self._figures = figures
+        self._number = 0
+        self._budget = Budget()
         self.open: dict[Key, set[Call]] = {}
+        self.check_room = sink.check_room
+
+    def admit(
+        self, head: RequestHead, session: Session, caller: Caller | None, target: bytes,
+        cluster: str = "", cluster_uid: str = "", groups: frozenset[str] = _NO_GROUPS,
+    ) -> Call:  # fmt: skip
+        """The call for a request that is let through; `target` is what the far side will see."""
+        text = target.decode("latin-1")
+        upgrade = bool(head.upgrade)
+        info = parse_request(head.method.decode("ascii"), text, upgrade=upgrade)
+        decision = self._decide(info, caller, cluster, groups)
+        self._number += 1
+        call = Call(self, self._number, session.peer, caller, info, head, decision, cluster, cluster_uid, groups)
+        if decision.level != "None":
+            if is_long_running(info, text.partition("?")[2], upgrade=upgrade):
+                call.expect_long()
+            if decision.wants_request:
+                why = bodies.refuse_reason(info, decision, upgrade=upgrade)
+                call.bodies = (
+                    NoBodies(why) if why else BodyTap(self._budget, head, response=decision.wants_response)
+                )  # fmt: skip
+        return call
 
     def refused(
         self, head: RequestHead, session: Session, error: errors.HerdsmanError, caller: Caller | None, cluster: str = ""
     ) -> None:
         """Write down a call that was not let through."""
-        self.note(head, session.peer, caller, cluster, error.http_status, error=error.message)
-
-    def note(
-        self, head: RequestHead, peer: str, caller: Caller | None, cluster: str, status: int,
-        *, bytes_in: int = 0, bytes_out: int = 0, took_s: float = 0.0, error: str = "",
-    ) -> None:  # fmt: skip
-        principal = caller.principal if caller is not None else None
-        verb = find_verb(head)
+        target = head.target[len(_CLUSTER_PREFIX) + len(cluster) :] if cluster else head.target
+        info = parse_request(head.method.decode("ascii"), target.decode("latin-1"), upgrade=bool(head.upgrade))
+        decision = self._decide(info, caller, cluster, _NO_GROUPS)
         if self._figures is not None:
-            self._figures.observe(bool(cluster), verb, status, took_s, bytes_in, bytes_out)
-        self._sink.write(
-            Record(
-                user=principal.user if principal else "",
-                user_uid=principal.user_uid if principal else "",
-                token=principal.token if principal else "",
-                cluster=cluster,
-                verb=verb,
-                method=head.method.decode("ascii"),
-                path=find_path(head.target),
-                status=status,
-                bytes_in=bytes_in,
-                bytes_out=bytes_out,
-                duration_ms=round(took_s * 1000, 2),
-                client=peer,
-                error=error,
+            self._figures.observe(bool(cluster), info.verb, error.http_status, 0.0, 0, 0)
+        if decision.level == "None":
+            return
+        self._number += 1
+        moment = time.time()
+        event = RawEvent(
+            "ResponseComplete", self._number, moment, moment, info, head.target, session.peer, head.value(b"user-agent"),
+            caller.principal if caller is not None else None, _NO_GROUPS, cluster, self._find_uid(cluster) if cluster else "",
+            decision, error.http_status,
+        )  # fmt: skip
+        event.refused = True
+        event.error = error.message
+        event.reason = error.reason
+        self._sink.write(event)
+
+    def started(self, call: Call, status: int) -> None:
+        """The answer of a long call has begun."""
+        if call.decision.level != "None" and "ResponseStarted" not in call.decision.omit_stages:
+            event = self._event("ResponseStarted", call, status)
+            self._sink.write(event)
+
+    def ended(self, call: Call, exchange: Exchange) -> None:
+        event = self._event("ResponseComplete", call, exchange.status)
+        event.error = exchange.error
+        event.bytes_in, event.bytes_out = exchange.bytes_in, exchange.bytes_out
+        if self._figures is not None:
+            took_s = max(0.0, event.at - event.received)
+            self._figures.observe(
+                bool(call.cluster), call.info.verb, exchange.status, took_s, exchange.bytes_in, exchange.bytes_out
+            )
+        if call.decision.level != "None" and "ResponseComplete" not in call.decision.omit_stages:
+            event.bodies = call.bodies
+            self._sink.write(event)
+        elif call.bodies is not None:
+            call.bodies.release()
+
+    def _event(self, stage: Any, call: Call, status: int) -> RawEvent:
+        event = RawEvent(
+            stage, call.number, call.received, time.time(), call.info, call.target, call.peer, call.agent,
+            call.caller.principal if call.caller is not None else None, call.groups, call.cluster, call.cluster_uid, call.decision,
+            status,
+        )  # fmt: skip
+        event.impersonated = call.impersonated
+        event.session = call.recording
+        return event
+
+    def _decide(self, info: RequestInfo, caller: Caller | None, cluster: str, groups: frozenset[str]) -> Decision:
+        return self._policy.current.decide(
+            Facts(
+                info.verb,
+                caller.principal.user if caller is not None else "",
+                groups,
+                cluster,
+                info.api_group,
+                info.resource,
+                info.subresource,
+                info.namespace,
+                info.name,
+                info.path,
             )
         )
+
+
+def describe_wish(wish: Wish) -> dict[str, Any]:
+    """Whom a caller wishes to be, as `impersonatedUser` of an event."""
+    user: dict[str, Any] = {"username": wish.user}
+    if wish.uid:
+        user["uid"] = wish.uid
+    if wish.groups:
+        user["groups"] = list(wish.groups)
+    if wish.extras:
+        extra: dict[str, list[str]] = {}
+        for key, value in wish.extras:
+            extra.setdefault(key, []).append(value)
+        user["extra"] = extra
+    return user

@@ -19,7 +19,7 @@ from libs.common.relay.names import CLUSTER_RESPONSE_DROPPED, KUBERNETES_PLAIN, 
 from libs.common.relay.session import Session
 from libs.common.relay.terminal import UPGRADES
 from services.auth_proxy.authenticate import Authenticator, Caller
-from services.auth_proxy.calls import Call, Calls, is_watch
+from services.auth_proxy.calls import Calls, describe_wish, is_watch
 from services.auth_proxy.clusters import ClusterFact
 from services.auth_proxy.direct import DirectClusters
 from services.auth_proxy.tunnels import Tunnels
@@ -56,6 +56,7 @@ class ClusterRoute:
     def route(self, head: RequestHead, session: Session) -> Decision:
         caller: Caller | None = None
         name = ""
+        self._calls.check_room()
         try:
             name, target = split_target(head.target)
             check_only_servers_write(head)
@@ -96,6 +97,10 @@ class ClusterRoute:
         reshape = self._reshapes.get(name)
         if reshape is None:
             reshape = self._reshapes[name] = make_reshape(name)
+        call = self._calls.admit(head, session, caller, target, name, uid, block.groups)
+        if wish is not None:
+            call.impersonated = describe_wish(wish)
+        reshape = call.announcing(reshape)
         terminal = self._direct.find(name, uid)
         if terminal is not None:
             # The same bytes that an agent would get, read by the same code: what it refuses is refused here too.
@@ -103,7 +108,7 @@ class ClusterRoute:
         else:
             relay = Relay(self._tunnels.source(cluster, upgrade=bool(head.upgrade)), built, reshape, head.upgrade)
         relay.first_byte_s = None if is_long(head, target) else FIRST_BYTE_S
-        relay.watcher = Call(self._calls, session.peer, caller, name, uid, block.groups)
+        relay.watcher, relay.tap = call, call.tap
         return relay
 
 

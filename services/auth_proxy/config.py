@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Literal
 
 from pydantic import Field, field_validator, model_validator
 
+from libs.common.audit.stream import MAX_BYTES
 from libs.common.runtime.config import ServiceConfig
 from services.auth_proxy import defaults
 
@@ -79,8 +81,29 @@ class AuthProxyConfig(ServiceConfig):
     replace_window_s: float = Field(
         default=defaults.REPLACE_WINDOW_S, gt=0, description="The same, in a rolling restart of the worker processes."
     )
+    audit_dir: Path = Field(
+        description="Folder for audit events that the bus has not taken yet. It must outlive the process: what is in it is not lost."
+    )
+    audit_spool_bytes: int = Field(
+        default=256 * 1024 * 1024,
+        ge=1024 * 1024,
+        description="How much may wait there for the bus: at 5,000 calls a second about ten minutes.",
+    )
+    audit_when_full: Literal["refuse", "drop"] = Field(
+        default="refuse",
+        description="When nothing more can be written down: refuse = new calls are answered 503; drop = they go on unseen, counted.",
+    )
     audit_file: Path | None = Field(
-        default=None, description="Where each call is written down, a JSON line each; default: standard error."
+        default=None,
+        description="The same events once more, a JSON line each, for whoever collects logs; none by default.",
+    )
+    audit_stream_bytes: int = Field(
+        default=MAX_BYTES,
+        ge=1024 * 1024,
+        description="Size of the audit stream when it is made; what is more goes, the oldest first.",
+    )
+    audit_stream_days: int = Field(
+        default=90, ge=1, description="How long events are kept; counts when the stream is made."
     )
 
     @field_validator("listen", "gateway_address", "nats_ws_address", "hop_listen")

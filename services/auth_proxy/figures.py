@@ -19,7 +19,21 @@ from libs.common.observe import metrics
 _SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 60.0, 600.0)
 _BOUNDS = (*map(floatToGoString, _SECONDS), "+Inf")
 _VERBS = frozenset(
-    {"get", "list", "watch", "create", "update", "patch", "delete", "deletecollection", "options", "head", "proxy"}
+    {
+        "get",
+        "list",
+        "watch",
+        "create",
+        "update",
+        "patch",
+        "delete",
+        "deletecollection",
+        "options",
+        "head",
+        "post",
+        "proxy",
+        "put",
+    }
 )
 
 

@@ -17,7 +17,7 @@ from libs.common.relay.names import GATEWAY_REQUEST, IDENTITY_PREFIX
 from libs.common.relay.pool import Pool
 from libs.common.relay.session import Session
 from services.auth_proxy.authenticate import Authenticator, Caller
-from services.auth_proxy.calls import Call, Calls, is_watch
+from services.auth_proxy.calls import Calls, is_watch
 from services.auth_proxy.cluster_route import check_only_servers_write
 
 FIRST_BYTE_S = 60.0
@@ -36,6 +36,7 @@ class GatewayRoute:
 
     def route(self, head: RequestHead, session: Session) -> Decision:
         caller: Caller | None = None
+        self._calls.check_room()
         try:
             check_no_identity(head)
             if head.upgrade and head.upgrade != b"websocket":
@@ -47,13 +48,15 @@ class GatewayRoute:
         own = [b"X-Forwarded-For: " + session.peer.encode("ascii"), b"X-Forwarded-Proto: https"]
         if caller is not None:
             own.append(_ENVELOPE + caller.envelope(self._signer, self._monotonic()))
+        call = self._calls.admit(head, session, caller, head.target)
         return Relay(
             self._pool.fresh if head.upgrade else self._pool,
             rebuild.request_head(head, head.target, allowed=GATEWAY_REQUEST, own=own),
-            _reshape,
+            call.announcing(_reshape),
             upgrade=head.upgrade,
             first_byte_s=None if head.upgrade or is_watch(head.target) else FIRST_BYTE_S,
-            watcher=Call(self._calls, session.peer, caller),
+            watcher=call,
+            tap=call.tap,
         )
 
     def ready(self, head: RequestHead) -> Decision:

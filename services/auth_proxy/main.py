@@ -17,7 +17,8 @@ from libs.common.runtime.config import ConfigError
 from libs.common.runtime.host import Host
 from libs.common.store.objects import Objects
 from services.auth_proxy.agent_route import AgentRoute
-from services.auth_proxy.audit import LogAudit
+from services.auth_proxy.audit_policy import LivePolicy
+from services.auth_proxy.audit_start import start_audit
 from services.auth_proxy.authenticate import Authenticator
 from services.auth_proxy.calls import Calls
 from services.auth_proxy.cluster_route import ClusterRoute
@@ -43,10 +44,11 @@ async def build(host: Host[AuthProxyConfig]) -> None:
     users = await host.informer("identity", "users")
     clusters_informer = await host.informer("cluster_controller", "clusters")
     grants = await start_live_grants(host)
+    policy = LivePolicy(await host.informer("authz", "auditpolicies"))
 
-    audit = LogAudit(config.audit_file, host.now)
+    audit = await start_audit(host)
     figures = Figures()
-    calls = Calls(audit, figures)
+    calls = Calls(audit, policy, lambda name: grants.current.clusters.get(name, ""), figures)
     sweeper = Sweeper()
     local = LocalTunnels(config.tunnel_wait_s, host.now)
     clusters = ClusterIndex(clusters_informer, local.drop)
@@ -74,9 +76,10 @@ async def build(host: Host[AuthProxyConfig]) -> None:
         GatewayRoute(authenticator, signer, host.monotonic, gateway, calls),
         host.waiting_for,
     )
-    engine = Engine(routes.route, limits=Limits(sessions=config.max_connections), sweeper=sweeper)
+    engine = Engine(
+        routes.route, limits=Limits(sessions=config.max_connections), sweeper=sweeper, on_malformed=audit.malformed
+    )
 
-    host.spawn("audit", audit.run())
     host.spawn("revocation", revoker.run())
     host.spawn("tunnel pings", local.run())
     if config.direct_clusters is not None:

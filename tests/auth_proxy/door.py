@@ -125,6 +125,16 @@ class Door:
         context.set_alpn_protocols(["http/1.1"])
         return context
 
+    async def events(self, count: int) -> list[dict]:
+        """The audit events so far, once there are at least `count`; records of the chain are left out."""
+        async with asyncio.timeout(5):
+            while True:
+                text = self.audit_file.read_text() if self.audit_file.exists() else ""
+                events = [e for e in map(json.loads, text.splitlines()) if e["kind"] == "Event"]
+                if len(events) >= count:
+                    return events
+                await asyncio.sleep(0.02)
+
     async def put(self, resource: Resource) -> None:
         """Create or replace."""
         kind = BY_MODEL[type(resource)]
@@ -280,6 +290,7 @@ async def open_door(
             "tls_certificate": certificate,
             "tls_key": key,
             "gateway_socket": folder / "gateway.sock",
+            "audit_dir": folder / "audit",
             "audit_file": folder / "audit.log",
             "stop_timeout_s": 0.4,
             **settings,

@@ -10,6 +10,7 @@ from pydantic import ValidationError
 from services.auth_proxy.config import AuthProxyConfig, parse_address
 
 BASE = {
+    "audit_dir": "a",
     "nats_url": ["nats://h"], "identity_public_key": "p", "identity_private_key": "k", "tls_certificate": "c", "tls_key": "k",
     "gateway_socket": "s",
 }  # fmt: skip

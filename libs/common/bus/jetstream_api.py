@@ -8,6 +8,7 @@ from __future__ import annotations
 import base64
 import binascii
 import json
+import re
 import secrets
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -41,6 +42,14 @@ class Refused(errors.Unavailable):
         super().__init__(message)
         self.code = code
         self.again = again
+
+
+class WrongSequence(errors.Conflict):
+    """Somebody wrote in between: `last` is the sequence of the subject's last message, as far as the server says it."""
+
+    def __init__(self, last: int) -> None:
+        super().__init__("somebody else wrote in between")
+        self.last = last
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,7 +136,8 @@ def checked(data: bytes, what: str) -> Any:
 def to_error(code: int, number: int, description: str, what: str) -> errors.HerdsmanError:
     """JetStream's error in our families."""
     if number == WRONG_SEQUENCE:
-        return errors.Conflict("somebody else wrote in between")
+        said = re.search(r"wrong last sequence: (\d+)", description)
+        return WrongSequence(int(said.group(1)) if said else 0)
     if number in (NO_MESSAGE, CONSUMER_NOT_FOUND):
         return errors.NotFound(f'not found: "{what}"')
     if number == TOO_LARGE:

@@ -11,7 +11,7 @@ import random
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from pydantic import BaseModel
 
@@ -38,6 +38,8 @@ class MemoryBus:
     def __init__(self) -> None:
         self._interests: list[_Interest] = []
         self._connected = True
+        self.journals: dict[str, Any] = {}
+        """By the stream's name: what `journal.open_journal` keeps for this bus."""
 
     @property
     def connected(self) -> bool:

@@ -28,7 +28,19 @@ LISTENS: dict[str, tuple[str, ...]] = {
     "node_registry": (subjects.observation("*", "nodes"),),
     "cluster_controller": (subjects.heartbeat("*"),),
 }
-PUBLISHES: dict[str, tuple[str, ...]] = {"cluster_controller": (subjects.notice("*"),)}
+PUBLISHES: dict[str, tuple[str, ...]] = {
+    "cluster_controller": (subjects.notice("*"),),
+    # Make the stream where there is none, and append. No service may change, purge or delete it, nor a message of it.
+    "auth_proxy": (
+        subjects.audit("*"),
+        f"$JS.API.STREAM.CREATE.{subjects.AUDIT_STREAM}",
+        f"$JS.API.STREAM.INFO.{subjects.AUDIT_STREAM}",
+    ),
+    "gateway": (
+        f"$JS.API.STREAM.INFO.{subjects.AUDIT_STREAM}",
+        f"$JS.API.STREAM.MSG.GET.{subjects.AUDIT_STREAM}",
+    ),
+}
 
 SHORT_LIVED: dict[str, str] = {"tunnels": "auth_proxy"}
 """Buckets whose entries end by themselves, by the service whose processes write and read them: nothing in them is worth a backup."""

@@ -32,3 +32,11 @@ def notice(cluster: str) -> str:
 def agent_inbox(cluster: str) -> str:
     """Prefix of the reply subjects of one agent; its credential lets it hear no other."""
     return f"_INBOX_{cluster}"
+
+
+AUDIT_STREAM = "AUDIT"
+
+
+def audit(chain: str) -> str:
+    """Batches of audit events of one chain; only front doors may publish there, and nobody may take anything back."""
+    return f"audit.v1.{chain}"

@@ -65,6 +65,7 @@ def render_configs(layout: Layout, facts: Facts) -> dict[str, dict[str, Any]]:
             "workers": facts.workers,
             "hop_dir": str(layout.runtime),
             "drain_window_s": DRAIN_WINDOW_S,
+            "audit_dir": str(layout.audit),
         },
     }
     return {service: {**_common(layout, facts, service), **own[service]} for service in SERVICES}

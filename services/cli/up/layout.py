@@ -130,6 +130,11 @@ class Layout:
         return self.root / "direct"
 
     @property
+    def audit(self) -> Path:
+        """Audit events that the bus has not taken yet."""
+        return self.root / "audit"
+
+    @property
     def runtime(self) -> Path:
         """For Unix sockets, whose paths must be short."""
         inside = self.root / "run"
@@ -147,7 +152,7 @@ class Layout:
         """Create the folders, private. Raises Unavailable when that is impossible."""
         folders = (
             self.root, self.logs, self.pki, self.keys, self.nats_keys, self.nats, self.nats_store, self.configs,
-            self.health, self.runtime, self.agent, self.direct,
+            self.health, self.runtime, self.agent, self.direct, self.audit,
         )  # fmt: skip
         for folder in folders:
             try:
