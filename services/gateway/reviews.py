@@ -74,6 +74,8 @@ class Reviews:
             return row is not None and verb in row.verbs, "" if row else f'the hub does not serve "{plural}.{group}"'
         if plural in (row.plural for row in surface.VIRTUAL):
             return verb == "create" and grants.is_allowed(principal, "get", "users", principal.user), ""
+        if plural == "auditevents":
+            return grants.reaches(principal, verb, plural), ""
         rtype = BY_PLURAL.get(plural)
         if rtype is None:
             return False, f'the hub does not serve "{plural}.{group}"'

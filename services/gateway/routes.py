@@ -10,6 +10,7 @@ from aiohttp import web
 
 from libs.common.resources.meta import API_VERSION
 from services.gateway.api import Api
+from services.gateway.audit import AuditEvents
 from services.gateway.call import Call
 from services.gateway.core import EmptyCore
 from services.gateway.documents import Documents
@@ -40,7 +41,7 @@ class Route:
 def render_routes(state: State) -> list[Route]:
     """All routes; the first that fits counts."""
     health, documents, sign_in, agents = Health(state), Documents(), SignIn(state), AgentEntry(state)
-    pages = Pages(read_files())
+    pages, audit = Pages(read_files()), AuditEvents(state)
     api, writes, virtual, reviews, core = (
         Api(state, Streams(state)),
         Writes(state),
@@ -79,6 +80,8 @@ def render_routes(state: State) -> list[Route]:
         Route("POST", OURS + "/kubeconfigs", virtual.create_kubeconfig),
         Route("POST", OURS + "/tokenrequests", virtual.create_token),
         Route("POST", OURS + "/clusters/{name}/registration", virtual.create_registration),
+        Route("GET", "/v1/audit/key", audit.key),
+        Route("GET", OURS + "/auditevents", audit.collection),
         Route("GET", OURS + "/{plural}", api.collection),
         Route("POST", OURS + "/{plural}", writes.create),
         Route("DELETE", OURS + "/{plural}", writes.delete_collection),

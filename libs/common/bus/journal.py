@@ -51,7 +51,7 @@ class Journal(Protocol):
         ...
 
     async def bounds(self) -> tuple[int, int]:
-        """(first, last) sequence that is kept; (n, n - 1) when empty."""
+        """(first, last) sequence that is kept; (n, n - 1) when empty, also while there is no stream yet."""
         ...
 
     async def next(self, sequence: int) -> JournalEntry | None:
@@ -82,7 +82,12 @@ class NatsJournal:
         return await self._api.publish(subject, data, {EXPECTED_SEQUENCE: str(after)}, timeout_s)
 
     async def bounds(self) -> tuple[int, int]:
-        info = await self._api.call(f"STREAM.INFO.{self._spec.name}")
+        try:
+            info = await self._api.call(f"STREAM.INFO.{self._spec.name}")
+        except Refused as exc:
+            if exc.code == STREAM_NOT_FOUND:
+                return 1, 0
+            raise
         return int(info["state"]["first_seq"]), int(info["state"]["last_seq"])
 
     async def next(self, sequence: int) -> JournalEntry | None:
@@ -92,6 +97,10 @@ class NatsJournal:
             )
         except errors.NotFound:
             return None
+        except Refused as exc:
+            if exc.code == STREAM_NOT_FOUND:
+                return None
+            raise
         found = answer["message"]
         return JournalEntry(
             int(found["seq"]),
