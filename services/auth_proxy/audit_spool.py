@@ -218,7 +218,8 @@ class Spool:
             at += _FRAME.size + length
         self.cut_bytes = size - at
         self._end = at
-        if self.cut_bytes:
+        if self.cut_bytes and at:
+            # Without even a first frame it is no file of ours, and stays as it is.
             os.ftruncate(self._file, at)
 
 
