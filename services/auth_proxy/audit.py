@@ -22,7 +22,7 @@ import structlog
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from libs.common import errors
-from libs.common.audit.event import RawEvent, format_micro, render_record
+from libs.common.audit.event import RawEvent, Recordable, format_micro, render_record
 from libs.common.audit.policy import Decision
 from libs.common.audit.request import RequestInfo
 from libs.common.bus.jetstream_api import WrongSequence
@@ -72,7 +72,7 @@ class AuditLog:
         self._now = now
         self._writer = Writer(settings.folder, key, settings.file, now)
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="audit")
-        self._queue: deque[RawEvent] = deque()
+        self._queue: deque[Recordable] = deque()
         self._wake = asyncio.Event()
         self._to_publish = asyncio.Event()
         self._all_stored = asyncio.Event()
@@ -95,7 +95,7 @@ class AuditLog:
 
     # the path of calls
 
-    def write(self, event: RawEvent) -> None:
+    def write(self, event: Recordable) -> None:
         """Take one event; never waits."""
         queue = self._queue
         if self._full and (self._settings.when_full == "drop" or len(queue) >= QUEUE_HARD):
@@ -298,7 +298,7 @@ class AuditLog:
             )
         ]  # fmt: skip
 
-    def _lose(self, event: RawEvent) -> None:
+    def _lose(self, event: Recordable) -> None:
         self._lost += 1
         self._figures.dropped.inc()
         if event.bodies is not None:

@@ -11,7 +11,7 @@ from typing import Any, Protocol
 
 from libs.common import errors
 from libs.common.audit import bodies
-from libs.common.audit.event import RawEvent
+from libs.common.audit.event import RawEvent, Recordable
 from libs.common.audit.policy import Decision, Facts, Policy
 from libs.common.audit.request import RequestInfo, is_long_running, parse_request
 from libs.common.relay.decision import Reshape, Tap
@@ -19,6 +19,7 @@ from libs.common.relay.exchange import Exchange
 from libs.common.relay.head import RequestHead, ResponseHead
 from libs.common.relay.impersonation import Wish
 from libs.common.relay.session import Session
+from libs.common.resources.audit import Stage
 from services.auth_proxy.audit_tap import BodyTap, Budget, NoBodies
 from services.auth_proxy.authenticate import Caller
 from services.auth_proxy.figures import Figures
@@ -33,7 +34,7 @@ Key = tuple[str, str]
 class AuditSink(Protocol):
     """What takes events: `audit.AuditLog`."""
 
-    def write(self, event: RawEvent) -> None:
+    def write(self, event: Recordable) -> None:
         """Take one event; never waits."""
         ...
 
@@ -60,8 +61,8 @@ class Call:
     """
 
     __slots__ = (
-        "_calls", "_long", "agent", "bodies", "caller", "cluster", "cluster_uid", "decision", "exchange", "groups", "impersonated",
-        "info", "number", "peer", "received", "recording", "target",
+        "_calls", "_long", "at", "bodies", "bytes_in", "bytes_out", "caller", "cluster", "cluster_uid", "decision", "error", "exchange",
+        "groups", "head", "impersonated", "info", "number", "peer", "received", "recording", "status",
     )  # fmt: skip
 
     def __init__(
@@ -74,8 +75,7 @@ class Call:
         self.peer = peer
         self.caller = caller
         self.info = info
-        self.target = head.target
-        self.agent = head.value(b"user-agent")
+        self.head = head
         self.decision = decision
         self.cluster = cluster
         self.cluster_uid = cluster_uid
@@ -127,7 +127,25 @@ class Call:
                 streams.discard(self)
                 if not streams:
                     del self._calls.open[self.key]
-        self._calls.ended(self, exchange)
+        self.at = time.time()
+        self.status = exchange.status
+        self.error = exchange.error
+        self.bytes_in = exchange.bytes_in
+        self.bytes_out = exchange.bytes_out
+        # What waits to be written must not keep the connections alive.
+        self.exchange = None
+        self._calls.ended(self)
+
+    def to_event(self) -> RawEvent:
+        """The facts of ResponseComplete; beside the loop."""
+        event = _event_of(self, "ResponseComplete", self.at, self.status)
+        event.error, event.bytes_in, event.bytes_out, event.bodies = (
+            self.error,
+            self.bytes_in,
+            self.bytes_out,
+            self.bodies,
+        )
+        return event
 
     def cut(self, error: errors.HerdsmanError) -> None:
         if self.exchange is not None:
@@ -135,6 +153,31 @@ class Call:
 
     def expect_long(self) -> None:
         self._long = True
+
+
+class _Started:
+    """ResponseStarted of a call."""
+
+    __slots__ = ("_at", "_call", "_status", "bodies")
+
+    def __init__(self, call: Call, at: float, status: int) -> None:
+        self._call = call
+        self._at = at
+        self._status = status
+        self.bodies = None
+
+    def to_event(self) -> RawEvent:
+        return _event_of(self._call, "ResponseStarted", self._at, self._status)
+
+
+def _event_of(call: Call, stage: Stage, at: float, status: int) -> RawEvent:
+    event = RawEvent(
+        stage, call.number, call.received, at, call.info, call.head.target, call.peer, call.head.value(b"user-agent"),
+        call.caller.principal if call.caller is not None else None, call.groups, call.cluster, call.cluster_uid, call.decision, status,
+    )  # fmt: skip
+    event.impersonated = call.impersonated
+    event.session = call.recording
+    return event
 
 
 class Calls:
@@ -199,49 +242,27 @@ class Calls:
 
     def started(self, call: Call, status: int) -> None:
         """The answer of a long call has begun."""
-        if call.decision.level != "None" and "ResponseStarted" not in call.decision.omit_stages:
-            event = self._event("ResponseStarted", call, status)
-            self._sink.write(event)
+        decision = call.decision
+        if decision.level != "None" and "ResponseStarted" not in decision.omit_stages:
+            self._sink.write(_Started(call, time.time(), status))
 
-    def ended(self, call: Call, exchange: Exchange) -> None:
-        event = self._event("ResponseComplete", call, exchange.status)
-        event.error = exchange.error
-        event.bytes_in, event.bytes_out = exchange.bytes_in, exchange.bytes_out
+    def ended(self, call: Call) -> None:
         if self._figures is not None:
-            took_s = max(0.0, event.at - event.received)
+            took_s = max(0.0, call.at - call.received)
             self._figures.observe(
-                bool(call.cluster), call.info.verb, exchange.status, took_s, exchange.bytes_in, exchange.bytes_out
+                bool(call.cluster), call.info.verb, call.status, took_s, call.bytes_in, call.bytes_out
             )
-        if call.decision.level != "None" and "ResponseComplete" not in call.decision.omit_stages:
-            event.bodies = call.bodies
-            self._sink.write(event)
+        decision = call.decision
+        if decision.level != "None" and "ResponseComplete" not in decision.omit_stages:
+            self._sink.write(call)
         elif call.bodies is not None:
             call.bodies.release()
 
-    def _event(self, stage: Any, call: Call, status: int) -> RawEvent:
-        event = RawEvent(
-            stage, call.number, call.received, time.time(), call.info, call.target, call.peer, call.agent,
-            call.caller.principal if call.caller is not None else None, call.groups, call.cluster, call.cluster_uid, call.decision,
-            status,
-        )  # fmt: skip
-        event.impersonated = call.impersonated
-        event.session = call.recording
-        return event
-
     def _decide(self, info: RequestInfo, caller: Caller | None, cluster: str, groups: frozenset[str]) -> Decision:
+        verb, path, api_group, _, resource, subresource, namespace, name = info
+        user = caller.principal.user if caller is not None else ""
         return self._policy.current.decide(
-            Facts(
-                info.verb,
-                caller.principal.user if caller is not None else "",
-                groups,
-                cluster,
-                info.api_group,
-                info.resource,
-                info.subresource,
-                info.namespace,
-                info.name,
-                info.path,
-            )
+            Facts(verb, user, groups, cluster, api_group, resource, subresource, namespace, name, path)
         )
 
 

@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
-import pytest
+import re
 
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from libs.common.audit import request
 from libs.common.audit.event import mask_uri
 from libs.common.audit.request import is_long_running, parse_request
 
@@ -90,6 +95,39 @@ def test_a_get_that_switches_protocols_there_is_a_create(subresource):
 def test_calls_that_may_last_are_known(method, target, upgrade, expected):
     info = parse_request(method, target, upgrade=upgrade)
     assert is_long_running(info, target.partition("?")[2], upgrade=upgrade) is expected
+
+
+parts = st.sampled_from(
+    [
+        "",
+        "api",
+        "apis",
+        "v1",
+        "apps",
+        "namespaces",
+        "status",
+        "finalize",
+        "watch",
+        "proxy",
+        "pods",
+        "p",
+        "exec",
+        "a%2Fb",
+        "watch ",
+    ]
+)
+
+
+@given(st.lists(parts, max_size=9), st.sampled_from(["GET", "POST", "DELETE"]), st.booleans())
+def test_the_usual_form_is_read_as_the_long_way_reads_it(path, method, upgrade):
+    target = "/" + "/".join(path)
+    found = parse_request(method, target, upgrade=upgrade)
+    long_way = pytest.MonkeyPatch()
+    long_way.setattr(request, "_USUAL", re.compile("(?!)"))
+    try:
+        assert parse_request(method, target, upgrade=upgrade) == found
+    finally:
+        long_way.undo()
 
 
 SECRET = "aaaabbbbccccdddd"

@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 import time
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 from urllib.parse import unquote
 
 from libs.common.access.principal import Principal
@@ -36,8 +36,17 @@ _REASONS = {
 }  # fmt: skip
 
 
+class Recordable(Protocol):
+    """What the call path puts into the queue: cheap to make there, turned into facts beside the loop."""
+
+    bodies: Any
+    """An object with `.render() -> dict` (requestObject, responseObject, note) and `.release()`, or None."""
+
+    def to_event(self) -> RawEvent: ...
+
+
 class RawEvent:
-    """What the call path stores, and nothing is worked on there. `number` is the call's in its process; times are seconds since 1970."""
+    """The facts of an event. `number` is the call's in its process; times are seconds since 1970."""
 
     __slots__ = (
         "agent", "at", "bodies", "bytes_in", "bytes_out", "cluster", "cluster_uid", "decision", "error", "groups", "impersonated", "info",
@@ -70,9 +79,12 @@ class RawEvent:
         self.bytes_out = 0
         self.impersonated: dict[str, Any] | None = None
         self.bodies: Any = None
-        """An object with `.render() -> dict` (requestObject, responseObject, notes), or None."""
+        """As in `Recordable`."""
         self.session = ""
         """Id of the session's recording, if there is one."""
+
+    def to_event(self) -> RawEvent:
+        return self
 
 
 @dataclass(slots=True)
@@ -131,7 +143,7 @@ def render_event(raw: RawEvent, chain: str) -> bytes:
             "resource": info.resource, "namespace": info.namespace, "name": info.name, "apiGroup": info.api_group,
             "apiVersion": info.api_version, "subresource": info.subresource,
         }  # fmt: skip
-        event["objectRef"] = {key: _TOKEN.sub(r"\1_\2_***", value) for key, value in reference.items() if value}
+        event["objectRef"] = {key: mask_credentials(value) for key, value in reference.items() if value}
     event["responseStatus"] = _status(raw)
     if raw.bodies is not None:
         shown = raw.bodies.render()

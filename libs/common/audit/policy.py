@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from libs.common.resources.audit import AuditPolicy, AuditResources, AuditRule, Level, Stage
 
@@ -22,8 +23,7 @@ BUILT_IN_NAME = "built-in"
 _CACHE_LIMIT = 8192
 
 
-@dataclass(frozen=True, slots=True)
-class Facts:
+class Facts(NamedTuple):
     """What rules are matched against. `cluster` is empty for the hub's own API; `resource` is empty for what is no resource."""
 
     verb: str
@@ -89,18 +89,20 @@ class Policy:
         self._by_groups = any(r.groups for r in rules)
         self._by_namespace = any(r.namespaces for r in rules)
         self._by_name = any(part.resource_names for r in rules for part in r.resources)
+        self._plain = not (self._by_user or self._by_groups or self._by_namespace or self._by_name)
         self._cache: dict[tuple[object, ...], Decision] = {}
 
     def decide(self, facts: Facts) -> Decision:
         """What is to be done about one call."""
-        key = (
-            facts.verb, facts.cluster, facts.api_group, facts.resource, facts.subresource,
-            "" if facts.resource else facts.path,
-            facts.user if self._by_user else "",
-            facts.groups if self._by_groups else "",
-            facts.namespace if self._by_namespace else "",
-            facts.name if self._by_name else "",
-        )  # fmt: skip
+        verb, user, groups, cluster, api_group, resource, subresource, namespace, name, path = facts
+        if self._plain:
+            key: tuple[object, ...] = (verb, cluster, api_group, resource, subresource, "" if resource else path)
+        else:
+            key = (
+                verb, cluster, api_group, resource, subresource, "" if resource else path,
+                user if self._by_user else "", groups if self._by_groups else "",
+                namespace if self._by_namespace else "", name if self._by_name else "",
+            )  # fmt: skip
         found = self._cache.get(key)
         if found is None:
             if len(self._cache) >= _CACHE_LIMIT:

@@ -7,18 +7,26 @@ proxy is `create`.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import re
+from typing import NamedTuple
 from urllib.parse import unquote, unquote_plus
 
 _VERBS = {"GET": "get", "HEAD": "get", "POST": "create", "PUT": "update", "PATCH": "patch", "DELETE": "delete"}
 _OF_NAMESPACES = ("status", "finalize")
 _SWITCHING = ("exec", "attach", "portforward", "proxy")
 _MAX_PART = 512
+# The usual form in one go; whatever has a special verb, an escape, an empty part or a namespace as its object takes the long way below.
+_USUAL = re.compile(
+    r"/(?:api|apis/([^/%]{1,253}))/([^/%]{1,63})(?:/namespaces/([^/%]{1,253}))?"
+    r"/(?!(?:watch|proxy|namespaces|status|finalize)(?:/|$))([^/%]{1,253})(?:/([^/%]{1,253})(?:/([^/%]{1,63})(?:/.*)?)?)?"
+)
 
 
-@dataclass(frozen=True, slots=True)
-class RequestInfo:
-    """`resource` is empty for what is no resource: then `verb` is the method in lower case, and `path` alone says what was meant."""
+class RequestInfo(NamedTuple):
+    """`resource` is empty for what is no resource: then `verb` is the method in lower case, and `path` alone says what was meant.
+
+    A tuple, because one is made for every call.
+    """
 
     verb: str
     path: str
@@ -33,29 +41,15 @@ class RequestInfo:
 def parse_request(method: str, target: str, *, upgrade: bool = False) -> RequestInfo:
     """`target` begins behind the cluster's prefix and may have a query."""
     path, _, query = target.partition("?")
-    parts = [part for part in path.split("/") if part]
-    if "%" in path:
-        parts = [unquote(part)[:_MAX_PART] for part in parts]
-    head = parts[0] if parts else ""
-    if head == "api" and len(parts) >= 3:
-        group, version, rest = "", parts[1], parts[2:]
-    elif head == "apis" and len(parts) >= 4:
-        group, version, rest = parts[1], parts[2], parts[3:]
+    usual = _USUAL.fullmatch(path)
+    if usual is not None:
+        group, version, namespace, resource, name, subresource = usual.groups("")
+        verb = _VERBS.get(method) or method.lower()
     else:
-        return RequestInfo(method.lower(), path[:_MAX_PART])
-    verb = _VERBS.get(method, method.lower())
-    special = rest[0] in ("watch", "proxy")
-    if special:
-        if len(rest) < 2:
-            return RequestInfo(method.lower(), path[:_MAX_PART])
-        verb, rest = rest[0], rest[1:]
-    namespace = ""
-    if rest[0] == "namespaces" and len(rest) > 1:
-        namespace = rest[1]
-        if len(rest) > 2 and rest[2] not in _OF_NAMESPACES:
-            rest = rest[2:]
-    resource, name = rest[0], rest[1] if len(rest) > 1 else ""
-    subresource = rest[2] if len(rest) > 2 and verb != "proxy" else ""
+        found = _read_parts(method, path)
+        if isinstance(found, RequestInfo):
+            return found
+        verb, path, group, version, resource, subresource, namespace, name = found
     if verb == "get" and not name:
         verb = "watch" if "watch" in query and _is_set(query, "watch") else "list"
         if "fieldSelector" in query:
@@ -67,11 +61,40 @@ def parse_request(method: str, target: str, *, upgrade: bool = False) -> Request
     return RequestInfo(verb, path[:_MAX_PART], group, version, resource, subresource, namespace, name)
 
 
+def _read_parts(method: str, path: str) -> RequestInfo | tuple[str, str, str, str, str, str, str, str]:
+    """The long way: a RequestInfo for what is no resource, else its fields before list, watch and deletecollection are told apart."""
+    parts = [part for part in path.split("/") if part]
+    if "%" in path:
+        parts = [unquote(part)[:_MAX_PART] for part in parts]
+    head = parts[0] if parts else ""
+    if head == "api" and len(parts) >= 3:
+        group, version, rest = "", parts[1], parts[2:]
+    elif head == "apis" and len(parts) >= 4:
+        group, version, rest = parts[1], parts[2], parts[3:]
+    else:
+        return RequestInfo(method.lower(), path[:_MAX_PART])
+    verb = _VERBS.get(method, method.lower())
+    if rest[0] in ("watch", "proxy"):
+        if len(rest) < 2:
+            return RequestInfo(method.lower(), path[:_MAX_PART])
+        verb, rest = rest[0], rest[1:]
+    namespace = ""
+    if rest[0] == "namespaces" and len(rest) > 1:
+        namespace = rest[1]
+        if len(rest) > 2 and rest[2] not in _OF_NAMESPACES:
+            rest = rest[2:]
+    name = rest[1] if len(rest) > 1 else ""
+    subresource = rest[2] if len(rest) > 2 and verb != "proxy" else ""
+    return verb, path, group, version, rest[0], subresource, namespace, name
+
+
 def is_long_running(info: RequestInfo, query: str, *, upgrade: bool) -> bool:
     """Whether the call may go on for long, so that its begin is worth an event of its own."""
-    if upgrade or info.verb in ("watch", "proxy") or info.subresource in _SWITCHING:
+    if upgrade or info.verb == "watch":
         return True
-    return info.subresource == "log" and _is_set(query, "follow")
+    if info.subresource:
+        return info.subresource in _SWITCHING or (info.subresource == "log" and _is_set(query, "follow"))
+    return info.verb == "proxy"
 
 
 def _is_set(query: str, name: str) -> bool:
