@@ -76,7 +76,9 @@ async def test_an_auditor_reads_and_does_nothing_else_and_policies_count_without
     eve = await hub.person("eve")
     await admin.must("grant", "--user", "eve", "--role", "auditor", "--global")
     assert await tail(eve, "--since", "1h")
-    assert (await eve.herdsman("user", "create", "mallory", "--password-file", str(hub.folder / "eve.password"))).code == 4
+    assert (
+        await eve.herdsman("user", "create", "mallory", "--password-file", str(hub.folder / "eve.password"))
+    ).code == 4
     policy = tmp_path / "policy.yaml"
     policy.write_text(
         "apiVersion: management.herdsman.dev/v1\nkind: AuditPolicy\nmetadata: {name: quiet}\n"

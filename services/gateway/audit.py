@@ -78,7 +78,10 @@ class AuditEvents:
                 took, end = _take(batch, start, query, sees, limit - len(lines), seals=seals)
                 lines += took
                 size += sum(map(len, took))
-                cursor = Cursor(batch.sequence, end) if end < len(batch.lines) else Cursor(batch.sequence + 1)
+                if end < len(batch.lines):
+                    more, cursor = True, Cursor(batch.sequence, end)
+                    break
+                cursor = Cursor(batch.sequence + 1)
         page = {
             "kind": "AuditPage", "apiVersion": API_VERSION, "continue": str(cursor) if more else "", "next": str(cursor),
             "firstSequence": first, "lastSequence": last,
