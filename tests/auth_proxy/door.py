@@ -125,12 +125,14 @@ class Door:
         context.set_alpn_protocols(["http/1.1"])
         return context
 
-    async def events(self, count: int) -> list[dict]:
+    async def events(self, count: int, *, stage: str = "") -> list[dict]:
         """The audit events so far, once there are at least `count`; records of the chain are left out."""
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(15):
             while True:
                 text = self.audit_file.read_text() if self.audit_file.exists() else ""
-                events = [e for e in map(json.loads, text.splitlines()) if e["kind"] == "Event"]
+                events = [
+                    e for e in map(json.loads, text.splitlines()) if e["kind"] == "Event" and stage in ("", e["stage"])
+                ]
                 if len(events) >= count:
                     return events
                 await asyncio.sleep(0.02)
