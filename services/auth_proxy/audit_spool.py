@@ -227,7 +227,14 @@ def left_behind(folder: Path) -> list[Path]:
     """Files of chains in this folder, oldest first; unfinished copies are removed."""
     for copy in folder.glob(f"*{SUFFIX}.new"):
         _remove_if_free(copy)
-    return sorted(folder.glob(f"*{SUFFIX}"), key=lambda path: (path.stat().st_mtime_ns, path.name))
+    found = []
+    for path in folder.glob(f"*{SUFFIX}"):
+        try:
+            found.append((path.stat().st_mtime_ns, path.name, path))
+        except FileNotFoundError:
+            # Another process of the front door has just done with it.
+            continue
+    return [path for _, _, path in sorted(found)]
 
 
 def _remove_if_free(path: Path) -> None:

@@ -52,7 +52,8 @@ class Writer:
         for path in left_behind(self._folder):
             try:
                 spool = Spool.open(path)
-            except SpoolInUse:
+            except (SpoolInUse, FileNotFoundError):
+                # Another process of the front door lives with it, or has just taken it up.
                 continue
             except ValueError as exc:
                 # Kept for a person to look at: nothing that was once written down is thrown away unread.
