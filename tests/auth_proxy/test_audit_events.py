@@ -200,3 +200,12 @@ async def test_a_broken_credential_of_any_kind_leaves_a_trace(door):
     assert {e["responseStatus"]["code"] for e in events} == {401}
     assert "canary" not in json.dumps(events)
     assert "Y2FuYXJ5" not in json.dumps(events)
+
+
+async def test_whom_a_caller_wishes_to_be_is_in_the_event(door, echo):
+    token = await door.member()
+    async with door.agent("prod", echo.address):
+        await door.get(POD, token, "Impersonate-User: bob", "Impersonate-Group: dev", "Impersonate-Extra-Scope: a")
+    event = (await door.events(1))[0]
+    assert event["user"]["username"] == "ada"
+    assert event["impersonatedUser"] == {"username": "bob", "groups": ["dev"], "extra": {"scope": ["a"]}}

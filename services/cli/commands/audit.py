@@ -201,7 +201,11 @@ def verify(app: App, file: Path | None, since: str | None, public_key: Path | No
     from libs.common.audit.chain import load_public_key
     from libs.common.audit.verify import LogVerifier
 
-    pem = public_key.read_bytes() if public_key is not None else app.hub().fetch("GET", "/v1/audit/key")
+    if public_key is not None:
+        pem = public_key.read_bytes()
+    else:
+        with app.hub() as hub:
+            pem = hub.fetch("GET", "/v1/audit/key")
     try:
         verifier = LogVerifier(load_public_key(pem), partial=bool(since))
     except ValueError as exc:
