@@ -56,7 +56,7 @@ class HopRoute:
         uids = head.values(_LOWER)
         if len(uids) != 1:
             raise errors.BadRequest(f"an internal hop needs {HEADER} exactly once")
-        identity = b"".join(line + b"\r\n" for line in guard.check(head))
+        identity = render_identity(head)
         if head.upgrade and head.upgrade not in UPGRADES:
             raise errors.BadRequest("the only protocols to switch to are websocket and SPDY/3.1")
         built = rebuild.request_head(
@@ -75,6 +75,11 @@ class HopRoute:
             _pass_on,
             upgrade=head.upgrade,
         )
+
+
+def render_identity(head: RequestHead) -> bytes:
+    """The caller's identity, and whom the caller wishes to be, as they came, checked as the agent will. Raises Denied or BadRequest."""
+    return b"".join(line + b"\r\n" for line in guard.check(head))
 
 
 class _Held:

@@ -12,8 +12,10 @@ from pathlib import Path
 
 import pytest
 
+from libs.common.relay import impersonation
+from libs.common.relay.head import parse_request
 from services.auth_proxy.holders import Holder, decode, encode
-from services.auth_proxy.hop import NAME
+from services.auth_proxy.hop import NAME, render_identity
 from tests.auth_proxy.door import Door, make_hop_pki, open_door
 
 IMPERSONATED = b"Impersonate-User: herdsman:ada\r\n"
@@ -109,6 +111,16 @@ async def test_bodies_kept_connections_and_upgrades_pass_the_hop(pair, echo):
         assert await reader.readexactly(300_000) == b"x" * 300_000
         writer.close()
     assert all(IMPERSONATED in head for head in echo.heads)
+
+
+def test_a_wish_to_be_somebody_else_passes_the_hop_unchanged():
+    lines = impersonation.render(
+        impersonation.Wish("jane", ("developers", "testers"), "u-1", (("scopes", "a,b"), ("scopes", "c"))),
+        impersonation.FROM_HUB,
+    )
+    identity = IMPERSONATED + b"Impersonate-Group: herdsman:x\r\n" + b"".join(line + b"\r\n" for line in lines)
+    head = parse_request(b"GET /api HTTP/1.1\r\nHost: x\r\nHerdsman-Hop: uid\r\n" + identity + b"\r\n")
+    assert render_identity(head) == identity
 
 
 async def test_a_call_over_the_hop_is_written_down_once_where_it_came_in(pair, echo):
