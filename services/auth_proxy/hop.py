@@ -66,9 +66,9 @@ class HopRoute:
         cluster = self._clusters(uids[0].decode("ascii", "replace"))
         if cluster is None:
             raise NotHere("this process of the hub does not know the cluster")
-        tunnels = self._tunnels.source(cluster, upgrade=bool(head.upgrade))
-        if not tunnels.connected:
+        if not self._tunnels.cluster(cluster).connected:
             raise NotHere(f'this process of the hub has no connection of cluster "{cluster.name}"')
+        tunnels = self._tunnels.source(cluster, upgrade=bool(head.upgrade))
         return Relay(
             _Held(tunnels, lambda: tunnels.connected and not self._tunnels.draining),
             built,

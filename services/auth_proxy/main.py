@@ -51,7 +51,14 @@ async def build(host: Host[AuthProxyConfig]) -> None:
     calls = Calls(audit, policy, lambda name: grants.current.clusters.get(name, ""), figures)
     sweeper = Sweeper()
     local = LocalTunnels(config.tunnel_wait_s, host.now)
-    clusters = ClusterIndex(clusters_informer, local.drop)
+    neighbours: Neighbours | None = None
+
+    def forget(cluster_uid: str) -> None:
+        local.drop(cluster_uid)
+        if neighbours is not None:
+            neighbours.tunnels.forget(cluster_uid)
+
+    clusters = ClusterIndex(clusters_informer, forget)
     neighbours = await Neighbours.start(host, calls, clusters, local, sweeper) if has_neighbours(config) else None
     tunnels: Tunnels = neighbours.tunnels if neighbours is not None else local
     authenticator = Authenticator(Objects(tokens, Token), Objects(users, User), host.now)

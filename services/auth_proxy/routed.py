@@ -36,6 +36,9 @@ class RoutedTunnels:
         self._sources: dict[str, tuple[RoutedSource, RoutedSource]] = {}
 
     def source(self, cluster: ClusterFact, *, upgrade: bool = False) -> RoutedSource:
+        """Raises what the cluster's own source raises, where it is connected to this process."""
+        if self.local.cluster(cluster).connected:
+            self.local.source(cluster, upgrade=upgrade)
         pair = self._sources.get(cluster.uid)
         if pair is None:
             pair = RoutedSource(self, cluster, upgrade=False), RoutedSource(self, cluster, upgrade=True)
@@ -88,7 +91,7 @@ class RoutedSource:
                     outcome.end(clean=True)
 
     def _own(self) -> Source:
-        return self._tunnels.local.source(self.fact, upgrade=self._upgrade)
+        return self._tunnels.local.cluster(self.fact)
 
     def _aimed(self, connection: HopConnection, holder: Holder) -> HopConnection:
         uid, registry = self.fact.uid, self._tunnels.registry

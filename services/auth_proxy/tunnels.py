@@ -242,6 +242,10 @@ class LocalTunnels:
             listener(uid, connected)
 
     def source(self, cluster: ClusterFact, *, upgrade: bool = False) -> ClusterTunnels:
+        return self.cluster(cluster)
+
+    def cluster(self, cluster: ClusterFact) -> ClusterTunnels:
+        """The cluster's connections, whoever asks and however many there are."""
         found = self._clusters.get(cluster.uid)
         if found is None:
             found = self._clusters[cluster.uid] = ClusterTunnels(
