@@ -34,6 +34,7 @@ def main() -> int:
     options = parse_options()
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # as Ctrl-C: the parts end with us, in order
     facts = machine()
+    print("\n".join(f"{name}: {value}" for name, value in facts))
     os.sched_setaffinity(0, LOAD_CORES)
     began = time.monotonic()
     tables: list[Table] = []

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import shutil
@@ -39,6 +40,15 @@ class Load:
 Press = Callable[[], Load]
 
 
+def warm_up(contestant: Contestant, connections: int = scene.CONNECTIONS) -> None:
+    """Load that nobody measures: until there are connections, and code that ran once."""
+    for seconds in (1, 2, 4, 8):
+        # On a busy machine all handshakes together may take longer than the first tries.
+        with contextlib.suppress(StageError):
+            press(contestant, seconds, connections)
+            return
+
+
 def press(contestant: Contestant, seconds: int, connections: int = scene.CONNECTIONS) -> Load:
     """Raises StageError when a single answer was not the right one."""
     command = ["wrk", "-t1", f"-c{connections}", f"-d{seconds}s", "-s", str(_SCRIPT), contestant.url(scene.LIST_PATH)]
@@ -50,6 +60,6 @@ def press(contestant: Contestant, seconds: int, connections: int = scene.CONNECT
         run = subprocess.run(command, capture_output=True, text=True, check=True, env=environment)
     used = tuple(part.cpu_s - then for part, then in zip(contestant.parts, before, strict=True))
     said = json.loads(run.stdout.strip().splitlines()[-1])
-    if said["wrong"] or said["broken"] or not said["requests"] or said["seen"] < said["requests"]:
+    if said["wrong"] or said["broken"] or not said["seen"] or said["seen"] < said["requests"]:
         raise StageError(f"{contestant.name} gave wrong answers: {said}")
     return Load(said["requests"], said["seconds"], used)

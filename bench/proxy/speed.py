@@ -20,7 +20,7 @@ def measure(cast: Cast, seconds: int, rounds: int, say: Sayer) -> Table:
     if load.MISSING:
         return Table("CPU per request", [Row("everything", "not measured", load.MISSING), *missing])
     for contestant in cast.taking_part:
-        load.press(contestant, 1)
+        load.warm_up(contestant)
     loads: dict[str, list[load.Load]] = {contestant.name: [] for contestant in cast.taking_part}
     for number in range(rounds):
         for contestant in cast.taking_part:

@@ -18,7 +18,7 @@ from bench.proxy.stage import CORES, Part, Stage
 from bench.proxy.table import Row, Sayer, Table, spread
 
 COUNT = 2
-CONNECTIONS = 128
+CONNECTIONS = 96
 """Enough that the kernel's share-out over the sockets is about even."""
 NOTE = (
     "The load generator needs a core or two for itself, so with few cores the wall clock can't show the scaling. It is computed: requests per\n"
@@ -37,7 +37,7 @@ def measure(cast: Cast, seconds: int, rounds: int, say: Sayer) -> Table:
     with Stage() as stage:
         ways = {count: start(stage, cast, count) for count in found}
         for way in ways.values():
-            load.press(way, 1, CONNECTIONS)
+            load.warm_up(way, CONNECTIONS)
         for number in range(rounds):
             for count, way in ways.items():
                 found[count].append(load.press(way, seconds, CONNECTIONS))
