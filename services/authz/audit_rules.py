@@ -20,6 +20,8 @@ def _check_rule(path: str, rule: AuditRule) -> list[Cause]:
         causes.append(Cause(path, "Required value: level or recordSessions", "FieldValueRequired"))
     if rule.level is None and rule.omit_stages:
         causes.append(_forbidden(f"{path}.omitStages", "it counts together with a level"))
+    if rule.record_input and not rule.record_sessions:
+        causes.append(_forbidden(f"{path}.recordInput", "it counts together with recordSessions: true"))
     if rule.non_resource_urls and (rule.resources or rule.namespaces):
         causes.append(
             _forbidden(f"{path}.nonResourceURLs", "no call has such a path and a resource or namespace as well")

@@ -98,8 +98,8 @@ def render_builtins() -> list[RoleTemplate]:
     return [
         _role("admin", "global", "Administrator", "Everything on the hub; inside clusters only what a cluster role gives.",
               hub=[PolicyRule(verbs=ALL, api_groups=["*"], resources=["*"])]),
-        _role("auditor", "global", "Auditor", "Reads the audit log of the hub and of all clusters, and the policies that say what is in it.",
-              hub=[_hub(READ, "auditevents", "auditpolicies")]),
+        _role("auditor", "global", "Auditor", "Reads the audit log and the recorded sessions of all clusters, and the policies that say what is in them.",
+              hub=[_hub(READ, "auditevents", "auditpolicies", "sessionrecordings")]),
         _role("user", "global", "User", "May sign in and see what is theirs, and nothing else."),
         _role("cluster-viewer", "cluster", "Cluster viewer", "Sees workloads and cluster-wide objects, no secrets.",
               rules=[*_VIEW, *_rules(READ, _SEEN_IN_CLUSTER)], hub=[_hub(READ, "clusters", "nodes")]),

@@ -20,7 +20,7 @@ ADMIN_ROLE = "admin"
 _PRINCIPAL = re.compile(r"[a-z0-9]([-a-z0-9]*[a-z0-9])?:(user|group):\S(.*\S)?")
 _MAX_PRINCIPAL = 1024
 FOREVER = datetime.max.replace(tzinfo=UTC)
-SUBRESOURCES = {"clusters/registration", "auditevents"}
+SUBRESOURCES = {"clusters/registration", "auditevents", "sessionrecordings"}
 """Rights on what is no stored resource of its own, beside `<plural>/status`."""
 
 

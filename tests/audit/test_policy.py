@@ -49,6 +49,26 @@ def test_a_broken_policy_shows_everything_that_later_ones_would_hide():
     assert Policy([hiding], broken=[(0, "unreadable")]).decide(facts).level == "Metadata"
 
 
+def test_a_broken_policy_may_have_asked_for_recordings_so_all_is_recorded():
+    facts = Facts("create", cluster="c", resource="pods", subresource="exec")
+    assert Policy([]).decide(facts).record_sessions is False
+    assert Policy([], broken=[(0, "unreadable")]).decide(facts).record_sessions is True
+
+
+def test_input_is_recorded_where_the_rule_that_decides_about_recording_says_so():
+    rules = [
+        {"level": "Metadata"},
+        {"recordSessions": False, "users": ["a"]},
+        {"recordSessions": True, "users": ["b"]},
+        {"recordSessions": True, "recordInput": True},
+    ]
+    policy = Policy([make_policy({"name": "p", "rules": rules})])
+    decided = {user: policy.decide(Facts("create", user=user, cluster="c", resource="pods")) for user in "abc"}
+    assert {user: (d.record_sessions, d.record_input) for user, d in decided.items()} == {
+        "a": (False, False), "b": (True, False), "c": (True, True),
+    }  # fmt: skip
+
+
 def test_omitted_stages_come_with_the_level():
     policy = Policy([make_policy({"name": "p", "rules": [{"level": "Metadata", "omitStages": ["ResponseStarted"]}]})])
     assert policy.decide(Facts("watch", cluster="c", resource="pods")).omit_stages == {"ResponseStarted"}

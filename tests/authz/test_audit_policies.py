@@ -20,6 +20,8 @@ def policy(*rules: dict) -> AuditPolicy:
     ("rule", "field"),
     [
         ({}, "spec.rules[0]"),
+        ({"level": "Metadata", "recordInput": True}, "spec.rules[0].recordInput"),
+        ({"recordSessions": False, "recordInput": True}, "spec.rules[0].recordInput"),
         ({"recordSessions": True, "omitStages": ["ResponseStarted"]}, "spec.rules[0].omitStages"),
         ({"level": "None", "nonResourceURLs": ["/x"], "namespaces": ["a"]}, "spec.rules[0].nonResourceURLs"),
         ({"level": "None", "nonResourceURLs": ["x"]}, "spec.rules[0].nonResourceURLs[0]"),

@@ -2,7 +2,8 @@
 
 All policies are one list of rules: policies in order of `spec.priority`, then name; each with its rules in order; at the end the built-in
 ones. Of a call the first fitting rule that says a level decides the level, the first that says recordSessions decides that. A policy
-that cannot be read counts, in its place, as one rule "Metadata for everything": it can hide nothing, and what stood in it to be hidden shows.
+that cannot be read counts, in its place, as one rule "Metadata and recorded sessions for everything": it can hide nothing, and what stood
+in it to be hidden shows.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ BUILT_IN: tuple[AuditRule, ...] = (
     AuditRule(level="Metadata"),
 )
 """Everything at Metadata but the probes of the hub itself; sessions are recorded only where a policy says so."""
+_UNREADABLE = AuditRule(level="Metadata", record_sessions=True)
 BUILT_IN_NAME = "built-in"
 _CACHE_LIMIT = 8192
 
@@ -45,6 +47,7 @@ class Decision:
 
     level: Level
     record_sessions: bool = False
+    record_input: bool = False
     omit_stages: frozenset[Stage] = frozenset()
     policy: str = BUILT_IN_NAME
     named: bool = False
@@ -78,7 +81,7 @@ class Policy:
     def __init__(self, policies: Iterable[AuditPolicy] = (), broken: Iterable[tuple[int, str]] = ()) -> None:
         """`broken`: (priority, name) of policies that can't be read."""
         listed = [(p.spec.priority, p.name, tuple(p.spec.rules)) for p in policies]
-        listed += [(priority, name, (AuditRule(level="Metadata"),)) for priority, name in broken]
+        listed += [(priority, name, (_UNREADABLE,)) for priority, name in broken]
         self._rules = [
             _compile(rule, name)
             for _, name, rules in [*sorted(listed, key=lambda item: item[:2]), (0, BUILT_IN_NAME, BUILT_IN)]
@@ -113,7 +116,7 @@ class Policy:
 
     def _decide(self, facts: Facts) -> Decision:
         level: _Compiled | None = None
-        record: bool | None = None
+        record: AuditRule | None = None
         for compiled in self._rules:
             wanted = (level is None and compiled.rule.level is not None) or (
                 record is None and compiled.rule.record_sessions is not None
@@ -122,16 +125,19 @@ class Policy:
                 continue
             if level is None and compiled.rule.level is not None:
                 level = compiled
-            if record is None:
-                record = compiled.rule.record_sessions
+            if record is None and compiled.rule.record_sessions is not None:
+                record = compiled.rule
             if level is not None and record is not None:
                 break
+        sessions = bool(record and record.record_sessions)
+        typed = sessions and bool(record and record.record_input)
         if level is None or level.rule.level is None:
             # Not to be reached: the last built-in rule fits everything.
-            return Decision("Metadata", bool(record))
+            return Decision("Metadata", sessions, typed)
         return Decision(
             level.rule.level,
-            bool(record),
+            sessions,
+            typed,
             frozenset(level.rule.omit_stages),
             level.policy,
             any(_names(part, facts) for part in level.rule.resources),

@@ -61,6 +61,10 @@ class AuditRule(Model):
         default=None,
         description="Whether exec and attach sessions that fit are recorded; left out: this rule says nothing about it.",
     )
+    record_input: bool = Field(
+        default=False,
+        description="Whether a recording has what was typed, passwords included; counts together with recordSessions: true.",
+    )
 
 
 class AuditPolicySpec(Model):
