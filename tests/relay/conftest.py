@@ -57,8 +57,9 @@ async def make_rig() -> AsyncIterator[Callable[..., Awaitable[Rig]]]:
     cleanup: list[Callable[[], Awaitable[None]]] = []
 
     async def make(
-        script: Script, *, first_byte_s: float | None = None, tick_s: float = 0.05, body_limits=None, tap=None
-    ) -> Rig:
+        script: Script, *, first_byte_s: float | None = None, tick_s: float = 0.05, body_limits=None, tap=None,
+        wrap: Callable[[Relay], Relay] = lambda relay: relay,
+    ) -> Rig:  # fmt: skip
         rig: Rig
 
         async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -81,7 +82,8 @@ async def make_rig() -> AsyncIterator[Callable[..., Awaitable[Rig]]]:
         def route(head: RequestHead, session: Session) -> Decision:
             built = rebuild.request_head(head, head.target, allowed=KUBERNETES_REQUEST, host=b"up")
             source = pool.fresh if head.upgrade else pool
-            return Relay(source, built, reshape, upgrade=head.upgrade, first_byte_s=first_byte_s, tap=tap)
+            relay = Relay(source, built, reshape, upgrade=head.upgrade, first_byte_s=first_byte_s, tap=tap)
+            return wrap(relay)
 
         engine = Engine(route, sweeper=sweeper, **({"limits": body_limits} if body_limits else {}))
         front = await listen(engine, "127.0.0.1", 0, None)

@@ -20,11 +20,13 @@ if TYPE_CHECKING:
 class Splice:
     """Owner of both transports from the 101 on."""
 
-    __slots__ = ("_client", "_ended", "_exchange", "_server")
+    __slots__ = ("_client", "_ended", "_ending", "_exchange", "_server", "held")
 
     def __init__(self, exchange: Exchange, session: Session, upstream: Upstream, *, to_client: bytes) -> None:
         self._exchange = exchange
         self._ended = False
+        self._ending = False
+        self.held = False
         client_transport, early = session.give_away()
         server_transport = upstream.leave()
         self._client = _Half(self, client_transport, session.write_paused)
@@ -49,14 +51,36 @@ class Splice:
         for half in (self._client, self._server):
             half.transport.abort()
 
+    def hold(self) -> None:
+        """Read no more from either side until `release`: whoever taps the exchange can't keep up."""
+        self.held = True
+        for half in (self._client, self._server):
+            if not half.lost:
+                half.transport.pause_reading()
+
+    def release(self) -> None:
+        self.held = False
+        for half in (self._client, self._server):
+            if not half.lost and not half.other.write_paused:
+                half.transport.resume_reading()
+
+    def end_with(self, words: bytes) -> None:
+        """Cut the server, and give the client these bytes as the last before its connection closes. For who taps the exchange."""
+        self._ending = True
+        if not self._client.lost:
+            self._client.transport.write(words)
+            # A TLS connection ends only when the other side's goodbye is read.
+            self._client.transport.resume_reading()
+        self._server.transport.abort()
+
     def passing(self, half: _Half, data: bytes) -> bool:
         """Count what this half read, and show it to the tap. False: it may not go on, both connections are cut."""
         tap = self._exchange.relay.tap
         if half is self._client:
             self._exchange.bytes_in += len(data)
-            return tap is None or self._exchange.tapped(tap.request_bytes, data)
+            return tap is None or (not self._ending and self._exchange.tapped(tap.request_bytes, data))
         self._exchange.bytes_out += len(data)
-        return tap is None or self._exchange.tapped(tap.response_bytes, data)
+        return tap is None or (not self._ending and self._exchange.tapped(tap.response_bytes, data))
 
     def half_lost(self, half: _Half, error: BaseException | None) -> None:
         if error is not None:
@@ -105,7 +129,7 @@ class _Half(asyncio.Protocol):
 
     def resume_writing(self) -> None:
         self.write_paused = False
-        if not self.other.lost:
+        if not self.other.lost and not self._splice.held:
             self.other.transport.resume_reading()
 
     def connection_lost(self, exc: BaseException | None) -> None:
