@@ -72,6 +72,7 @@ def service_permissions(service: str) -> dict[str, Any]:
         publish |= _owning(service)
     for bucket in [bucket for bucket, owner in SHORT_LIVED.items() if owner == service]:
         publish |= _owning(bucket)
+    publish |= RECORDINGS.get(service, set())
     return {
         "pub": {"allow": sorted(publish)},
         "sub": {"allow": sorted(subscribe)},
@@ -118,5 +119,24 @@ def _owning(bucket: str) -> set[str]:
         f"$JS.API.STREAM.MSG.DELETE.{stream}",
     }
 
+
+def _reading_stream(stream: str) -> set[str]:
+    """Reading a plain stream from its start, by consumers of one's own."""
+    return {
+        f"$JS.API.STREAM.INFO.{stream}",
+        f"$JS.API.CONSUMER.CREATE.{stream}.*",
+        f"$JS.API.CONSUMER.DELETE.{stream}.*",
+        f"$JS.API.CONSUMER.MSG.NEXT.{stream}.*",
+    }
+
+
+RECORDINGS: dict[str, set[str]] = {
+    "auth_proxy": {
+        subjects.recording("*", "*"),
+        *(f"$JS.API.STREAM.{what}.{subjects.RECORDINGS_STREAM}" for what in ("INFO", "CREATE")),
+    },
+    "gateway": _reading_stream(subjects.RECORDINGS_STREAM),
+}
+"""The front door appends to recorded sessions and can't read them; the gateway reads and can't write. Nobody changes the stream's bounds."""
 
 assert set(READS) == set(SERVICES)

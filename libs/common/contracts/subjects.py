@@ -40,3 +40,11 @@ AUDIT_STREAM = "AUDIT"
 def audit(chain: str) -> str:
     """Batches of audit events of one chain; only front doors may publish there, and nobody may take anything back."""
     return f"audit.v1.{chain}"
+
+
+RECORDINGS_STREAM = "RECORDINGS"
+
+
+def recording(session: str, kind: str) -> str:
+    """A message of a recorded session; `kind` is `head`, `part` or `end`."""
+    return f"rec.{session}.{kind}"
