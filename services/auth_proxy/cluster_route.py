@@ -22,6 +22,7 @@ from services.auth_proxy.authenticate import Authenticator, Caller
 from services.auth_proxy.calls import Calls, describe_wish, is_watch
 from services.auth_proxy.clusters import ClusterFact
 from services.auth_proxy.direct import DirectClusters
+from services.auth_proxy.recording_policy import SessionRecording
 from services.auth_proxy.tunnels import Tunnels
 
 PREFIX = b"/k8s/clusters/"
@@ -44,6 +45,7 @@ class ClusterRoute:
         tunnels: Tunnels,
         calls: Calls,
         direct: DirectClusters,
+        sessions: SessionRecording | None = None,
     ) -> None:
         self._authenticator = authenticator
         self._grants = grants
@@ -51,6 +53,7 @@ class ClusterRoute:
         self._tunnels = tunnels
         self._calls = calls
         self._direct = direct
+        self._sessions = sessions
         self._reshapes: dict[str, Reshape] = {}
 
     def route(self, head: RequestHead, session: Session) -> Decision:
@@ -109,6 +112,8 @@ class ClusterRoute:
             relay = Relay(self._tunnels.source(cluster, upgrade=bool(head.upgrade)), built, reshape, head.upgrade)
         relay.first_byte_s = None if is_long(head, target) else FIRST_BYTE_S
         relay.watcher, relay.tap = call, call.tap
+        if head.upgrade and self._sessions is not None:
+            return self._sessions.relay(relay, head, target, call)
         return relay
 
 

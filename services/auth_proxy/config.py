@@ -106,6 +106,15 @@ class AuthProxyConfig(ServiceConfig):
         default=90, ge=1, description="How long events are kept; counts when the stream is made."
     )
 
+    recordings_max_mb: int = Field(
+        default=1024,
+        ge=64,
+        description="Room for recorded sessions, set aside with the first one; counts when the stream is made. When it is full, sessions that must be recorded are refused.",
+    )
+    recordings_max_days: int = Field(
+        default=30, ge=1, description="How long a recorded session is kept; counts when the stream is made."
+    )
+
     @field_validator("listen", "gateway_address", "nats_ws_address", "hop_listen")
     @classmethod
     def _is_address(cls, value: str) -> str:

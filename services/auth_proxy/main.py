@@ -31,6 +31,7 @@ from services.auth_proxy.inherited import take_sockets
 from services.auth_proxy.leaving import Leaving
 from services.auth_proxy.nats_route import NatsRoute
 from services.auth_proxy.neighbours import Neighbours, has_neighbours
+from services.auth_proxy.recording_start import start_recording
 from services.auth_proxy.revocation import Revoker
 from services.auth_proxy.routes import Routes
 from services.auth_proxy.tunnels import LocalTunnels, Tunnels
@@ -70,6 +71,7 @@ async def build(host: Host[AuthProxyConfig]) -> None:
     figures.follow("herdsman_open_calls", "Calls under way", lambda: sum(map(len, calls.open.values())))
     figures.follow("herdsman_connected_clusters", "Clusters with a reverse connection", lambda: local.connected)
 
+    sessions = start_recording(host, signer, policy, audit, figures)
     # As many as there may be clients: a limit of its own would be the easier one to exhaust.
     gateway = Pool(lambda: gateway_address(config), sweeper=sweeper, limit=config.max_connections)
     direct = DirectClusters(config.direct_clusters, sweeper)
@@ -77,7 +79,7 @@ async def build(host: Host[AuthProxyConfig]) -> None:
     nats_address = Address("the bus", *parse_address(config.nats_ws_address)) if config.nats_ws_address else None
     nats = Pool(lambda: nats_address, sweeper=sweeper) if nats_address else None
     routes = Routes(
-        ClusterRoute(authenticator, grants, clusters.get, tunnels, calls, direct).route,
+        ClusterRoute(authenticator, grants, clusters.get, tunnels, calls, direct, sessions).route,
         AgentRoute(clusters, local).route,
         NatsRoute(nats, nats_address.authority if nats_address else b"").route,
         GatewayRoute(authenticator, signer, host.monotonic, gateway, calls),

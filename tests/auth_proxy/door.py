@@ -24,6 +24,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
 from libs.common import errors
+from libs.common.bus.base import Bus
 from libs.common.bus.memory import MemoryBus
 from libs.common.crypto import ca
 from libs.common.crypto.envelope import Verifier, generate_key_pair
@@ -275,7 +276,7 @@ def meta(name: str, uid: str = "") -> ObjectMeta:
 
 @asynccontextmanager
 async def open_door(
-    folder: Path, stores: dict[str, MemoryStore] | None = None, **settings: object
+    folder: Path, stores: dict[str, MemoryStore] | None = None, *, bus: Bus | None = None, **settings: object
 ) -> AsyncIterator[Door]:
     """`stores`: those of another door, to be a second process of the same hub."""
     certificate, key = make_pki(folder)
@@ -306,7 +307,7 @@ async def open_door(
         host = Host(
             "auth_proxy",
             config,
-            MemoryBus(),
+            bus or MemoryBus(),
             stores.__getitem__,
             Verifier.load(folder / "identity.pem", Host.now),
             tasks,
