@@ -157,6 +157,22 @@ class Hub:
         finally:
             connection.close()
 
+    def lines(self, path: str) -> Iterator[Any]:
+        """An answer of JSON lines, each as it comes, on a connection of its own. Raises Unavailable when it breaks off."""
+        connection = self._open(self._timeout_s)
+        headers = {"User-Agent": "herdsman-cli", "Authorization": f"Bearer {self.server.token}"}
+        try:
+            connection.request("GET", path, headers=headers)
+            response = connection.getresponse()
+            if response.status != 200:
+                raise self._error(response.status, response.read(_MAX_ANSWER_BYTES))
+            while line := response.readline():
+                yield json.loads(line)
+        except (OSError, http.client.HTTPException, ValueError) as error:
+            raise errors.Unavailable(f"the answer of {self.server.url} broke off: {_words(error)}") from error
+        finally:
+            connection.close()
+
     def _exchange(
         self, method: str, target: str, data: bytes | None, headers: Mapping[str, str]
     ) -> tuple[int, bytes, float | None]:

@@ -8,6 +8,7 @@ from typing import Literal
 
 from aiohttp import web
 
+from libs.common.recording.log import JetStreamLog
 from libs.common.resources.meta import API_VERSION
 from services.gateway.api import Api
 from services.gateway.audit import AuditEvents
@@ -16,6 +17,7 @@ from services.gateway.core import EmptyCore
 from services.gateway.documents import Documents
 from services.gateway.health import Health
 from services.gateway.pages import Pages, read_files
+from services.gateway.recordings import Recordings
 from services.gateway.registration import AgentEntry
 from services.gateway.reviews import Reviews
 from services.gateway.signin import SignIn
@@ -49,6 +51,7 @@ def render_routes(state: State) -> list[Route]:
         Reviews(state),
         EmptyCore(),
     )
+    recordings = Recordings(state, state.recordings or JetStreamLog(state.bus))
     item = OURS + "/{plural}/{name}"
     status = item + "/{subresource}"
     access, whoami = (
@@ -68,6 +71,9 @@ def render_routes(state: State) -> list[Route]:
         Route("POST", "/v1/password", sign_in.password),
         Route("POST", "/v1/agents/register", agents.register, "patience"),
         Route("GET", "/v1/import/{token}.yaml", agents.manifest, "patience"),
+        Route("GET", "/v1/recordings", recordings.collection),
+        Route("GET", "/v1/recordings/{name}", recordings.read),
+        Route("GET", "/v1/recordings/{name}/events", recordings.events),
         Route("GET", "/api", documents.api),
         Route("GET", "/apis", documents.apis),
         Route("GET", "/openapi/v2", documents.openapi_v2),

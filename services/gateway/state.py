@@ -10,6 +10,7 @@ from libs.common.access.live import HasGrants
 from libs.common.apiserver.watch import WatchCache
 from libs.common.bus.base import Bus
 from libs.common.crypto.envelope import Verifier
+from libs.common.recording.log import RecordingLog
 from services.gateway.config import GatewayConfig
 
 
@@ -26,6 +27,8 @@ class State:
     monotonic: Callable[[], float]
     waiting_for: Callable[[], list[str]]
     ca: str = ""
+    recordings: RecordingLog | None = None
+    """Where recorded sessions lie; None = in JetStream, by `bus`."""
 
     def wake_streams(self) -> None:
         """Let every open watch look at its caller's standing again."""
