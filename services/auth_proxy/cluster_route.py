@@ -13,7 +13,7 @@ from libs.common import errors
 from libs.common.access.live import HasGrants
 from libs.common.relay import impersonation, rebuild, status
 from libs.common.relay.decision import Decision, Relay, Reshape
-from libs.common.relay.head import RequestHead, ResponseHead, parse_request
+from libs.common.relay.head import MAX_HEAD, RequestHead, ResponseHead, parse_request
 from libs.common.relay.impersonation import Wish
 from libs.common.relay.names import CLUSTER_RESPONSE_DROPPED, KUBERNETES_PLAIN, KUBERNETES_REQUEST
 from libs.common.relay.session import Session
@@ -96,6 +96,11 @@ class ClusterRoute:
         # The token that a browser hides in a subprotocol is taken out for WebSockets only: elsewhere the name must not pass at all.
         allowed = KUBERNETES_REQUEST if head.upgrade == b"websocket" else KUBERNETES_PLAIN
         built = rebuild.request_head(head, target, allowed=allowed, host=b"kubernetes", identity=identity)
+        if len(built) > MAX_HEAD:
+            raise status.HeadTooLarge(
+                f"the request's head with your {len(block.groups)} groups in the cluster is larger than 64 KiB: "
+                "ask with a shorter query, or for fewer roles"
+            )
         rebuild.check_identity(built, identity)
         reshape = self._reshapes.get(name)
         if reshape is None:
