@@ -7,6 +7,7 @@ import base64
 import ssl
 import tempfile
 from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -17,11 +18,18 @@ import yaml
 
 from integration.kubelab import doctor
 from integration.kubelab.cluster import Cluster
+from integration.kubelab.images import BUSYBOX_IMAGE
 from integration.kubelab.kubectl import Answer, kubectl
+from integration.proxy import wire
+from libs.common.access.principal import Principal
 from libs.common.relay.dial import ReverseDialer
 from libs.common.relay.pool import Address
+from services.auth_proxy import identity
 from tests.auth_proxy.door import Door, open_door
 
+PATHS = ("reverse",)
+"""How the hub reaches the cluster. Each test that takes `way` runs once for each of them."""
+WEB = "echo started; mkdir -p /www; echo page > /www/index.html; exec httpd -f -p 8080 -h /www"
 _LACKS = {"kubelab": "all", "full": "full"}
 
 
@@ -38,13 +46,32 @@ def pytest_collection_modifyitems(items):
             item.add_marker(pytest.mark.skip(reason=f"{missing[0].what}: {missing[0].detail}"))
 
 
-@pytest.fixture(scope="module")
-def cluster(request) -> Iterator[Cluster]:
-    full = bool(getattr(request.module, "FULL", False))
+@contextmanager
+def running_cluster(*, full: bool) -> Iterator[Cluster]:
     with tempfile.TemporaryDirectory(prefix="proxy-test-") as folder:
         made = asyncio.run(Cluster.up("prod", Path(folder), full=full))
         yield made
         asyncio.run(made.down(delete=True))
+
+
+@pytest.fixture(scope="session")
+def plain_cluster() -> Iterator[Cluster]:
+    """A control plane that tests may kill parts of."""
+    with running_cluster(full=False) as made:
+        yield made
+
+
+@pytest.fixture(scope="session")
+def full_cluster() -> Iterator[Cluster]:
+    """A cluster with pods, one for the whole session: nobody kills it, and everybody cleans up what they made."""
+    with running_cluster(full=True) as made:
+        yield made
+
+
+@pytest.fixture
+def cluster(request) -> Cluster:
+    """The full one for modules that say FULL = True."""
+    return request.getfixturevalue("full_cluster" if getattr(request.module, "FULL", False) else "plain_cluster")
 
 
 def api_server(cluster: Cluster) -> Address:
@@ -78,11 +105,12 @@ class Way:
         return await kubectl(self.kubeconfig, *arguments, **more)
 
 
-def write_kubeconfig(file: Path, door: Door, token: str) -> Path:
+def write_kubeconfig(file: Path, door: Door, token: str, *, port: int = 0) -> Path:
+    """For a token of the door's. `port`: that of something in front of it."""
     document = {
         "apiVersion": "v1", "kind": "Config", "current-context": "prod",
         "clusters": [{"name": "prod", "cluster": {
-            "server": f"https://localhost:{door.port}/k8s/clusters/prod",
+            "server": f"https://localhost:{port or door.port}/k8s/clusters/prod",
             "certificate-authority-data": base64.b64encode(door.ca_file.read_bytes()).decode(),
         }}],
         "users": [{"name": "ada", "user": {"token": token}}],
@@ -93,9 +121,16 @@ def write_kubeconfig(file: Path, door: Door, token: str) -> Path:
     return file
 
 
-@pytest.fixture
-async def way(cluster: Cluster, tmp_path: Path) -> AsyncIterator[Way]:
-    async with open_door(tmp_path) as door:
+@pytest.fixture(params=PATHS)
+async def way(request, cluster: Cluster, tmp_path: Path) -> AsyncIterator[Way]:
+    async with open_way(cluster, tmp_path) as made:
+        yield made
+
+
+@asynccontextmanager
+async def open_way(cluster: Cluster, tmp_path: Path, **settings: object) -> AsyncIterator[Way]:
+    """The front door with ada behind it, who owns the cluster."""
+    async with open_door(tmp_path, **settings) as door:
         token = await door.member("ada", "prod")
         # What the agent's desired set does: one binding of the role to the synthetic group.
         made = await kubectl(
@@ -106,3 +141,38 @@ async def way(cluster: Cluster, tmp_path: Path) -> AsyncIterator[Way]:
         address = api_server(cluster)
         async with door.agent("prod", lambda: address, b"", idle=4) as agent:
             yield Way(door, cluster, agent, token, write_kubeconfig(tmp_path / "kubeconfig", door, token))
+
+
+@pytest.fixture
+async def web(way: Way) -> Way:
+    """A pod `web` with a shell and a page on port 8080, made once for the session."""
+    answer = await kubectl(way.cluster.kubeconfig, "get", "pod", "web")
+    if answer.code:
+        made = await kubectl(
+            way.cluster.kubeconfig, "run", "web", f"--image={BUSYBOX_IMAGE}", "--image-pull-policy=Never", "--labels=app=web",
+            "--port=8080", "--expose", "--", "sh", "-c", WEB,
+        )  # fmt: skip
+        assert made.code == 0, made.err
+    ready = await kubectl(
+        way.cluster.kubeconfig, "wait", "--for=condition=Ready", "pod/web", "--timeout=90s", timeout_s=100
+    )
+    assert ready.code == 0, ready.err
+    return way
+
+
+@pytest.fixture
+async def both(way: Way) -> AsyncIterator[wire.Wire]:
+    """ada's calls through the hub, and the same calls straight to the API server under the same identity."""
+    address = api_server(way.cluster)
+    assert address.tls is not None
+    uid = way.door.uids["user/ada"]
+    principal = Principal(user="ada", user_uid=uid, principal_id=f"local:user:{uid}", token=way.token.split("_")[1])
+    block = identity.render(principal, ("herdsman:cluster:prod:cluster-owner",), "")
+    hub = wire.Way(
+        f"https://localhost:{way.door.port}{wire.PREFIX}",
+        way.door.client_tls(),
+        (("Authorization", f"Bearer {way.token}"),),
+    )
+    direct = wire.Way(way.cluster.server, address.tls, wire.identity_headers(block.lines))
+    async with wire.open_wire(hub, direct) as made:
+        yield made

@@ -17,29 +17,11 @@ from libs.common.resources.access import RoleTemplateBinding
 FULL = True
 pytestmark = [pytest.mark.kubelab, pytest.mark.full, pytest.mark.timeout(300)]
 CARRIERS = {"websocket": "true", "spdy": "false"}
-WEB = "echo started; mkdir -p /www; echo page > /www/index.html; exec httpd -f -p 8080 -h /www"
 
 
 @pytest.fixture
-async def pod(way):
-    answer = await kubectl(way.cluster.kubeconfig, "get", "pod", "web")
-    if answer.code:
-        await kubectl(
-            way.cluster.kubeconfig,
-            "run",
-            "web",
-            f"--image={BUSYBOX_IMAGE}",
-            "--image-pull-policy=Never",
-            "--",
-            "sh",
-            "-c",
-            WEB,
-        )
-    ready = await kubectl(
-        way.cluster.kubeconfig, "wait", "--for=condition=Ready", "pod/web", "--timeout=90s", timeout_s=100
-    )
-    assert ready.code == 0, ready.err
-    return way
+def pod(web):
+    return web
 
 
 def env(carrier):
