@@ -16,6 +16,9 @@ DRAIN_S = 10.0
 def tune(transport: asyncio.Transport) -> None:
     """Small write buffers, no delay, and a kernel that notices a dead peer."""
     transport.set_write_buffer_limits(high=WRITE_HIGH_WATER)
+    if (limit_read_buffer := getattr(transport, "set_read_buffer_limits", None)) is not None:
+        # TLS that is not read must not read on by itself: uvloop throws what it holds away when the end of the stream comes meanwhile.
+        limit_read_buffer(high=1, low=0)
     sock = transport.get_extra_info("socket")
     if sock is None or sock.family not in (socket.AF_INET, socket.AF_INET6):
         return
