@@ -10,6 +10,7 @@ from pydantic import Field, field_validator, model_validator
 from libs.common.audit.stream import MAX_BYTES
 from libs.common.runtime.config import ServiceConfig
 from services.auth_proxy import defaults
+from services.auth_proxy.forwarded import TrustedProxies
 
 
 class AuthProxyConfig(ServiceConfig):
@@ -81,6 +82,10 @@ class AuthProxyConfig(ServiceConfig):
     replace_window_s: float = Field(
         default=defaults.REPLACE_WINDOW_S, gt=0, description="The same, in a rolling restart of the worker processes."
     )
+    trusted_proxies: list[str] = Field(
+        default_factory=list,
+        description="Networks of balancers in front: their X-Forwarded-For says who the client is. Nobody else's does.",
+    )
     audit_dir: Path = Field(
         description="Folder for audit events that the bus has not taken yet. It must outlive the process: what is in it is not lost."
     )
@@ -114,6 +119,12 @@ class AuthProxyConfig(ServiceConfig):
     recordings_max_days: int = Field(
         default=30, ge=1, description="How long a recorded session is kept; counts when the stream is made."
     )
+
+    @field_validator("trusted_proxies")
+    @classmethod
+    def _are_networks(cls, value: list[str]) -> list[str]:
+        TrustedProxies(value)
+        return value
 
     @field_validator("listen", "gateway_address", "nats_ws_address", "hop_listen")
     @classmethod

@@ -26,6 +26,7 @@ from services.auth_proxy.clusters import ClusterIndex
 from services.auth_proxy.config import AuthProxyConfig, parse_address
 from services.auth_proxy.direct import DirectClusters
 from services.auth_proxy.figures import Figures
+from services.auth_proxy.forwarded import TrustedProxies
 from services.auth_proxy.gateway_route import GatewayRoute
 from services.auth_proxy.inherited import take_sockets
 from services.auth_proxy.leaving import Leaving
@@ -84,6 +85,7 @@ async def build(host: Host[AuthProxyConfig]) -> None:
         NatsRoute(nats, nats_address.authority if nats_address else b"").route,
         GatewayRoute(authenticator, signer, host.monotonic, gateway, calls),
         host.waiting_for,
+        TrustedProxies(config.trusted_proxies),
     )
     engine = Engine(
         routes.route, limits=Limits(sessions=config.max_connections), sweeper=sweeper, on_malformed=audit.malformed

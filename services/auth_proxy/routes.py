@@ -4,28 +4,40 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from libs.common.relay import sockets
 from libs.common.relay.decision import Answer, Decision, Route
 from libs.common.relay.head import RequestHead
 from libs.common.relay.session import Session
 from services.auth_proxy import agent_route, cluster_route, nats_route
+from services.auth_proxy.forwarded import TrustedProxies
 from services.auth_proxy.gateway_route import GatewayRoute
 
 _TEXT = b"text/plain; charset=utf-8"
 
 
 class Routes:
-    """`waiting_for` names what this process itself still waits for."""
+    """`waiting_for` names what this process itself still waits for, `proxies` whose word counts about who the client is."""
 
     def __init__(
-        self, cluster: Route, agent: Route, nats: Route, gateway: GatewayRoute, waiting_for: Callable[[], list[str]]
+        self,
+        cluster: Route,
+        agent: Route,
+        nats: Route,
+        gateway: GatewayRoute,
+        waiting_for: Callable[[], list[str]],
+        proxies: TrustedProxies,
     ) -> None:
         self._cluster = cluster
         self._agent = agent
         self._nats = nats
         self._gateway = gateway
         self._waiting_for = waiting_for
+        self._proxies = proxies
 
     def route(self, head: RequestHead, session: Session) -> Decision:
+        if self._proxies:
+            # A balancer's connection carries calls of many people, one after the other.
+            session.peer = self._proxies.find_client(sockets.find_peer(session.transport), head)
         target = head.target
         if target.startswith(cluster_route.PREFIX):
             return self._cluster(head, session)

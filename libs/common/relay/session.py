@@ -143,8 +143,7 @@ class Session(asyncio.Protocol):
         """Take a transport, a new one or one that was dialled and shaken hands on."""
         self.transport = transport
         sockets.tune(transport)
-        address = transport.get_extra_info("peername")
-        self.peer = str(address[0]) if isinstance(address, tuple) else "local"
+        self.peer = sockets.find_peer(transport)
         self.deadline = asyncio.get_running_loop().time() + self.engine.limits.head_s
         self.engine.session_opened(self)
 

@@ -34,6 +34,12 @@ def tune(transport: asyncio.Transport) -> None:
                 sock.setsockopt(socket.IPPROTO_TCP, getattr(socket, option), value)
 
 
+def find_peer(transport: asyncio.Transport) -> str:
+    """The address of the other end; `local` for a Unix socket."""
+    address = transport.get_extra_info("peername")
+    return str(address[0]) if isinstance(address, tuple) else "local"
+
+
 def close_gently(transport: asyncio.Transport) -> None:
     """Let what is queued go out, then close. A peer that takes nothing at all for `DRAIN_S` is cut; a slow one is not."""
     left = transport.get_write_buffer_size()
