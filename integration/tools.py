@@ -9,19 +9,28 @@ import os
 import shutil
 import subprocess
 import sys
+from pathlib import Path
 
 from integration.kubelab.doctor import examine
 
-_PROGRAMS = {"chromium": "chromium", "faketime": "faketime", "curl": "curl", "script": "bsdutils", "dpkg-deb": "dpkg"}
-"""Beside what a cluster with pods needs (`herdsman-kubelab doctor`)."""
+_PROGRAMS = {
+    "chromium": "chromium", "faketime": "faketime", "curl": "curl", "script": "bsdutils", "dpkg-deb": "dpkg", "nginx": "nginx",
+    "haproxy": "haproxy", "/usr/lib/nginx/modules/ngx_stream_module.so": "libnginx-mod-stream",
+}  # fmt: skip
+"""Beside what a cluster with pods needs (`herdsman-kubelab doctor`): a program's name, or a file, and its package."""
 _INSTALL_S = 900
 
 
 def find_missing() -> list[str]:
     """Debian packages that are missing, sorted."""
     needed = {finding.package for finding in examine() if finding.package and not finding.ok}
-    needed |= {package for program, package in _PROGRAMS.items() if shutil.which(program) is None}
+    needed |= {package for what, package in _PROGRAMS.items() if not _is_there(what)}
     return sorted(needed)
+
+
+def _is_there(what: str) -> bool:
+    """Servers live in sbin, which is not on every PATH."""
+    return Path(what).exists() or shutil.which(what) is not None or Path("/usr/sbin", what).exists()
 
 
 def main() -> int:

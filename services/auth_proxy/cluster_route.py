@@ -15,7 +15,7 @@ from libs.common.relay import impersonation, rebuild, status
 from libs.common.relay.decision import Decision, Relay, Reshape
 from libs.common.relay.head import MAX_HEAD, RequestHead, ResponseHead, parse_request
 from libs.common.relay.impersonation import Wish
-from libs.common.relay.names import CLUSTER_RESPONSE_DROPPED, KUBERNETES_PLAIN, KUBERNETES_REQUEST
+from libs.common.relay.names import CLUSTER_RESPONSE_DROPPED, KUBERNETES_PLAIN, KUBERNETES_REQUEST, UNBUFFERED
 from libs.common.relay.session import Session
 from libs.common.relay.terminal import UPGRADES
 from services.auth_proxy.authenticate import Authenticator, Caller
@@ -31,8 +31,9 @@ FIRST_BYTE_S = 90.0
 _NAME = re.compile(rb"[a-z0-9](?:[-a-z0-9]{0,61}[a-z0-9])?")
 _DOT_SEGMENT = re.compile(rb"(?:/|%2f)(?:\.|%2e){1,2}(?:[/;]|%2f|%5c|$)", re.IGNORECASE)
 _UNCLEAN = re.compile(rb"[^\x21-\x7e]|\\")
-# An answer from a cluster may come from anything that runs there; in a browser it must not act as the hub's own page.
-_OWN_HEADERS = b"Content-Security-Policy: sandbox\r\nX-Content-Type-Options: nosniff\r\n"
+# An answer from a cluster may come from anything that runs there; in a browser it must not act as the hub's own page. And an nginx in
+# front must pass a watch's events on as they come: it holds them back by default until a buffer is full.
+_OWN_HEADERS = b"Content-Security-Policy: sandbox\r\nX-Content-Type-Options: nosniff\r\n" + UNBUFFERED
 _LONG = re.compile(rb"/(?:watch/|proxy|log|exec|attach|portforward)")
 
 

@@ -13,7 +13,7 @@ from libs.common.crypto.envelope import HEADER, Signer
 from libs.common.relay import rebuild
 from libs.common.relay.decision import Decision, Relay
 from libs.common.relay.head import RequestHead, ResponseHead
-from libs.common.relay.names import GATEWAY_REQUEST, IDENTITY_PREFIX
+from libs.common.relay.names import GATEWAY_REQUEST, IDENTITY_PREFIX, UNBUFFERED
 from libs.common.relay.pool import Pool
 from libs.common.relay.session import Session
 from services.auth_proxy.authenticate import Authenticator, Caller
@@ -49,12 +49,13 @@ class GatewayRoute:
         if caller is not None:
             own.append(_ENVELOPE + caller.envelope(self._signer, self._monotonic()))
         call = self._calls.admit(head, session, caller, head.target)
+        watch = is_watch(head.target)
         return Relay(
             self._pool.fresh if head.upgrade else self._pool,
             rebuild.request_head(head, head.target, allowed=GATEWAY_REQUEST, own=own),
-            call.announcing(_reshape),
+            call.announcing(_reshape_watch if watch else _reshape),
             upgrade=head.upgrade,
-            first_byte_s=None if head.upgrade or is_watch(head.target) else FIRST_BYTE_S,
+            first_byte_s=None if head.upgrade or watch else FIRST_BYTE_S,
             watcher=call,
             tap=call.tap,
         )
@@ -78,3 +79,7 @@ def check_no_identity(head: RequestHead) -> None:
 
 def _reshape(head: ResponseHead, close: bool) -> bytes:
     return rebuild.response_head(head, close=close)
+
+
+def _reshape_watch(head: ResponseHead, close: bool) -> bytes:
+    return rebuild.response_head(head, close=close, own=UNBUFFERED)

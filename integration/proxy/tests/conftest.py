@@ -7,7 +7,7 @@ import base64
 import ssl
 import tempfile
 from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -97,7 +97,7 @@ class Way:
 
     door: Door
     cluster: Cluster
-    agent: ReverseDialer
+    agent: ReverseDialer | None
     token: str
     kubeconfig: Path
 
@@ -128,9 +128,11 @@ async def way(request, cluster: Cluster, tmp_path: Path) -> AsyncIterator[Way]:
 
 
 @asynccontextmanager
-async def open_way(cluster: Cluster, tmp_path: Path, **settings: object) -> AsyncIterator[Way]:
-    """The front door with ada behind it, who owns the cluster."""
-    async with open_door(tmp_path, **settings) as door:
+async def open_way(
+    cluster: Cluster, tmp_path: Path, *, connected: bool = True, **settings: object
+) -> AsyncIterator[Way]:
+    """The front door with ada in front of it, who owns the cluster, and the cluster's agent, if it is to be `connected`."""
+    async with open_door(tmp_path, **settings) as door, AsyncExitStack() as stack:
         token = await door.member("ada", "prod")
         # What the agent's desired set does: one binding of the role to the synthetic group.
         made = await kubectl(
@@ -139,8 +141,10 @@ async def open_way(cluster: Cluster, tmp_path: Path, **settings: object) -> Asyn
         )  # fmt: skip
         assert made.code == 0 or "already exists" in made.err, made.err
         address = api_server(cluster)
-        async with door.agent("prod", lambda: address, b"", idle=4) as agent:
-            yield Way(door, cluster, agent, token, write_kubeconfig(tmp_path / "kubeconfig", door, token))
+        agent = None
+        if connected:
+            agent = await stack.enter_async_context(door.agent("prod", lambda: address, b"", idle=4))
+        yield Way(door, cluster, agent, token, write_kubeconfig(tmp_path / "kubeconfig", door, token))
 
 
 @pytest.fixture

@@ -66,3 +66,6 @@ CLUSTER_RESPONSE_DROPPED = frozenset(
 
 RESPONSE_NOTED = HOP_BY_HOP | CLUSTER_RESPONSE_DROPPED | {b"content-length"}
 """What the relay looks for in the head of an answer: all else passes without being looked at."""
+
+UNBUFFERED = b"X-Accel-Buffering: no\r\n"
+"""A line for answers that come bit by bit: nginx obeys it and takes it off."""
