@@ -18,7 +18,9 @@ from yarl import URL
 
 PREFIX = "/k8s/clusters/prod"
 PROTOBUF = "application/vnd.kubernetes.protobuf"
-EACH_ITS_OWN = frozenset({"audit-id", "date", "content-security-policy", "x-accel-buffering", "x-content-type-options"})
+EACH_ITS_OWN = frozenset(
+    {"audit-id", "date", "expires", "content-security-policy", "x-accel-buffering", "x-content-type-options"}
+)
 """Names that differ between two calls, or that the hub writes (a cluster's page is sandboxed)."""
 _TIMEOUT_S = 60.0
 

@@ -27,14 +27,18 @@ from libs.common.relay.pool import Address
 from services.auth_proxy import identity
 from tests.auth_proxy.door import Door, open_door
 
-PATHS = ("reverse",)
-"""How the hub reaches the cluster. Each test that takes `way` runs once for each of them."""
 WEB = "echo started; mkdir -p /www; echo page > /www/index.html; exec httpd -f -p 8080 -h /www"
 _LACKS = {"kubelab": "all", "full": "full"}
 
 
 def pytest_asyncio_loop_factories(config, item):
     return {"uvloop": uvloop.new_event_loop}
+
+
+def pytest_generate_tests(metafunc):
+    """Each test that takes `way` runs once for each of its module's PATHS: how the hub reaches the cluster."""
+    if "way" in metafunc.fixturenames:
+        metafunc.parametrize("way", getattr(metafunc.module, "PATHS", ("reverse",)), indirect=True)
 
 
 def pytest_collection_modifyitems(items):
@@ -121,18 +125,24 @@ def write_kubeconfig(file: Path, door: Door, token: str, *, port: int = 0) -> Pa
     return file
 
 
-@pytest.fixture(params=PATHS)
+@pytest.fixture
 async def way(request, cluster: Cluster, tmp_path: Path) -> AsyncIterator[Way]:
-    async with open_way(cluster, tmp_path) as made:
+    async with open_way(cluster, tmp_path, path=request.param) as made:
         yield made
 
 
 @asynccontextmanager
 async def open_way(
-    cluster: Cluster, tmp_path: Path, *, connected: bool = True, **settings: object
+    cluster: Cluster, tmp_path: Path, *, path: str = "reverse", **settings: object
 ) -> AsyncIterator[Way]:
-    """The front door with ada in front of it, who owns the cluster, and the cluster's agent, if it is to be `connected`."""
-    async with open_door(tmp_path, **settings) as door, AsyncExitStack() as stack:
+    """The front door with ada in front of it, who owns the cluster. `path`: `reverse` by its agent, `direct`, or `none` yet."""
+    direct = tmp_path / "direct"
+    direct.mkdir(mode=0o700)
+    if path == "direct":
+        config = direct / "prod.kubeconfig"
+        config.touch(mode=0o600)
+        config.write_bytes(cluster.kubeconfig.read_bytes())
+    async with open_door(tmp_path, direct_clusters=direct, **settings) as door, AsyncExitStack() as stack:
         token = await door.member("ada", "prod")
         # What the agent's desired set does: one binding of the role to the synthetic group.
         made = await kubectl(
@@ -142,7 +152,7 @@ async def open_way(
         assert made.code == 0 or "already exists" in made.err, made.err
         address = api_server(cluster)
         agent = None
-        if connected:
+        if path == "reverse":
             agent = await stack.enter_async_context(door.agent("prod", lambda: address, b"", idle=4))
         yield Way(door, cluster, agent, token, write_kubeconfig(tmp_path / "kubeconfig", door, token))
 

@@ -204,7 +204,7 @@ async def test_an_agent_reaches_the_hub_through_it_and_serves(web, full_cluster,
     folder.mkdir()
     address = api_server(full_cluster)
     sent = os.urandom(4 * MIB)
-    async with open_way(full_cluster, folder, connected=False) as way, behind(name, way, folder) as balanced:
+    async with open_way(full_cluster, folder, path="none") as way, behind(name, way, folder) as balanced:
         url = f"https://localhost:{balanced.port}"
         async with way.door.agent("prod", lambda: address, b"", idle=4, url=url) as agent:
             assert agent.connected >= 4

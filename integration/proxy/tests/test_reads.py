@@ -18,6 +18,7 @@ from integration.kubelab.pki import certificate_path, key_path
 from integration.proxy.wire import PROTOBUF
 
 FULL = True
+PATHS = ("reverse", "direct")
 pytestmark = [pytest.mark.kubelab, pytest.mark.full, pytest.mark.timeout(240)]
 MAPS = "/api/v1/namespaces/reading/configmaps"
 TABLE = "application/json;as=Table;v=v1;g=meta.k8s.io,application/json"

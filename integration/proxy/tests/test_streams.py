@@ -32,6 +32,9 @@ def env(carrier):
 
 
 async def idle_again(way):
+    """Nothing is under way at the agent any more; there is none where the hub reaches the cluster itself."""
+    if way.agent is None:
+        return
     for _ in range(200):
         if not way.agent.serving and not way.door.host.config.nats_ws_address:
             return

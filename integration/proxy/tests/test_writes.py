@@ -10,6 +10,7 @@ import pytest
 from integration.proxy.wire import PROTOBUF
 
 FULL = True
+PATHS = ("reverse", "direct")
 pytestmark = [pytest.mark.kubelab, pytest.mark.full, pytest.mark.timeout(240)]
 MAPS = "/api/v1/namespaces/default/configmaps"
 DEPLOYMENTS = "/apis/apps/v1/namespaces/default/deployments"
