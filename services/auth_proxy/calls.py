@@ -62,7 +62,7 @@ class Call:
 
     __slots__ = (
         "_calls", "_long", "at", "bodies", "bytes_in", "bytes_out", "caller", "cluster", "cluster_uid", "decision", "error", "exchange",
-        "groups", "head", "impersonated", "info", "number", "peer", "received", "recording", "status",
+        "groups", "head", "impersonated", "info", "key", "number", "peer", "received", "recording", "status",
     )  # fmt: skip
 
     def __init__(
@@ -78,6 +78,7 @@ class Call:
         self.head = head
         self.decision = decision
         self.cluster = cluster
+        self.key: Key = (caller.principal.token if caller is not None else "", cluster)
         self.cluster_uid = cluster_uid
         self.groups = groups
         self.impersonated: dict[str, Any] | None = None
@@ -85,10 +86,6 @@ class Call:
         self.bodies: BodyTap | NoBodies | None = None
         self.exchange: Exchange | None = None
         self._long = False
-
-    @property
-    def key(self) -> Key:
-        return (self.caller.principal.token if self.caller else "", self.cluster)
 
     @property
     def tap(self) -> Tap | None:

@@ -11,6 +11,7 @@ from collections.abc import Callable
 
 from libs.common import errors
 from libs.common.access.live import HasGrants
+from libs.common.audit.request import RequestInfo
 from libs.common.relay import impersonation, rebuild, status
 from libs.common.relay.decision import Decision, Relay, Reshape
 from libs.common.relay.head import MAX_HEAD, RequestHead, ResponseHead, parse_request
@@ -19,7 +20,7 @@ from libs.common.relay.names import CLUSTER_RESPONSE_DROPPED, KUBERNETES_PLAIN, 
 from libs.common.relay.session import Session
 from libs.common.relay.terminal import UPGRADES
 from services.auth_proxy.authenticate import Authenticator, Caller
-from services.auth_proxy.calls import Calls, describe_wish, is_watch
+from services.auth_proxy.calls import Calls, describe_wish
 from services.auth_proxy.clusters import ClusterFact
 from services.auth_proxy.direct import DirectClusters
 from services.auth_proxy.recording_policy import SessionRecording
@@ -34,7 +35,8 @@ _UNCLEAN = re.compile(rb"[^\x21-\x7e]|\\")
 # An answer from a cluster may come from anything that runs there; in a browser it must not act as the hub's own page. And an nginx in
 # front must pass a watch's events on as they come: it holds them back by default until a buffer is full.
 _OWN_HEADERS = b"Content-Security-Policy: sandbox\r\nX-Content-Type-Options: nosniff\r\n" + UNBUFFERED
-_LONG = re.compile(rb"/(?:watch/|proxy|log|exec|attach|portforward)")
+_LONG_VERBS = frozenset({"watch", "proxy"})
+_LONG_PARTS = frozenset({"proxy", "log", "exec", "attach", "portforward"})
 
 
 class ClusterRoute:
@@ -113,10 +115,12 @@ class ClusterRoute:
         terminal = self._direct.find(name, uid)
         if terminal is not None:
             # The same bytes that an agent would get, read by the same code: what it refuses is refused here too.
-            relay = terminal.relay(parse_request(built), reshape)
+            inner = parse_request(built, head.block.onward)
+            head.block.onward = inner.block
+            relay = terminal.relay(inner, reshape)
         else:
             relay = Relay(self._tunnels.source(cluster, upgrade=bool(head.upgrade)), built, reshape, head.upgrade)
-        relay.first_byte_s = None if is_long(head, target) else FIRST_BYTE_S
+        relay.first_byte_s = None if head.upgrade or is_long(call.info) else FIRST_BYTE_S
         relay.watcher, relay.tap = call, call.tap
         if head.upgrade and self._sessions is not None:
             return self._sessions.relay(relay, head, target, call)
@@ -130,7 +134,8 @@ def split_target(target: bytes) -> tuple[str, bytes]:
     # Without the slash a relative redirect would lead to another cluster.
     if not slash or _NAME.fullmatch(name) is None:
         raise errors.BadRequest("the path must be /k8s/clusters/NAME/…, and NAME a cluster's name")
-    if rest.startswith(b"/") or _DOT_SEGMENT.search(b"/" + rest) or b"\\" in rest:
+    suspect = b"/." in path or b"%" in path
+    if rest.startswith(b"/") or b"\\" in rest or (suspect and _DOT_SEGMENT.search(b"/" + rest)):
         raise errors.BadRequest("the path holds an empty, '.' or '..' segment: write the path that is meant")
     return name.decode("ascii"), b"/" + rest + mark + query
 
@@ -150,9 +155,9 @@ def check_scope(head: RequestHead, caller: Caller, cluster: str) -> None:
         raise errors.Denied("this token is good for reading only")
 
 
-def is_long(head: RequestHead, target: bytes) -> bool:
+def is_long(info: RequestInfo) -> bool:
     """Whether the answer may rightly be silent for long: watches, logs, streams, and whatever runs behind a proxied service."""
-    return bool(head.upgrade) or is_watch(target) or _LONG.search(target) is not None
+    return info.verb in _LONG_VERBS or info.subresource in _LONG_PARTS
 
 
 def make_reshape(cluster: str) -> Reshape:

@@ -112,10 +112,11 @@ class Block(Head):
     """The fields of a request, read: a pure function of `raw`, the bytes after the first line, and of the minor version.
 
     `claims` are the fields that say who calls (`names.RESERVED_PREFIXES`). Shared between requests: nobody changes one. `memo` is
-    for a route: what it found out from these very bytes, and can tell to hold still.
+    for a route: what it found out from these very bytes, and can tell to hold still. `onward` is the block of the head that was last
+    made of it, where this process reads that one, too.
     """
 
-    __slots__ = ("_kept", "_kept_for", "claims", "expects_continue", "host", "memo", "raw")
+    __slots__ = ("_kept", "_kept_for", "claims", "expects_continue", "host", "memo", "onward", "raw")
 
     def __init__(self, raw: bytes, minor: int, reader: _Reader) -> None:
         super().__init__(minor)
@@ -125,6 +126,7 @@ class Block(Head):
         self.host = b""
         self.expects_continue = False
         self.memo: Any = None
+        self.onward: Block | None = None
         self._kept = b""
         self._kept_for: tuple[Set[bytes], bool] | None = None
         _read_fields(self, reader.special)

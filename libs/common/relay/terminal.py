@@ -12,6 +12,7 @@ import binascii
 import json
 import re
 from collections.abc import Callable
+from typing import NamedTuple
 
 from libs.common import errors
 from libs.common.relay import guard, impersonation, rebuild, status
@@ -31,6 +32,14 @@ _ACCOUNT = re.compile(r"system:serviceaccount:([^:]+):[^:]+")
 
 def pass_on(head: ResponseHead, close: bool) -> bytes:
     return rebuild.response_head(head, close=close)
+
+
+class _Who(NamedTuple):
+    """Who calls, by the lines of the head that passed the guard; and whom the caller wishes to be."""
+
+    lines: list[bytes]
+    wish: impersonation.Wish | None
+    identity: bytes
 
 
 class Terminal:
@@ -59,8 +68,11 @@ class Terminal:
 
     def relay(self, head: RequestHead, reshape: Reshape = pass_on) -> Relay:
         """How a request of the hub goes on. Raises Denied, BadRequest or Unavailable."""
-        lines = guard.check(head)
-        wish = impersonation.parse_wish(head, impersonation.FROM_HUB)
+        who = head.block.memo
+        if not isinstance(who, _Who):
+            # A pure function of the fields: on a connection that repeats them it is asked once.
+            lines = guard.check(head)
+            who = head.block.memo = _Who(lines, impersonation.parse_wish(head, impersonation.FROM_HUB), _join(lines))
         if head.upgrade and head.upgrade not in UPGRADES:
             raise errors.BadRequest("the only protocols to switch to are websocket and SPDY/3.1")
         address = self._api_server()
@@ -70,15 +82,15 @@ class Terminal:
         if secret != self._secret:
             self._use(secret)
         source: Source = self._pool.fresh if head.upgrade else self._pool
-        if wish is None:
-            identity = _join(lines)
+        if who.wish is None:
+            identity = who.identity
         else:
-            impersonation.check_reserved(wish, self._reserved)
-            lines = guard.caller_of(lines)
+            impersonation.check_reserved(who.wish, self._reserved)
+            lines = guard.caller_of(who.lines)
             caller = lines[0].partition(b": ")[2].decode("utf-8", "replace")
             reviewer = Reviewer(self._pool, address.authority, self._own, _join(lines), caller)
-            source = Reviewed(source, reviewer, wish)
-            identity = _join(impersonation.render_identity(wish, lines))
+            source = Reviewed(source, reviewer, who.wish)
+            identity = _join(impersonation.render_identity(who.wish, lines))
         built = rebuild.request_head(
             head, head.target, allowed=KUBERNETES_REQUEST, host=address.authority, own=self._own, identity=identity
         )

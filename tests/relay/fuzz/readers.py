@@ -10,6 +10,7 @@ import time
 from urllib.parse import unquote_to_bytes
 
 from libs.common import errors
+from libs.common.audit.request import parse_request as parse_info
 from libs.common.relay import guard
 from libs.common.relay.framing import Chunked
 from libs.common.relay.handshake import Handshake, TunnelIdentity, shake_hands
@@ -69,7 +70,7 @@ def check_notes(head: RequestHead) -> None:
     began = time.monotonic()
     assert find_verb(head).isascii()
     is_watch(head.target)
-    is_long(head, head.target)
+    is_long(parse_info(head.method.decode("ascii"), head.target.decode("latin-1"), upgrade=bool(head.upgrade)))
     path = find_path(head.target)
     assert "\n" not in path
     assert not re.search(r"\bhm_[A-Za-z0-9]+_[^/.*]+", path), "a token is written down"
