@@ -10,14 +10,14 @@ import pytest
 
 from integration.harness.hub import Hub, eventually
 
-EVENTS = "/apis/management.herdsman.dev/v1/auditevents"
+pytestmark = pytest.mark.timeout(300)
 TOKEN = re.compile(r"hmr?_[a-z0-9]+_[A-Za-z0-9_-]{20,}")
 
 
 @pytest.fixture
 async def hub(tmp_path):
     made = Hub(tmp_path / "hub", "--no-local-cluster")
-    await made.start()
+    await made.start(120)
     yield made
     await made.stop()
 

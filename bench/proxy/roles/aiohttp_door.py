@@ -17,9 +17,9 @@ from yarl import URL
 
 from bench.proxy import scene
 from bench.proxy.roles import talk
+from bench.proxy.roles.plain_audit import LogAudit, Record
 from libs.common.relay.names import CLUSTER_RESPONSE_DROPPED, HOP_BY_HOP, KUBERNETES_REQUEST
 from libs.common.runtime.host import Host
-from services.auth_proxy.audit import LogAudit, Record
 from services.auth_proxy.figures import Figures
 
 _PREFIX = "/k8s/clusters/"

@@ -24,7 +24,7 @@ from services.cli.files import explain_os_error
 from services.cli.up.layout import Layout
 from services.cli.up.record import RunLock, is_running
 
-_LASTING = ("nats", "keys", "pki", "agent", "admin-password", "ports.json", "local-cluster.json")
+_LASTING = ("nats", "keys", "pki", "agent", "audit", "admin-password", "ports.json", "local-cluster.json")
 _MANIFEST = "manifest.json"
 _FORMAT = 1
 
