@@ -10,7 +10,7 @@ from libs.common import errors
 from libs.common.bus.jetstream_api import Refused
 from libs.common.recording import writer as module
 from libs.common.recording.chain import Sealer
-from libs.common.recording.events import STDOUT, Event
+from libs.common.recording.events import RESIZE, STDERR, STDOUT, Event
 from libs.common.recording.writer import CHUNK_BYTES, HOLD_BYTES, MAX_WAITING, Writer
 from tests.recording.made import ID, SIGNER, facts, open_all, outcome
 from tests.recording.memory import MemoryLog
@@ -61,6 +61,19 @@ async def test_much_is_stored_in_parts_and_read_in_order(rig):
     await rig.run()
     assert rig.read()[1] == events
     assert len(rig.log.parts) >= 2 + 20 * 9000 // (CHUNK_BYTES + 9000)
+
+
+async def test_what_came_within_a_millisecond_is_one_event_and_sizes_stay_apart(rig):
+    for event in (
+        Event(1, STDOUT, b"a"), Event(1, STDOUT, b"b"), Event(1, STDERR, b"c"), Event(2, STDOUT, b"d"), Event(3, RESIZE, b"1x1"),
+        Event(3, RESIZE, b"2x2"),
+    ):  # fmt: skip
+        rig.writer.put(event)
+    rig.writer.finish(outcome())
+    await rig.run()
+    assert [(e.at_ms, e.channel, e.data) for e in rig.read()[1]] == [
+        (1, STDOUT, b"ab"), (1, STDERR, b"c"), (2, STDOUT, b"d"), (3, RESIZE, b"1x1"), (3, RESIZE, b"2x2"),
+    ]  # fmt: skip
 
 
 async def test_a_session_that_is_too_quick_is_held_and_let_go_again(rig):

@@ -7,14 +7,15 @@ recording with an error, and whoever owns the session ends that too.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
+from itertools import groupby
 
 import structlog
 
 from libs.common import errors
 from libs.common.bus.jetstream_api import Refused
 from libs.common.recording.chain import Message, Sealer
-from libs.common.recording.events import Event
+from libs.common.recording.events import RESIZE, Event
 from libs.common.recording.log import RecordingLog
 from libs.common.recording.model import Facts, Outcome
 
@@ -120,7 +121,7 @@ class Writer:
         del self._events[: len(taken)]
         self._waiting -= size
         self._under_way = size
-        await self._store(self._sealer.part(taken))
+        await self._store(self._sealer.part(_merge(taken)))
         self._under_way = 0
         if self._held and self._waiting <= HOLD_BYTES // 2:
             self._held = False
@@ -141,3 +142,12 @@ class Writer:
             else:
                 return
             await asyncio.sleep(_PAUSE_S)
+
+
+def _merge(events: Iterable[Event]) -> Iterator[Event]:
+    """What one channel said within a millisecond is one event, however many frames it came in."""
+    for (at_ms, channel), run in groupby(events, key=lambda event: (event.at_ms, event.channel)):
+        if channel == RESIZE:
+            yield from run
+        else:
+            yield Event(at_ms, channel, b"".join(event.data for event in run))
