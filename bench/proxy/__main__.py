@@ -22,10 +22,11 @@ Section = Callable[[Cast, int, int, Callable[[str], None]], Table]
 SECTIONS: dict[str, Section] = {
     "speed": speed.measure,
     "latency": latency.measure,
+    # Before those that leave memory behind which the next connections would be given.
+    "watches": watches.measure,
     "bulk": bulk.measure,
     "isolation": isolation.measure,
     "revocation": revocation.measure,
-    "watches": watches.measure,
     "workers": workers.measure,
 }
 

@@ -60,6 +60,8 @@ def press(contestant: Contestant, seconds: int, connections: int = scene.CONNECT
         run = subprocess.run(command, capture_output=True, text=True, check=True, env=environment)
     used = tuple(part.cpu_s - then for part, then in zip(contestant.parts, before, strict=True))
     said = json.loads(run.stdout.strip().splitlines()[-1])
-    if said["wrong"] or said["broken"] or not said["seen"] or said["seen"] < said["requests"]:
+    if not said["seen"]:
+        raise StageError(f"{contestant.name} gave no answer within {seconds} s on {connections} connections")
+    if said["wrong"] or said["broken"] or said["seen"] < said["requests"]:
         raise StageError(f"{contestant.name} gave wrong answers: {said}")
     return Load(said["requests"], said["seconds"], used)
