@@ -85,9 +85,9 @@ class Stage:
 
     def role(self, name: str, cores: set[int], files: tuple[int, ...] = (), **config: Any) -> Part:
         """Start `bench.proxy.roles.NAME` and wait until it is ready. It inherits `files`."""
-        command = [sys.executable, "-m", f"bench.proxy.roles.{name}", json.dumps(config)]
+        command = [sys.executable, "-m", f"bench.proxy.roles.{name}"]
         part = self.program(name, command, cores, files)
-        part.facts = part.hear()
+        part.facts = part.ask(**config)
         return part
 
     def program(

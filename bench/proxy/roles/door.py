@@ -9,8 +9,6 @@ from __future__ import annotations
 import datetime as dt
 import hashlib
 import json
-import os
-import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -77,13 +75,5 @@ def write_kubeconfigs(folder: Path, pki: Path, port: int) -> Path:
     return folder
 
 
-def take_over(descriptor: int) -> None:
-    """Hand this process's own code a listening socket by systemd's convention (sd_listen_fds(3)), before anything is open."""
-    os.dup2(descriptor, 3)
-    os.environ.update(LISTEN_FDS="1", LISTEN_PID=str(os.getpid()))
-
-
 if __name__ == "__main__":
-    if (inherited := json.loads(sys.argv[1]).get("socket")) is not None:
-        take_over(inherited)
     talk.run(serve)

@@ -1,4 +1,5 @@
-"""How a role speaks with the benchmark: its settings come as JSON in argv, facts go out as JSON lines, commands come in as such."""
+"""How a role speaks with the benchmark: JSON lines. The first that comes in is its settings (they hold tokens, which argv must not), then
+commands; facts go out."""
 
 from __future__ import annotations
 
@@ -6,6 +7,7 @@ import asyncio
 import cProfile
 import gc
 import json
+import os
 import sys
 import time
 from collections.abc import Awaitable, Callable
@@ -20,8 +22,17 @@ Handler = Callable[[dict[str, Any]], Awaitable[dict[str, Any]]]
 
 def run(role: Callable[[dict[str, Any]], Awaitable[None]]) -> None:
     """Run the role until the benchmark ends it."""
+    config = json.loads(sys.stdin.readline())
+    if "socket" in config:
+        take_over(config["socket"])
     log.configure("bench", "error")
-    uvloop.run(role(json.loads(sys.argv[1])))
+    uvloop.run(role(config))
+
+
+def take_over(descriptor: int) -> None:
+    """Hand this process's own code a listening socket by systemd's convention (sd_listen_fds(3)), before anything is open."""
+    os.dup2(descriptor, 3)
+    os.environ.update(LISTEN_FDS="1", LISTEN_PID=str(os.getpid()))
 
 
 def say(**facts: Any) -> None:
