@@ -48,13 +48,15 @@ def says(data: bytes, *, then: str = "waits") -> Way:
 
 
 async def endless_interim(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-    while True:
+    while not writer.is_closing():
         writer.write(b"HTTP/1.1 100 Continue\r\n\r\n" * 50)
         await writer.drain()
 
 
 async def slow_head(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
     for byte in b"HTTP/1.1 200 OK\r\nX-Slow: " + b"a" * 1000:
+        if writer.is_closing():
+            return
         writer.write(bytes([byte]))
         await writer.drain()
         await asyncio.sleep(0.05)
@@ -109,10 +111,11 @@ ODD: dict[str, Way] = {
 
 
 class BadServer:
-    """One way at a time; `heads` are the first lines that it got."""
+    """One way at a time, or `ways` by the last part of the path; `heads` are the first lines that it got."""
 
-    def __init__(self) -> None:
+    def __init__(self, ways: dict[str, Way] | None = None) -> None:
         self.way: Way = says(GOOD)
+        self.ways = ways or {}
         self.heads: list[bytes] = []
         self.connections = 0
         self.port = 0
@@ -145,7 +148,8 @@ class BadServer:
                 if b"/well" in self.heads[-1]:
                     writer.write(GOOD)
                     continue
-                await self.way(reader, writer)
+                name = self.heads[-1].split(b" ")[1].rpartition(b"/")[2].decode()
+                await self.ways.get(name, self.way)(reader, writer)
                 return
         except (asyncio.IncompleteReadError, ConnectionError):
             return

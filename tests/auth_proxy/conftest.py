@@ -12,6 +12,7 @@ import pytest
 import uvloop
 
 from libs.common.relay.pool import Address
+from tests.auth_proxy.bad_upstream import BadServer
 from tests.auth_proxy.door import Door, open_door
 from tests.auth_proxy.recorder import Scene, open_scene
 
@@ -80,3 +81,11 @@ async def door(tmp_path: Path) -> AsyncIterator[Door]:
 async def scene(door: Door) -> AsyncIterator[Scene]:
     async with open_scene(door) as opened:
         yield opened
+
+
+@pytest.fixture
+async def bad() -> AsyncIterator[BadServer]:
+    server = BadServer()
+    await server.start()
+    yield server
+    await server.stop()

@@ -8,26 +8,17 @@ import contextlib
 import dataclasses
 import json
 import ssl
-from collections.abc import AsyncIterator
 
 import pytest
 
 from services.auth_proxy import cluster_route
-from tests.auth_proxy.bad_upstream import BROKEN, GOOD, ODD, SILENT, TORN, Authority, BadServer, says
+from tests.auth_proxy.bad_upstream import BROKEN, GOOD, ODD, SILENT, TORN, Authority, says
 from tests.auth_proxy.recorder import read_reply
 
 FIRST_BYTE_S = 0.5
 SLACK_S = 2.5
 """The relay's clock ticks once a second, and the machine has other things to do."""
 PATH = "/k8s/clusters/prod/api/v1/x"
-
-
-@pytest.fixture
-async def bad() -> AsyncIterator[BadServer]:
-    server = BadServer()
-    await server.start()
-    yield server
-    await server.stop()
 
 
 @pytest.fixture(autouse=True)
