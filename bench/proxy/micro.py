@@ -170,7 +170,7 @@ class _Peer:
 def whole_calls(request: bytes, answer: bytes, cluster: str) -> Iterator[Case]:
     """Session → route → exchange → upstream → exchange → session, as the loop calls it."""
     tunnels: ClusterTunnels = _PARTS["LocalTunnels"]._clusters[cluster]
-    tunnels.admit("bench")
+    tunnels.admit(Claim("bench"))
     tunnels.add("bench", Counting())
     yield (
         "a whole call to the agent, all that is Python (without the audit's writing)",

@@ -86,6 +86,11 @@ class AuthProxyConfig(ServiceConfig):
         default_factory=list,
         description="Networks of balancers in front: their X-Forwarded-For says who the client is. Nobody else's does.",
     )
+    max_calls_per_cluster: int = Field(
+        default=2000,
+        gt=0,
+        description="Calls and streams under way in one cluster, in this process; more are answered 429. An agent keeps at most 2560 connections.",
+    )
     audit_dir: Path = Field(
         description="Folder for audit events that the bus has not taken yet. It must outlive the process: what is in it is not lost."
     )

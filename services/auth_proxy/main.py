@@ -22,6 +22,7 @@ from services.auth_proxy.audit_start import start_audit
 from services.auth_proxy.authenticate import Authenticator
 from services.auth_proxy.calls import Calls
 from services.auth_proxy.cluster_route import ClusterRoute
+from services.auth_proxy.cluster_tunnels import TunnelLimits
 from services.auth_proxy.clusters import ClusterIndex
 from services.auth_proxy.config import AuthProxyConfig, parse_address
 from services.auth_proxy.direct import DirectClusters
@@ -52,7 +53,9 @@ async def build(host: Host[AuthProxyConfig]) -> None:
     figures = Figures()
     calls = Calls(audit, policy, lambda name: grants.current.clusters.get(name, ""), figures)
     sweeper = Sweeper()
-    local = LocalTunnels(config.tunnel_wait_s, host.now)
+    local = LocalTunnels(
+        config.tunnel_wait_s, host.now, TunnelLimits(config.tunnel_wait_s, calls=config.max_calls_per_cluster)
+    )
     neighbours: Neighbours | None = None
 
     def forget(cluster_uid: str) -> None:
@@ -73,6 +76,7 @@ async def build(host: Host[AuthProxyConfig]) -> None:
     figures.follow("herdsman_connected_clusters", "Clusters with a reverse connection", lambda: local.connected)
 
     sessions = start_recording(host, signer, policy, audit, figures)
+    agents = AgentRoute(clusters, local)
     # As many as there may be clients: a limit of its own would be the easier one to exhaust.
     gateway = Pool(lambda: gateway_address(config), sweeper=sweeper, limit=config.max_connections)
     direct = DirectClusters(config.direct_clusters, sweeper)
@@ -81,7 +85,7 @@ async def build(host: Host[AuthProxyConfig]) -> None:
     nats = Pool(lambda: nats_address, sweeper=sweeper) if nats_address else None
     routes = Routes(
         ClusterRoute(authenticator, grants, clusters.get, tunnels, calls, direct, sessions).route,
-        AgentRoute(clusters, local).route,
+        agents.route,
         NatsRoute(nats, nats_address.authority if nats_address else b"").route,
         GatewayRoute(authenticator, signer, host.monotonic, gateway, calls),
         host.waiting_for,
@@ -110,6 +114,7 @@ async def build(host: Host[AuthProxyConfig]) -> None:
 
     async def stop() -> None:
         await leaving.run()
+        agents.doorstep.close()
         local.close()
         direct.close()
         gateway.close()

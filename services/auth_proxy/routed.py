@@ -45,6 +45,7 @@ class RoutedTunnels:
             self._sources[cluster.uid] = pair
         found = pair[upgrade]
         found.fact = cluster
+        self.local.cluster(cluster).check_calls()
         return found
 
     def forget(self, cluster_uid: str) -> None:
@@ -91,6 +92,7 @@ class RoutedSource:
                     outcome.end(clean=True)
 
     def _own(self) -> Source:
+        # Not `source`: whether one more call may begin was asked when it came, and nobody catches an error from `acquire`.
         return self._tunnels.local.cluster(self.fact)
 
     def _aimed(self, connection: HopConnection, holder: Holder) -> HopConnection:

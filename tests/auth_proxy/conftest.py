@@ -72,8 +72,9 @@ async def echo() -> AsyncIterator[Echo]:
 
 
 @pytest.fixture
-async def door(tmp_path: Path) -> AsyncIterator[Door]:
-    async with open_door(tmp_path, tunnel_wait_s=1.0) as opened:
+async def door(tmp_path: Path, request: pytest.FixtureRequest) -> AsyncIterator[Door]:
+    """A test may give settings of its own, by an indirect parameter."""
+    async with open_door(tmp_path, **{"tunnel_wait_s": 1.0, **getattr(request, "param", {})}) as opened:
         yield opened
 
 

@@ -18,6 +18,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import nkeys
+import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
@@ -48,9 +49,12 @@ from libs.common.resources.meta import ObjectMeta, Resource
 from libs.common.resources.registry import BY_MODEL
 from libs.common.runtime.host import Host
 from libs.common.store.memory import MemoryStore
+from services.auth_proxy import agent_route
 from services.auth_proxy.config import AuthProxyConfig
+from services.auth_proxy.doorstep import Doorstep
 from services.auth_proxy.hop import NAME
 from services.auth_proxy.main import build
+from services.auth_proxy.tunnels import LocalTunnels
 
 
 def make_pki(folder: Path) -> tuple[Path, Path]:
@@ -118,6 +122,8 @@ class Door:
     port: int
     ca_file: Path
     audit_file: Path
+    tunnels: LocalTunnels
+    doorstep: Doorstep
     keys: dict[str, AgentKey] = field(default_factory=dict)
     uids: dict[str, str] = field(default_factory=dict)
 
@@ -215,10 +221,13 @@ class Door:
     async def agent(
         self, cluster: str, upstream: Callable[[], Address], authorization: bytes = b"Bearer sa-token", *, idle: int = 2,
         key: AgentKey | None = None, wait: bool = True, url: str = "", environment: dict[str, str] | None = None,
+        kube_system: str = "",
     ) -> AsyncIterator[ReverseDialer]:  # fmt: skip
         """An agent's dialer, connected."""
         key = key or self.keys[cluster]
-        identity = TunnelIdentity(self.uids[f"cluster/{cluster}"], key.public, key.sign, new_instance())
+        identity = TunnelIdentity(
+            self.uids[f"cluster/{cluster}"], key.public, key.sign, new_instance(), lambda: kube_system
+        )
         hub = Hub(url or f"https://localhost:{self.port}", self.client_tls(), environment or {})
         dialer = ReverseDialer(hub, identity, upstream, lambda: authorization, idle=idle, sweeper=Sweeper(0.1))
         task = asyncio.create_task(dialer.run(), name="agent")
@@ -313,8 +322,17 @@ async def open_door(
             tasks,
             stack,
         )
-        await build(host)
+        with pytest.MonkeyPatch.context() as patch:
+            made: list[Doorstep] = []
+
+            class Seen(Doorstep):
+                def __init__(self, *arguments: object) -> None:
+                    super().__init__(*arguments)  # type: ignore[arg-type]
+                    made.append(self)
+
+            patch.setattr(agent_route, "Doorstep", Seen)
+            await build(host)
         await host.finish_build()
         port = int((folder / "listen").read_text().rpartition(":")[2])
-        yield Door(host, stores, tasks, port, certificate, folder / "audit.log")
+        yield Door(host, stores, tasks, port, certificate, folder / "audit.log", made[0]._tunnels, made[0])
         host.begin_stop()

@@ -1,7 +1,8 @@
 """The agent's side of the relay: keep a few connections to the hub ready, and serve the requests that arrive on them.
 
-`services.agent.tunnel` runs one `ReverseDialer`. Each connection goes `outbound.connect` → `handshake.shake_hands` → a `Session`
-of the ordinary engine whose route hands each request to a `terminal`: check, credential, API server.
+`services.agent.tunnel` runs one `ReverseDialer`. Each connection goes `reach` → a `Session` of the ordinary engine whose route
+hands each request to a `terminal`: check, credential, API server. `demand` says how many should be ready, `workers` which
+processes of the hub still live.
 """
 
 from __future__ import annotations
@@ -14,24 +15,33 @@ from collections.abc import Callable
 import structlog
 
 from libs.common import errors
-from libs.common.relay import outbound, tunnel
+from libs.common.relay import sockets, tunnel
 from libs.common.relay.decision import Answer, Decision
-from libs.common.relay.handshake import Handshake, Superseded, TunnelIdentity, shake_hands
+from libs.common.relay.demand import Demand
+from libs.common.relay.handshake import Superseded, TunnelIdentity
 from libs.common.relay.head import RequestHead
 from libs.common.relay.outbound import Hub
 from libs.common.relay.pool import Address
+from libs.common.relay.reach import Carriers, reach
 from libs.common.relay.server import Engine, Limits
 from libs.common.relay.session import Session
 from libs.common.relay.sweeper import Sweeper
 from libs.common.relay.terminal import Terminal
+from libs.common.relay.workers import Workers
 
 log = structlog.get_logger(component="relay")
 
-_HANDSHAKE_S = 10.0
-_BACKOFF_MIN_S, _BACKOFF_MAX_S = 0.2, 30.0
+_BACKOFF_MIN_S, _BACKOFF_MAX_S = 0.2, 15.0
 _SUPERSEDED_S = 30.0
 _SURPLUS_S = 60.0
 _SHORT_LIFE_S = 5.0
+_LOOK_EVERY_S = 1.0
+_CAP = 2560
+"""More than the hub lets be under way in one cluster (2,000), so that some always rest and can be pinged."""
+
+
+def _ignore(_digest: str) -> None:
+    """Nobody asked to be told."""
 
 
 def new_instance() -> str:
@@ -40,9 +50,10 @@ def new_instance() -> str:
 
 
 class ReverseDialer:
-    """Invariant: `idle` connections rest at the hub, as long as it answers and no more than `cap` are open in all.
+    """Invariant: at least `idle` connections rest at the hub, as long as it answers and no more than `cap` are open in all.
 
-    `api_server`, `authorization` and `refused` are those of `terminal`.
+    `api_server`, `authorization` and `refused` are those of `terminal`. `on_ca` hears the digest of the hub's certificate authorities
+    whenever the hub says it.
     """
 
     def __init__(
@@ -53,14 +64,14 @@ class ReverseDialer:
         authorization: Callable[[], bytes],
         *,
         idle: int = 4,
-        cap: int = 256,
+        cap: int = _CAP,
         sweeper: Sweeper | None = None,
         refused: Callable[[], None] = lambda: None,
+        on_ca: Callable[[str], None] = _ignore,
     ) -> None:
         self._hub = hub
         self._identity = identity
-        self._wanted = idle
-        self._cap = cap
+        self._on_ca = on_ca
         self._sweeper = sweeper or Sweeper()
         self._terminal = Terminal(api_server, authorization, sweeper=self._sweeper, refused=refused)
         self._engine = Engine(
@@ -71,6 +82,9 @@ class ReverseDialer:
             on_idle=self._on_idle,
             on_closed=self._on_closed,
         )
+        self._demand = Demand(idle, cap, asyncio.get_running_loop().time())
+        self._carriers = Carriers(asyncio.get_running_loop().time)
+        self._workers = Workers()
         self._resting: dict[Session, float] = {}
         self._born: dict[Session, float] = {}
         self._dialling = 0
@@ -89,10 +103,16 @@ class ReverseDialer:
     def serving(self) -> int:
         return self.connected - len(self._resting)
 
+    @property
+    def carrier(self) -> str:
+        """What carries the connections: "plain" or "websocket"; "" before the first."""
+        return self._carriers.last_good
+
     async def run(self) -> None:
         """Until cancelled. Failures are retried for ever with jitter; the first of each kind is logged."""
         try:
             async with asyncio.TaskGroup() as tasks:
+                tasks.create_task(self._look(), name="reverse-look")
                 while True:
                     self._changed.clear()
                     for _ in range(self._missing()):
@@ -104,9 +124,18 @@ class ReverseDialer:
             self._terminal.close()
 
     def _missing(self) -> int:
-        missing = min(self._wanted - len(self._resting), self._cap - self.connected) - self._dialling
+        staying = sum(1 for session in self._resting if not self._workers.is_draining(session))
+        missing = self._demand.missing(staying, self.connected, self._dialling)
         # While the hub does not answer one probe is enough; a thousand agents do the same.
-        return max(0, min(missing, 1 - self._dialling) if self._attempt else missing)
+        return min(missing, max(0, 1 - self._dialling)) if self._attempt else missing
+
+    async def _look(self) -> None:
+        """Once a second: is the hub still there, and do we keep more than is needed?"""
+        loop = asyncio.get_running_loop()
+        while True:
+            await asyncio.sleep(_LOOK_EVERY_S)
+            self._demand.look(len(self._resting), loop.time())
+            self._workers.cut_silent(loop.time())
 
     async def _dial(self) -> None:
         try:
@@ -126,27 +155,20 @@ class ReverseDialer:
             self._changed.set()
 
     async def _dial_once(self) -> None:
-        transport, connection = await outbound.connect(self._hub, Handshake)
-        try:
-            async with asyncio.timeout(_HANDSHAKE_S):
-                await shake_hands(connection, self._hub, self._identity)
-        except TimeoutError as exc:
-            transport.abort()
-            raise errors.Unavailable("the hub did not finish the handshake in time") from exc
-        except BaseException:
-            transport.abort()
-            raise
-        if transport.is_closing():
-            raise errors.Unavailable("the hub closed the connection after the handshake")
+        reached = await reach(self._hub, self._identity, self._carriers)
         now = asyncio.get_running_loop().time()
         session = Session(self._engine)
+        transport = reached.transport
         self._resting[session] = self._born[session] = now
+        self._workers.add(session, reached.welcome.worker, now)
         transport.set_protocol(session)
         session.adopt(transport)
+        sockets.tune(transport, sockets.PROMPT_KEEPALIVE)
         session.deadline = now + tunnel.SILENCE_S
-        rest = connection.hand_over()
-        if rest:
-            session.data_received(rest)
+        self._demand.told(reached.welcome.waiting)
+        self._on_ca(reached.welcome.ca)
+        if reached.rest:
+            session.data_received(reached.rest)
 
     def _failed(self, exc: errors.HerdsmanError) -> None:
         self._attempt += 1
@@ -163,22 +185,24 @@ class ReverseDialer:
     # the engine's hooks
 
     def _on_busy(self, session: Session) -> None:
-        self._proved()
+        self._proved(session)
         if self._resting.pop(session, None) is not None:
             self._changed.set()
 
     def _on_idle(self, session: Session) -> None:
-        self._proved()
+        self._proved(session)
         self._resting.setdefault(session, asyncio.get_running_loop().time())
 
-    def _proved(self) -> None:
+    def _proved(self, session: Session) -> None:
         """The hub spoke on a connection: whatever failed before is over."""
+        self._workers.heard(session, asyncio.get_running_loop().time())
         if self._attempt:
             self._attempt, self._pause_s = 0, 0.0
             self._changed.set()
 
     def _on_closed(self, session: Session) -> None:
         self._resting.pop(session, None)
+        self._workers.remove(session)
         born = self._born.pop(session, 0.0)
         if not session.requests and asyncio.get_running_loop().time() - born < _SHORT_LIFE_S:
             self._failed(errors.Unavailable("the hub closed the connection right after the handshake"))
@@ -192,15 +216,21 @@ class ReverseDialer:
 
     def _route(self, head: RequestHead, session: Session) -> Decision:
         if head.method == b"OPTIONS" and head.target == b"*" and head.value(tunnel.PING_HEADER):
-            return Answer(204, close=self._is_surplus(session))
+            return self._answer_ping(head, session)
         try:
             return self._terminal.relay(head)
         except errors.HerdsmanError as exc:
             log.warning("request_refused", error=exc.message, path=head.target.partition(b"?")[0].decode("latin-1"))
             raise
 
-    def _is_surplus(self, session: Session) -> bool:
+    def _answer_ping(self, head: RequestHead, session: Session) -> Answer:
         """Connections are given up only in answer to a ping: then the hub can't be sending a request on them."""
+        self._on_ca(head.value(tunnel.CA_HEADER).decode("ascii", "replace"))
+        if head.value(tunnel.DRAIN_HEADER):
+            self._workers.drain(session)
+            self._changed.set()
+            return Answer(204, close=any(not self._workers.is_draining(other) for other in self._resting))
         since = self._resting.get(session)
         now = asyncio.get_running_loop().time()
-        return since is not None and len(self._resting) > self._wanted and now - since > _SURPLUS_S
+        surplus = since is not None and len(self._resting) > self._demand.target and now - since > _SURPLUS_S
+        return Answer(204, close=surplus)
