@@ -1,0 +1,123 @@
+"""A wire that is cut in silence: both ends notice within ten seconds, streams end, and the agent comes back. And a reader that pauses."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+import uvloop
+
+from integration.tunnel import network
+from integration.tunnel.agent import FLOOD_BYTES
+from services.auth_proxy import agent_route
+from tests.auth_proxy.door import Door, open_door
+
+pytestmark = [
+    pytest.mark.skipif(bool(network.why_not()), reason=network.why_not()),
+    pytest.mark.timeout(180),
+]
+POD = "/k8s/clusters/prod/api/v1/pods"
+NOTICED_S = 10.0
+LOADED_S = 3.0
+"""What a loaded machine may add."""
+REFUSES_PLAIN = b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n"
+
+
+def pytest_asyncio_loop_factories(config, item):
+    return {"uvloop": uvloop.new_event_loop}
+
+
+def settings(door: Door, here: str) -> dict[str, str]:
+    return {
+        "hub": f"https://{here}:{door.port}",
+        "ca": str(door.ca_file),
+        "seed": door.keys["prod"].seed.decode(),
+        "uid": door.uids["cluster/prod"],
+    }
+
+
+async def begin(
+    door: Door, request: str, token: str, first: bytes
+) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+    reader, writer = await door.connect()
+    writer.write(f"{request}\r\nHost: h\r\nAuthorization: Bearer {token}\r\n\r\n".encode())
+    async with asyncio.timeout(20):
+        await reader.readuntil(first)
+    return reader, writer
+
+
+async def gone(door: Door, timeout_s: float) -> float:
+    loop = asyncio.get_running_loop()
+    started = loop.time()
+    none_left = asyncio.Event()
+    door.tunnels.subscribe(lambda _uid, connected: connected or none_left.set())
+    async with asyncio.timeout(timeout_s):
+        await none_left.wait()
+    return loop.time() - started
+
+
+async def ended(reader: asyncio.StreamReader, timeout_s: float) -> float:
+    loop = asyncio.get_running_loop()
+    started = loop.time()
+    async with asyncio.timeout(timeout_s):
+        try:
+            while await reader.read(65536):
+                pass
+        except ConnectionError:
+            pass
+    return loop.time() - started
+
+
+@pytest.mark.parametrize("carrier", ["plain", "websocket"])
+async def test_both_ends_notice_a_silent_cut_and_the_agent_comes_back(tmp_path, monkeypatch, record_property, carrier):
+    if carrier == "websocket":
+        monkeypatch.setattr(agent_route, "_SWITCH", REFUSES_PLAIN)
+    async with (
+        network.elsewhere() as away,
+        open_door(tmp_path, listen="0.0.0.0:0", tunnel_wait_s=1.0) as door,
+    ):
+        token = await door.member()
+        async with network.agent(away.name, settings(door, away.here)) as agent:
+            await agent.reaches(4, 30)
+            assert agent.carrier == carrier
+            watch, watch_writer = await begin(door, f"GET {POD}?watch=true HTTP/1.1", token, b"event")
+            stream, stream_writer = await begin(
+                door, f"POST {POD}/x/exec HTTP/1.1\r\nConnection: Upgrade\r\nUpgrade: SPDY/3.1", token, b"\r\n\r\n"
+            )
+            await agent.reaches(4, 10)
+            await away.cut()
+            stream_writer.write(b"into the void")
+            limit_s = NOTICED_S + LOADED_S
+            took = await asyncio.gather(
+                gone(door, limit_s), agent.reaches(0, limit_s), ended(watch, limit_s), ended(stream, limit_s)
+            )
+            record_property("noticed_s", took)
+            print("hub, agent, watch, stream noticed after", [round(s, 1) for s in took])
+            assert (await door.get(POD, token)).status == 503
+            await asyncio.sleep(2)
+            await away.mend()
+            back_s = await agent.reaches(1, 12)
+            print("back after", round(back_s, 1))
+            assert agent.carrier == carrier
+            # Asked for at once, it waits for a connection that is about to come.
+            assert (await door.get(POD, token)).status == 200
+            for writer in (watch_writer, stream_writer):
+                writer.close()
+
+
+async def test_reader_that_pauses_for_longer_than_any_timer_gets_every_byte(tmp_path):
+    """`kubectl logs -f | less`: the window is closed for 45 s in both legs; the peer answers window probes, so nothing is wrong."""
+    async with network.elsewhere() as away, open_door(tmp_path, listen="0.0.0.0:0") as door:
+        token = await door.member()
+        async with network.agent(away.name, settings(door, away.here)) as agent:
+            await agent.reaches(4, 30)
+            reader, writer = await begin(door, f"GET {POD}?flood=true HTTP/1.1", token, b"\r\n\r\n")
+            await asyncio.sleep(45)
+            got = 0
+            async with asyncio.timeout(60):
+                while got < FLOOD_BYTES:
+                    data = await reader.read(1 << 20)
+                    assert data, f"the answer was cut after {got} bytes"
+                    got += len(data)
+            writer.close()
+            assert agent.connected >= 4
