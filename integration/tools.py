@@ -16,6 +16,7 @@ from integration.kubelab.doctor import examine
 _PROGRAMS = {
     "chromium": "chromium", "faketime": "faketime", "curl": "curl", "script": "bsdutils", "dpkg-deb": "dpkg", "nginx": "nginx",
     "haproxy": "haproxy", "/usr/lib/nginx/modules/ngx_stream_module.so": "libnginx-mod-stream",
+    "tinyproxy": "tinyproxy-bin",
 }  # fmt: skip
 """Beside what a cluster with pods needs (`herdsman-kubelab doctor`): a program's name, or a file, and its package."""
 _INSTALL_S = 900

@@ -79,10 +79,6 @@ class LocalTunnels:
         """Uid of each cluster with connections here, and how many."""
         return {uid: cluster.connected for uid, cluster in self._clusters.items() if cluster.connected}
 
-    def counts(self) -> dict[str, int]:
-        """Uid of each cluster with connections here, and how many."""
-        return {uid: cluster.connected for uid, cluster in self._clusters.items() if cluster.connected}
-
     @property
     def connected(self) -> int:
         """How many clusters have a connection now."""

@@ -177,15 +177,17 @@ async def _open_through(sock: socket.socket, proxy: SplitResult, hub: Hub) -> No
         lines.append(f"Proxy-Authorization: Basic {base64.b64encode(secret.encode()).decode()}")
     await loop.sock_sendall(sock, ("\r\n".join(lines) + "\r\n\r\n").encode())
     answer = b""
-    while not answer.endswith(b"\r\n\r\n"):
-        # One byte beyond the head would be the hub's: nothing speaks before the client does, so reading in pieces is safe.
+    while b"\r\n\r\n" not in answer:
         piece = await loop.sock_recv(sock, 4096)
         answer += piece
-        if not piece or len(answer) > _MAX_PROXY_ANSWER or (b"\r\n\r\n" in answer and not answer.endswith(b"\r\n\r\n")):
+        if not piece or len(answer) > _MAX_PROXY_ANSWER:
             raise errors.Unavailable(f"the proxy {_show(proxy)} gave no clean answer: {_first_line(answer)!r}")
     line = _first_line(answer)
     if len(line.split()) < 2 or line.split()[1] != "200":
         raise errors.Unavailable(f"the proxy {_show(proxy)} refuses the way to {hub.authority}: {line!r}")
+    if not answer.endswith(b"\r\n\r\n"):
+        # Nothing speaks before the client does: what follows the head can't be the hub's.
+        raise errors.Unavailable(f"the proxy {_show(proxy)} gave no clean answer: {line!r}")
 
 
 def _first_line(answer: bytes) -> str:
