@@ -108,7 +108,7 @@ async def test_another_ca_is_refused_by_the_cli_and_by_the_agent_before_anything
     await forget(bare_hub, "mistrust")
 
 
-async def test_two_agents_with_one_identity_the_loser_says_so_and_the_cluster_keeps_working(
+async def test_two_agents_of_one_cluster_serve_side_by_side_and_one_that_dies_is_not_missed(
     bare_hub, cluster, tmp_path
 ):
     token = await make_cluster(bare_hub, "twins")
@@ -118,13 +118,39 @@ async def test_two_agents_with_one_identity_the_loser_says_so_and_the_cluster_ke
         shutil.copytree(first.folder / "state", tmp_path / "second" / "state")
         second = Agent(bare_hub, tmp_path / "second", cluster.kubeconfig)
         async with running(second):
-            await first.says("another agent", 30)
-            for _ in range(20):
+            await second.says("tunnel_carrier_chosen")
+            for _ in range(10):
                 assert await _works(bare_hub, "twins"), first.log + second.log
-    # The copy is gone. The loser asks again by itself within two minutes; started anew, it serves at once.
-    async with running(first):
-        await eventually(lambda: _works(bare_hub, "twins"), 10)
+            await first.stop()
+            for _ in range(5):
+                assert await _works(bare_hub, "twins"), second.log
+            assert "another agent" not in first.log + second.log
     await forget(bare_hub, "twins")
+
+
+async def test_identity_that_was_copied_into_another_cluster_is_told_so_and_the_calls_go_to_one_cluster_only(
+    bare_hub, cluster, tmp_path
+):
+    token = await make_cluster(bare_hub, "copied")
+    elsewhere = await Cluster.up("elsewhere", tmp_path / "clusters", minimal=True)
+    try:
+        first = Agent(bare_hub, tmp_path / "first", cluster.kubeconfig)
+        async with running(first, token):
+            await wait_active(bare_hub, "copied")
+            shutil.copytree(first.folder / "state", tmp_path / "second" / "state")
+            second = Agent(bare_hub, tmp_path / "second", elsewhere.kubeconfig)
+            async with running(second):
+                await first.says("another agent", 30)
+                admin = await bare_hub.admin()
+                uid = ("get", "namespace", "kube-system", "-o", "jsonpath={.metadata.uid}")
+                theirs = {await admin.sees("copied", *uid) for _ in range(10)}
+                assert len(theirs) == 1, first.log + second.log
+        # The copy is gone. The loser asks again by itself within two minutes; started anew, it serves at once.
+        async with running(first):
+            await eventually(lambda: _works(bare_hub, "copied"), 10)
+    finally:
+        await elsewhere.down(delete=True)
+    await forget(bare_hub, "copied")
 
 
 async def test_a_token_that_was_used_or_deleted_or_never_issued_ends_the_agent_with_what_to_do(

@@ -13,7 +13,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import structlog
 
@@ -55,6 +55,7 @@ class CredentialKeeper:
         monotonic: Callable[[], float] = time.monotonic, now: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:  # fmt: skip
         self.identity = identity
+        self._writing = asyncio.Lock()
         self._state = state
         self._monotonic = monotonic
         self._now = now
@@ -92,21 +93,26 @@ class CredentialKeeper:
                 self._renew_at = self._monotonic() + random.uniform(low / 2, min(high, low * 2.0 ** min(attempt, 10)))
                 log.warning(RENEWAL_FAILED, error=exc.message, attempt=attempt, expires_at=self.identity.expires_at)
 
+    async def update(self, **changes: Any) -> Identity:
+        """Change the identity's fields, on disk first. One at a time, so that no change writes over another."""
+        async with self._writing:
+            changed = replace(self.identity, **changes)
+            await self._state.save_identity(changed)
+            self.identity = changed
+            return changed
+
     async def renew(self, bus: Bus) -> None:
         """One renewal. The state is written before the JWT is used: what is used is never forgotten. Raises the hub's errors."""
         request = AgentRenewal(agent_version=VERSION, public_key=self.identity.public_key)
         answer = await bus.request(
             RENEW_AGENT.agent_subject(self.identity.cluster_uid), request, AgentCredential, timeout_s=10
         )
-        renewed = replace(
-            self.identity,
+        renewed = await self.update(
             jwt=answer.jwt,
             cluster=answer.cluster,
             expires_at=answer.expires_at.isoformat(),
             renew_after_s=answer.renew_after_s,
         )
-        await self._state.save_identity(renewed)
-        self.identity = renewed
         self._renew_at = self._monotonic() + answer.renew_after_s * random.uniform(0.95, 1.0)
         log.info(CREDENTIAL_RENEWED, expires_at=renewed.expires_at)
 

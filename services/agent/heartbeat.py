@@ -70,6 +70,8 @@ class Sources:
     node_count: Callable[[], int | None]
     tunnels: Callable[[], int]
     applied: Callable[[], Mapping[str, str]]
+    trusted_ca: Callable[[], str] = lambda: ""
+    carrier: Callable[[], str] = lambda: ""
 
 
 class HeartbeatSender:
@@ -116,6 +118,7 @@ class HeartbeatSender:
         return Heartbeat(
             agent_version=VERSION, kubernetes_version=s.probe.version, api_server_healthy=s.probe.healthy,
             api_server_message=s.probe.message, node_count=s.node_count(), tunnels=s.tunnels(), applied=dict(s.applied()),
+            trusted_ca=s.trusted_ca(), carrier=s.carrier(),
         )  # fmt: skip
 
 

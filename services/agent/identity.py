@@ -58,11 +58,17 @@ def make_signer(seed: str) -> Callable[[bytes], bytes]:
 def trust(ca_file: Path) -> ssl.SSLContext:
     """TLS settings that trust the hub's own CA and no other. Raises Invalid."""
     try:
-        context = ssl.create_default_context(cadata=ca_file.read_text())
+        context = trust_pem(ca_file.read_text())
     except (OSError, UnicodeDecodeError) as exc:
         raise errors.Invalid(f"cannot read the hub's certificate authority {ca_file}: {exc}") from exc
     except (ssl.SSLError, ValueError) as exc:
         raise errors.Invalid(f"the hub's certificate authority {ca_file} is no PEM certificate") from exc
+    return context
+
+
+def trust_pem(pem: str) -> ssl.SSLContext:
+    """TLS settings that trust these authorities and no other. Raises ValueError or SSLError."""
+    context = ssl.create_default_context(cadata=pem)
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     return context
 

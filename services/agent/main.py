@@ -6,7 +6,7 @@ import asyncio
 import signal
 import sys
 from contextlib import AsyncExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import structlog
 
@@ -27,6 +27,7 @@ from libs.common.observe import probes
 from libs.common.relay.outbound import Hub
 from libs.common.version import VERSION
 from services.agent.apply import Applier
+from services.agent.authorities import Authorities
 from services.agent.config import SECRET, AgentConfig, parse_arguments
 from services.agent.credential import CredentialKeeper, FreshToken, watch_token
 from services.agent.desired import DesiredKeeper
@@ -69,6 +70,7 @@ class Agent:
     refused: set[str]
     """Digests of registration tokens that were exchanged, or that the hub refused: not tried again."""
     health: Health
+    authorities: Authorities
 
     async def run(self) -> None:
         """Until detached (returns) or stopped (cancelled). Raises when it cannot get an identity, with what to do."""
@@ -98,6 +100,7 @@ class Agent:
         digest = digest_of(token)
         if stored is not None:
             self.refused.add(stored.token_digest)
+            self.authorities.resume(stored)
         if not token or digest in self.refused:
             if stored is None:
                 raise errors.Invalid(
@@ -122,6 +125,9 @@ class Agent:
             kept = await self.state.load_kept()
             # Another cluster's desired set is not ours to enforce; the kinds say where its objects are, to be pruned.
             await self.state.save_kept(Kept(kinds=kept.kinds))
+        if stored is not None:
+            # Whom it was registered with is known by what was learned, not by what was given once.
+            identity = replace(identity, hub_ca=stored.hub_ca, given_ca=stored.given_ca)
         await self.state.save_identity(identity)
         self.refused.add(digest)
         return identity, True
@@ -143,7 +149,7 @@ class Agent:
         discovery = Discovery(self.client)
         options = NatsOptions(
             servers=(self.config.bus_url,), name=f"agent-{identity.cluster}", credential=credential,
-            inbox_prefix=subjects.agent_inbox(uid), tls=self.hub.tls,
+            inbox_prefix=subjects.agent_inbox(uid), tls=lambda: self.authorities.context,
         )  # fmt: skip
         async with connect(options) as bus:
             namespace = "" if self.config.state_dir is not None else self.endpoint.namespace
@@ -152,10 +158,13 @@ class Agent:
                 bus, uid, self.state, await self.state.load_kept(), Applier(self.client, discovery), detacher.run
             )
             nodes = NodeObserver(self.client, bus, uid)
-            tunnel = Tunnel(self.hub, identity, self.endpoint, self.config.tunnels)
+            tunnel = Tunnel(
+                self.hub, identity, self.endpoint, self.config.tunnels,
+                client=self.client, authorities=self.authorities,
+            )  # fmt: skip
             probe = ApiServerProbe(self.client)
             heartbeat = HeartbeatSender(
-                bus, uid, Sources(probe, lambda: nodes.count, lambda: tunnel.open, lambda: desired.applied),
+                bus, uid, Sources(probe, lambda: nodes.count, lambda: tunnel.open, lambda: desired.applied, lambda: self.authorities.digest, lambda: tunnel.carrier),
                 lambda: self.health.turn("heartbeat"),
             )  # fmt: skip
             self.health.registered(lambda: tunnel.open)
@@ -180,6 +189,7 @@ class Agent:
                 tasks.create_task(detach_when_told(), name="desired")
                 tasks.create_task(nodes.run(), name="nodes")
                 tasks.create_task(tunnel.run(), name="tunnel")
+                tasks.create_task(self.authorities.run(credentials), name="authorities")
                 tasks.create_task(credentials.run(bus), name="credential")
                 tasks.create_task(watch_token(self.config.registration_token_file, self.refused), name="token")
                 tasks.create_task(_watch_bus(bus, heartbeat, desired, nodes), name="bus watch")
@@ -215,6 +225,7 @@ async def build(config: AgentConfig) -> int:
     """Make what lasts and run it. Returns the exit code."""
     try:
         hub = Hub(config.hub, trust(config.ca_file))
+        authorities = Authorities(hub, config.ca_file)
         endpoint = (
             load_kubeconfig([config.kubeconfig], config.context) if config.kubeconfig is not None else load_in_cluster()
         )
@@ -229,7 +240,7 @@ async def build(config: AgentConfig) -> int:
                 if config.state_dir is not None
                 else SecretState(client, endpoint.namespace, SECRET)
             )
-            await Agent(config, hub, endpoint, client, state, set(), health).run()
+            await Agent(config, hub, endpoint, client, state, set(), health, authorities).run()
     except errors.HerdsmanError as exc:
         log.error(AGENT_FAILED, error=exc.message)
         return EXIT_FAILED

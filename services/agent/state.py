@@ -37,6 +37,10 @@ class Identity:
     renew_after_s: int
     token_digest: str
     """SHA-256 of the registration token that was exchanged: another one in its place asks for a new registration."""
+    hub_ca: str = ""
+    """The hub's certificate authorities as the hub last told them, PEM; "" = those that the agent was given."""
+    given_ca: str = ""
+    """Digest of what the agent was given when it took over `hub_ca`: given something else since, that counts."""
 
     def __repr__(self) -> str:
         return f"Identity(cluster={self.cluster!r}, cluster_uid={self.cluster_uid!r}, public_key={self.public_key!r})"

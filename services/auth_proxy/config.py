@@ -22,6 +22,10 @@ class AuthProxyConfig(ServiceConfig):
     )
     tls_certificate: Path = Field(description="PEM file: the certificate, then its chain. Read again on SIGHUP.")
     tls_key: Path = Field(description="PEM file with the certificate's private key.")
+    ca_file: Path | None = Field(
+        default=None,
+        description="PEM bundle of the authorities by which agents may know this hub; they take it over. Read again when it changes.",
+    )
     identity_private_key: Path = Field(
         description="PEM file that signs identity envelopes; only the front door has it."
     )

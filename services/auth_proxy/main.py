@@ -20,6 +20,7 @@ from services.auth_proxy.agent_route import AgentRoute
 from services.auth_proxy.audit_policy import LivePolicy
 from services.auth_proxy.audit_start import start_audit
 from services.auth_proxy.authenticate import Authenticator
+from services.auth_proxy.authorities import Authorities
 from services.auth_proxy.calls import Calls
 from services.auth_proxy.cluster_route import ClusterRoute
 from services.auth_proxy.cluster_tunnels import TunnelLimits
@@ -76,7 +77,13 @@ async def build(host: Host[AuthProxyConfig]) -> None:
     figures.follow("herdsman_connected_clusters", "Clusters with a reverse connection", lambda: local.connected)
 
     sessions = start_recording(host, signer, policy, audit, figures)
-    agents = AgentRoute(clusters, local)
+    authorities = Authorities(
+        config.ca_file,
+        (config.tls_certificate, config.tls_key),
+        lambda digest: setattr(local, "ca", digest),
+        lambda: reload_tls(host, tls),
+    )
+    agents = AgentRoute(clusters, local, lambda: authorities.pem)
     # As many as there may be clients: a limit of its own would be the easier one to exhaust.
     gateway = Pool(lambda: gateway_address(config), sweeper=sweeper, limit=config.max_connections)
     direct = DirectClusters(config.direct_clusters, sweeper)
@@ -97,6 +104,7 @@ async def build(host: Host[AuthProxyConfig]) -> None:
 
     host.spawn("revocation", revoker.run())
     host.spawn("tunnel pings", local.run())
+    host.spawn("certificates", authorities.run())
     if config.direct_clusters is not None:
         host.spawn("direct clusters", direct.run())
     await host.synced()

@@ -33,6 +33,7 @@ TABLE = {
     "token": Entry(f"{_COMMANDS}.tokens:token", "List, create and revoke API tokens."),
     "audit": Entry(f"{_COMMANDS}.audit:audit", "See, export and verify who did what."),
     "recordings": Entry(f"{_COMMANDS}.recordings:recordings", "List, play, export and verify recorded sessions."),
+    "hub": Entry(f"{_COMMANDS}.hub_ca:hub", "Replace the certificate authority of the hub of this machine."),
     "backup": Entry(f"{_COMMANDS}.backup:backup", "Save the stopped hub of this machine into one file."),
     "restore": Entry(f"{_COMMANDS}.backup:restore", "Bring a hub back from such a file."),
     "doctor": Entry(f"{_COMMANDS}.doctor:doctor", "Find out why something does not work."),

@@ -84,6 +84,7 @@ def _update_connected(cluster: Cluster, known: Known, now: datetime) -> None:
         if last is None or now - last >= timedelta(seconds=WRITE_EVERY_S - 1):
             status.agent.last_heartbeat = now
         status.agent.version = beat.agent_version
+        status.agent.trusted_ca, status.agent.carrier = beat.trusted_ca, beat.carrier
         if beat.kubernetes_version:
             status.kubernetes_version = beat.kubernetes_version
         if beat.node_count is not None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from pathlib import Path
 
 from aiohttp import web
@@ -15,6 +16,8 @@ from libs.common.store.informer import Change
 from services.gateway.app import build_app, make_runner
 from services.gateway.config import GatewayConfig
 from services.gateway.state import State
+
+CA_LOOK_EVERY_S = 2.0
 
 
 async def build(host: Host[GatewayConfig]) -> None:
@@ -37,6 +40,7 @@ async def build(host: Host[GatewayConfig]) -> None:
     grants.subscribe(lambda _grants: state.wake_streams())
     caches["tokens"].informer.subscribe(on_token, replay=False)
 
+    host.spawn("public ca", _follow_ca(state))
     runner = make_runner(build_app(state))
     await runner.setup()
     host.on_stop(runner.cleanup)
@@ -58,6 +62,14 @@ async def _listen(runner: web.AppRunner, config: GatewayConfig) -> None:
     if config.listen_file is not None:
         bound = runner.addresses[0]
         await asyncio.to_thread(config.listen_file.write_text, f"{bound[0]}:{bound[1]}", encoding="utf-8")
+
+
+async def _follow_ca(state: State) -> None:
+    """Hand out what is in the file now. What can't be read for a moment changes nothing."""
+    while True:
+        await asyncio.sleep(CA_LOOK_EVERY_S)
+        with contextlib.suppress(OSError, UnicodeDecodeError):
+            state.ca = await asyncio.to_thread(_read_ca, state.config.public_ca_file)
 
 
 def _read_ca(file: Path | None) -> str:

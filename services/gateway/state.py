@@ -14,9 +14,12 @@ from libs.common.recording.log import RecordingLog
 from services.gateway.config import GatewayConfig
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class State:
-    """`caches` by plural, one for each kind in the registry; `ca` is the PEM text that clients of the hub must trust, or empty."""
+    """`caches` by plural, one for each kind in the registry; `ca` is the PEM text that clients of the hub must trust, or empty.
+
+    Nothing but `ca` changes: it follows its file, because the hub's authority may be replaced while it runs.
+    """
 
     config: GatewayConfig
     bus: Bus

@@ -37,7 +37,8 @@ class NatsOptions:
     creds_file: Path | None = None
     credential: CredentialSource | None = None
     inbox_prefix: str = "_INBOX"
-    tls: ssl.SSLContext | None = None
+    tls: ssl.SSLContext | Callable[[], ssl.SSLContext] | None = None
+    """What is trusted; a function is asked before each dial."""
     connect_timeout_s: float = 5.0
     max_backoff_s: float = 5.0
     check_every_s: float = 5.0
@@ -240,7 +241,7 @@ class Connection:
             server,
             self.options.name,
             await self._credential(),
-            self.options.tls,
+            self.options.tls() if callable(self.options.tls) else self.options.tls,
             self.options.connect_timeout_s,
             websocket,
         )

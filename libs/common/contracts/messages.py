@@ -171,6 +171,12 @@ class Heartbeat(BaseModel):
     node_count: int | None = None
     tunnels: int = 0
     applied: dict[str, str] = Field(default_factory=dict, description="Part name → hash that is applied.")
+    trusted_ca: str = Field(
+        default="", max_length=64, description="Digest of the hub's certificate authorities that the agent trusts."
+    )
+    carrier: str = Field(
+        default="", max_length=16, description="What carries its reverse connections: plain or websocket."
+    )
 
 
 class NodeObservation(BaseModel):

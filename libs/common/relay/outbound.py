@@ -22,9 +22,11 @@ P = TypeVar("P", bound=asyncio.BaseProtocol)
 _MAX_PROXY_ANSWER = 16 * 1024
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Hub:
-    """The hub's address. `tls` is None only for a plain http:// hub, which tests use; `proxies` is the environment's by default."""
+    """The hub's address. `tls` is None only for a plain http:// hub, which tests use; it is read for each connection, so that what is
+    trusted may change. `environment` says which proxy to use.
+    """
 
     url: str
     tls: ssl.SSLContext | None = None

@@ -29,6 +29,12 @@ class AgentStatus(Model):
     public_key: str = Field(
         default="", description="The agent's public NKEY: the only identity that this cluster's agent has."
     )
+    trusted_ca: str = Field(
+        default="", description="Digest of the hub's certificate authorities that the agent trusts, as it last said."
+    )
+    carrier: str = Field(
+        default="", description="What carries its reverse connections: plain, or websocket where nothing else passes."
+    )
 
 
 class AppliedPart(Model):

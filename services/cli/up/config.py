@@ -58,6 +58,7 @@ def render_configs(layout: Layout, facts: Facts) -> dict[str, dict[str, Any]]:
             "listen": facts.listen,
             "tls_certificate": str(layout.server_certificate),
             "tls_key": str(layout.server_key),
+            "ca_file": str(layout.ca_file),
             "identity_private_key": str(layout.envelope_key),
             "gateway_socket": str(layout.gateway_socket),
             "nats_ws_address": facts.nats_websocket,

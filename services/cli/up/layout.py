@@ -45,12 +45,21 @@ class Layout:
 
     @property
     def ca_file(self) -> Path:
-        """What clients and agents are given; public."""
+        """What clients and agents are given; public. The authority that signs is the first; while it is replaced there are two."""
         return self.pki / "ca.crt"
 
     @property
     def ca_key(self) -> Path:
         return self.pki / "ca.key"
+
+    @property
+    def next_ca_file(self) -> Path:
+        """The authority that will sign next, announced already."""
+        return self.pki / "ca-next.crt"
+
+    @property
+    def next_ca_key(self) -> Path:
+        return self.pki / "ca-next.key"
 
     @property
     def server_certificate(self) -> Path:

@@ -9,6 +9,7 @@ from datetime import datetime
 from libs.common import errors
 from libs.common.crypto import ca
 from services.cli.files import write_private
+from services.cli.up import rotation
 from services.cli.up.layout import Layout
 
 _ELSEWHERE = {socket.AF_INET: ("203.0.113.1", 9), socket.AF_INET6: ("2001:db8::1", 9)}
@@ -86,6 +87,7 @@ def ensure_certificates(layout: Layout, host: str, now: datetime) -> str:
 
 def _ensure_authority(layout: Layout, now: datetime) -> ca.KeyPair:
     if layout.ca_file.exists() and layout.ca_key.exists():
+        rotation.heal(layout)
         pair = ca.KeyPair(layout.ca_file.read_bytes(), layout.ca_key.read_bytes())
         try:
             ends = ca.expires_at(pair.certificate)

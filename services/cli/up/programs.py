@@ -76,10 +76,13 @@ def health_endpoint(address_file: Path) -> Ready:
 def public_endpoint(host: str, port: int, server_name: str, ca_file: Path) -> Ready:
     """Ready when the front door answers 200 on /readyz over TLS that our own CA vouches for."""
     context: ssl.SSLContext | None = None
+    read = b""
 
     async def check() -> str:
-        nonlocal context
-        context = context or ssl.create_default_context(cafile=str(ca_file))
+        nonlocal context, read
+        present = await asyncio.to_thread(ca_file.read_bytes)
+        if context is None or present != read:  # the authority may have been replaced since
+            context, read = ssl.create_default_context(cadata=present.decode("ascii")), present
         return await _get(host, port, "/readyz", context, server_name)
 
     return check
