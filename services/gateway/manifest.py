@@ -104,7 +104,7 @@ def _binding(kind: str, role_kind: str) -> dict[str, Any]:
 
 
 def _deployment(image: str, checksum: str) -> dict[str, Any]:
-    """One replica: two agents with one identity would take turns throwing each other out. `checksum`: a new token restarts it."""
+    """One replica: several would serve side by side, but each would also apply and report. `checksum`: a new token restarts it."""
     deployment = _object("apps/v1", "Deployment", NAME)
     mounts = [
         {"name": "config", "mountPath": "/etc/herdsman", "readOnly": True},
