@@ -29,9 +29,9 @@ from services.auth_proxy import main as front_door
 from services.auth_proxy.authenticate import Authenticator
 from services.auth_proxy.calls import Calls
 from services.auth_proxy.cluster_route import ClusterRoute, check_only_servers_write, is_long, split_target
+from services.auth_proxy.cluster_tunnels import ClusterTunnels
 from services.auth_proxy.direct import DirectClusters
 from services.auth_proxy.figures import Figures
-from services.auth_proxy.cluster_tunnels import ClusterTunnels
 from services.auth_proxy.instances import Claim
 from services.auth_proxy.tunnels import LocalTunnels
 from tests.auth_proxy.door import make_pki, open_door

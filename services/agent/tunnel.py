@@ -30,7 +30,14 @@ class Tunnel:
     """`open` is the number of connections to the hub."""
 
     def __init__(
-        self, hub: Hub, identity: Identity, endpoint: Endpoint, idle: int, *, client: KubeClient, authorities: Authorities
+        self,
+        hub: Hub,
+        identity: Identity,
+        endpoint: Endpoint,
+        idle: int,
+        *,
+        client: KubeClient,
+        authorities: Authorities,
     ) -> None:
         self._client = client
         self._kube_system = ""

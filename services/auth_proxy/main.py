@@ -81,7 +81,7 @@ async def build(host: Host[AuthProxyConfig]) -> None:
         config.ca_file,
         (config.tls_certificate, config.tls_key),
         lambda digest: setattr(local, "ca", digest),
-        lambda: reload_tls(host, tls),
+        lambda: reload_tls(host, tls, neighbours),
     )
     agents = AgentRoute(clusters, local, lambda: authorities.pem)
     # As many as there may be clients: a limit of its own would be the easier one to exhaust.

@@ -67,7 +67,7 @@ async def test_cve_2018_1002105_switch_that_nobody_asked_for_is_502(scene, proto
     [
         ["Connection: Upgrade, HTTP2-Settings", "Upgrade: h2c", "HTTP2-Settings: x"], ["Connection: Upgrade", "Upgrade: h2c"],
         ["Connection: Upgrade", "Upgrade: raw"], ["Connection: Upgrade", "Upgrade: websocket", "Upgrade: SPDY/3.1"], ["Connection: Upgrade", "Upgrade:"],
-        ["Connection: Upgrade", "Upgrade: websocket, SPDY/3.1"], ["Connection: Upgrade", "Upgrade: herdsman-tunnel/1"], ["Connection: Upgrade"],
+        ["Connection: Upgrade", "Upgrade: websocket, SPDY/3.1"], ["Connection: Upgrade", "Upgrade: herdsman-tunnel/2"], ["Connection: Upgrade"],
         ["Connection: Upgrade", "Upgrade: TLS/1.0"], ["Connection: Upgrade", "Upgrade: websocket;x"], ["Connection: upgrade", "Upgrade: SPDY/3.0"],
     ],
 )  # fmt: skip

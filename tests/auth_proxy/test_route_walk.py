@@ -17,10 +17,10 @@ from tests.gateway.support import Hub, real_monotonic
 from tests.gateway.test_route_walk import fill
 
 DOOR = [
-    "/k8s/clusters/prod/api", "/agent/v1/challenge", "/agent/v1/connect", "/agent/v1/x", "/agent/v1/../../k8s/clusters/prod/api", "/nats", "/nats/", "/nats/x",
+    "/k8s/clusters/prod/api", "/agent/v1/ca", "/agent/v1/connect", "/agent/v1/x", "/agent/v1/../../k8s/clusters/prod/api", "/nats", "/nats/", "/nats/x",
     "/healthz", "/livez", "/readyz", "/metrics", "/k8s", "/k8s/", "/k8s/clusters", "/k8s/proxy/prod/api", "/v3/clusters/prod", "/meta/proxy/evil.example", "/proxy",
 ]  # fmt: skip
-WITHOUT_A_NAME = {"/agent/v1/challenge": 200, "/healthz": 200, "/livez": 200}
+WITHOUT_A_NAME = {"/healthz": 200, "/livez": 200}
 """What the door answers to anybody by itself. The gateway's public routes are walked where they are."""
 
 

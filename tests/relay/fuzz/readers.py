@@ -13,13 +13,13 @@ from libs.common import errors
 from libs.common.audit.request import parse_request as parse_info
 from libs.common.relay import guard
 from libs.common.relay.framing import Chunked
-from libs.common.relay.handshake import Handshake, TunnelIdentity, shake_hands
+from libs.common.relay.handshake import PLAIN, Handshake, TunnelIdentity, ask_for_switch, prove
 from libs.common.relay.head import RequestHead, parse_request
 from libs.common.relay.outbound import Hub
-from services.auth_proxy.agent_route import is_genuine
 from services.auth_proxy.authenticate import find_credential
 from services.auth_proxy.calls import find_path, find_verb, is_watch
 from services.auth_proxy.cluster_route import PREFIX, is_long, split_target
+from services.auth_proxy.doorstep import is_genuine
 from tests.relay.fuzz.heads import SLOW_S
 from tests.relay.fuzz.mutate import tear
 from tests.relay.fuzz.streams import Wire, read_requests
@@ -122,7 +122,12 @@ async def check_handshake(answer: bytes, source: random.Random) -> None:
     wire = Wire()
     connection.connection_made(wire)
     identity = TunnelIdentity("uid", "UKEY", lambda data: data[:64], "0" * 16)
-    task = asyncio.ensure_future(shake_hands(connection, Hub("https://hub.example"), identity))
+
+    async def shake_hands() -> None:
+        await ask_for_switch(connection, Hub("https://hub.example"), PLAIN)
+        await prove(connection, identity)
+
+    task = asyncio.ensure_future(shake_hands())
     await asyncio.sleep(0)
     for piece in tear(answer, source):
         connection.data_received(piece)

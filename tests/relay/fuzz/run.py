@@ -139,7 +139,7 @@ async def run_replies(source: random.Random, limit_s: float) -> int:
     known = corpus.load("response")
     bodies = corpus.load("chunked")
     greetings = [
-        b'HTTP/1.1 200 OK\r\nContent-Length: 13\r\n\r\n{"nonce":"a"}HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: herdsman-tunnel/1\r\n\r\n',
+        b'HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: herdsman-tunnel/2\r\n\r\n{"nonce":"aaaaaaaaaaaaaaaa","worker":"w"}\n{"waiting":0,"ca":""}\n',
         b"HTTP/1.1 200 OK\r\nContent-Length: 60000\r\n\r\n" + b"[" * 60_000,
         b'HTTP/1.1 409 Conflict\r\nContent-Length: 15\r\n\r\n{"message":"x"}',
     ]
