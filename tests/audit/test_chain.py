@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from libs.common.audit.chain import BadBatch, Position, read_batch, read_seal, seal_batch
@@ -125,6 +125,7 @@ def test_another_hubs_log_is_not_taken_for_ours():
     assert verify(whole(), key=Ed25519PrivateKey.generate()).worst == "broken"
 
 
+@settings(deadline=None)
 @given(st.data())
 def test_no_byte_can_be_changed_unseen(data):
     messages = whole()
@@ -145,6 +146,7 @@ def read_lines(message: bytes) -> object:
         return None
 
 
+@settings(deadline=None)
 @given(st.lists(st.integers(0, 7), max_size=10))
 def test_only_a_log_in_order_from_its_beginning_has_no_findings(order):
     messages = whole()

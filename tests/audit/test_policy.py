@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 import yaml
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from libs.common.audit.policy import Decision, Facts, Policy
@@ -92,6 +92,7 @@ rules = st.fixed_dictionaries(
 )  # fmt: skip
 
 
+@settings(deadline=None)
 @given(st.lists(rules, min_size=1, max_size=4), st.lists(facts, min_size=1, max_size=12))
 def test_what_is_remembered_is_what_would_be_decided_anew(rules, calls):
     made = make_policy({"name": "p", "rules": rules})

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from libs.common.audit import request
@@ -118,6 +118,7 @@ parts = st.sampled_from(
 )
 
 
+@settings(deadline=None)
 @given(st.lists(parts, max_size=9), st.sampled_from(["GET", "POST", "DELETE"]), st.booleans())
 def test_the_usual_form_is_read_as_the_long_way_reads_it(path, method, upgrade):
     target = "/" + "/".join(path)
