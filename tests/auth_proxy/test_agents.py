@@ -321,6 +321,7 @@ async def test_pings_keep_idle_connections_and_silence_ends_them(door, echo, eve
         await eventually(lambda: agent.connected == 2)
 
 
+@pytest.mark.parametrize("door", [{"tunnel_wait_s": 30.0}], indirect=True)
 async def test_surplus_connections_are_given_up_in_answer_to_a_ping(door, echo, eventually, monkeypatch):
     monkeypatch.setattr(tunnel, "PING_EVERY_S", 0.3)
     monkeypatch.setattr(dial, "_SURPLUS_S", 0.5)
