@@ -200,6 +200,7 @@ async def test_a_scrape_shows_every_worker_by_name(wide_hub):
     for number in (0, 1):
         assert f'herdsman_worker_up{{worker="{number}"}} 1' in text
         assert f'herdsman_open_calls{{worker="{number}"}}' in text
+        assert f'herdsman_hops{{worker="{number}"}}' in text
     assert text.count("# TYPE herdsman_open_calls gauge") == 1
 
 

@@ -75,6 +75,9 @@ async def build(host: Host[AuthProxyConfig]) -> None:
 
     figures.follow("herdsman_open_calls", "Calls under way", lambda: sum(map(len, calls.open.values())))
     figures.follow("herdsman_connected_clusters", "Clusters with a reverse connection", lambda: local.connected)
+    if neighbours is not None:
+        routed = neighbours.tunnels
+        figures.follow("herdsman_hops", "Requests passed on to another process since the start", lambda: routed.hopped)
 
     sessions = start_recording(host, signer, policy, audit, figures)
     authorities = Authorities(

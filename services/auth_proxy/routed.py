@@ -33,6 +33,8 @@ class RoutedTunnels:
         self.registry = registry
         self.hops = hops
         self.wait_s = wait_s
+        self.hopped = 0
+        """Requests that went to another process, since the start."""
         self._sources: dict[str, tuple[RoutedSource, RoutedSource]] = {}
 
     def source(self, cluster: ClusterFact, *, upgrade: bool = False) -> RoutedSource:
@@ -96,6 +98,7 @@ class RoutedSource:
         return self._tunnels.local.cluster(self.fact)
 
     def _aimed(self, connection: HopConnection, holder: Holder) -> HopConnection:
+        self._tunnels.hopped += 1
         uid, registry = self.fact.uid, self._tunnels.registry
         return connection.aim(uid, lambda: registry.lacks(holder, uid))
 
