@@ -199,5 +199,5 @@ async def test_calls_are_audited_the_denied_ones_too_and_without_secrets(door, e
         for e in events
     ] == [("ada", "list", 200, "prod"), ("system:anonymous", "list", 401, "prod")]
     text = door.audit_file.read_text()
-    assert token.rpartition("_")[2] not in text
+    assert token.split("_", 2)[2] not in text
     assert "secret=query" not in text
