@@ -38,9 +38,7 @@ class RoutedTunnels:
         self._sources: dict[str, tuple[RoutedSource, RoutedSource]] = {}
 
     def source(self, cluster: ClusterFact, *, upgrade: bool = False) -> RoutedSource:
-        """Raises what the cluster's own source raises, where it is connected to this process."""
-        if self.local.cluster(cluster).connected:
-            self.local.source(cluster, upgrade=upgrade)
+        """Raises TooManyRequests when the cluster has as many calls under way here as it may."""
         pair = self._sources.get(cluster.uid)
         if pair is None:
             pair = RoutedSource(self, cluster, upgrade=False), RoutedSource(self, cluster, upgrade=True)
