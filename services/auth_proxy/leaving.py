@@ -15,7 +15,7 @@ from collections.abc import Sequence
 
 import structlog
 
-from libs.common.relay.drain import Ending
+from libs.common.relay.drain import Ending, StreamEnder
 from libs.common.relay.head import RequestHead
 from libs.common.relay.server import Engine
 from services.auth_proxy import nats_route
@@ -84,10 +84,11 @@ class Leaving:
         log.info("front_door_drained", seconds=round(asyncio.get_running_loop().time() - began, 1))
 
     async def _drain_hop(self, hop: Engine, window_s: float) -> None:
-        """Others need this process while agents are connected to nobody else; only then its hop ends, in the same manner."""
+        """Others need this process while agents are connected to nobody else; only then its hop ends. Streams end from the beginning."""
         loop = asyncio.get_running_loop()
         began = loop.time()
         hop.draining = True
+        ender = asyncio.create_task(StreamEnder(hop.sessions, window_s, find_ending).run(), name="hop-stream-ender")
         changed = asyncio.Event()
         self._tunnels.subscribe(lambda _uid, _connected: changed.set())
         with contextlib.suppress(TimeoutError):
@@ -95,5 +96,7 @@ class Leaving:
                 while self._tunnels.connected:
                     changed.clear()
                     await changed.wait()
+        ender.cancel()
+        await asyncio.gather(ender, return_exceptions=True)
         left_s = window_s - (loop.time() - began)
         await hop.stop(left_s, rest_s=left_s * _REST_SHARE, ends=find_ending)
