@@ -200,7 +200,12 @@ async def test_openapi_v2_comes_in_both_forms_and_is_not_sent_twice(both, accept
 
 
 async def test_openapi_v3_comes_by_group_with_its_hash(both):
-    index = (await both.same("/openapi/v3")).json()
+    async def same_index():
+        # For a moment after a kind came or went two answers may differ, whoever asks.
+        through, straight = await both.both("GET", "/openapi/v3")
+        return through if (through.comparable, through.body) == (straight.comparable, straight.body) else None
+
+    index = (await eventually(same_index, 30)).json()
     target = index["paths"]["apis/apps/v1"]["serverRelativeURL"]
     assert "hash=" in target
     for accept in ("application/json", "application/com.github.proto-openapi.spec.v3.v1.0+protobuf"):
