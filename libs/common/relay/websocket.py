@@ -124,6 +124,11 @@ class WebSocketTransport(asyncio.Transport, asyncio.Protocol):
     def set_write_buffer_limits(self, high: int | None = None, low: int | None = None) -> None:
         self._below.set_write_buffer_limits(high=high, low=low)
 
+    def set_read_buffer_limits(self, high: int | None = None, low: int | None = None) -> None:
+        """TLS below has such limits, plain TCP has none; `sockets.tune` says why they matter."""
+        if (limit := getattr(self._below, "set_read_buffer_limits", None)) is not None:
+            limit(high=high, low=low)
+
     def get_write_buffer_size(self) -> int:
         return self._below.get_write_buffer_size()
 
