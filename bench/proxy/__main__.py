@@ -65,7 +65,7 @@ def main() -> int:
 def parse_options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m bench.proxy", description="The front door beside other proxies")
     parser.add_argument("--only", default=",".join(SECTIONS), help=f"some of: {', '.join(SECTIONS)}")
-    parser.add_argument("--seconds", type=int, default=4, help="of load, each time (default: %(default)s)")
+    parser.add_argument("--seconds", type=int, default=3, help="of load, each time (default: %(default)s)")
     parser.add_argument(
         "--rounds", type=int, default=3, help="in which the contestants take turns (default: %(default)s)"
     )

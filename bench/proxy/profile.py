@@ -43,7 +43,7 @@ def main() -> int:
             cast = assemble(stage, only=frozenset({TUNNEL} if reverse else ()))
             contestant = cast.contestants[TUNNEL if reverse else DOOR]
             part = contestant.parts[1 if options.of == "agent" else 0]
-            plain = load.press(contestant, 2)
+            plain = load.press_steadily(contestant, 2)
             each = zip(contestant.parts, plain.cpu_s, strict=True)
             print(", ".join(f"{p.name} {cpu_s / plain.requests * 1e6:.0f} µs of CPU per request" for p, cpu_s in each))
             look = by_cprofile if options.how == "cprofile" else by_perf

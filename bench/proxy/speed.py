@@ -9,7 +9,8 @@ from bench.proxy.contestants import AIOHTTP, DOOR, GO, TUNNEL, Cast
 from bench.proxy.table import Row, Sayer, Table, spread
 
 NOTE = (
-    "CPU is utime + stime of the proxy's processes over the requests that were answered. Every answer is checked for status 200 and the\n"
+    "CPU is utime + stime of the proxy's processes over the requests that were answered, without the\n"
+    "handshakes: a long run less a short one. Every answer is checked for status 200 and the\n"
     "right size. The proxy under test has a core for itself; wrk, the API server's stand-in and, where there is one, the agent share the\n"
     "other cores, so the requests per second of the quickest say what these can take."
 )
@@ -24,7 +25,7 @@ def measure(cast: Cast, seconds: int, rounds: int, say: Sayer) -> Table:
     loads: dict[str, list[load.Load]] = {contestant.name: [] for contestant in cast.taking_part}
     for number in range(rounds):
         for contestant in cast.taking_part:
-            result = load.press(contestant, seconds)
+            result = load.press_steadily(contestant, seconds)
             loads[contestant.name].append(result)
             say(f"round {number + 1}: {contestant.name:<20} {result.cpu_us:6.0f} µs, {result.rate:6.0f}/s")
     rows = [describe(name, results) for name, results in loads.items()]

@@ -40,9 +40,9 @@ def measure(cast: Cast, seconds: int, rounds: int, say: Sayer) -> Table:
             load.warm_up(way, CONNECTIONS)
         for number in range(rounds):
             for count, way in ways.items():
-                found[count].append(load.press(way, seconds, CONNECTIONS))
+                found[count].append(load.press_steadily(way, seconds, CONNECTIONS))
             one, several = found[1][-1], found[COUNT][-1]
-            scaling.append(COUNT * one.cpu_us / several.cpu_us * sum(several.cpu_s) / max(several.cpu_s) / COUNT)
+            scaling.append(COUNT * one.cpu_us / several.cpu_us * sum(several.cpu_s) / max(*several.cpu_s, 1e-9) / COUNT)
             say(
                 f"round {number + 1}: {one.cpu_us:.0f} µs with one, {several.cpu_us:.0f} µs with {COUNT}; {scaling[-1]:.2f} times"
             )
