@@ -23,9 +23,9 @@ PUBLIC = {
 FOR_ALL = {
     "/api", "/apis", "/api/v1", "/apis/{group}", "/apis/{group}/{version}", "/openapi/v2", "/openapi/v3", "/openapi/v3/api/v1",
     "/openapi/v3/apis/{group}/{version}", "/api/v1/{plural}", "/api/v1/{plural}/{name}", "/api/v1/namespaces/{namespace}/{plural}",
-    "/api/v1/namespaces/{namespace}/{plural}/{name}",
+    "/api/v1/namespaces/{namespace}/{plural}/{name}", "/v1/audit/key",
 }  # fmt: skip
-"""What says the same to everybody who signed in: discovery, and the empty core group."""
+"""What says the same to everybody who signed in: discovery, the empty core group, and the key that verifies the log."""
 
 OWN = {
     "/v1/logout", "/v1/password", "/apis/authorization.k8s.io/v1/selfsubjectaccessreviews", "/apis/authorization.k8s.io/v1/selfsubjectrulesreviews",
