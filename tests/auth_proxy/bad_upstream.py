@@ -133,7 +133,11 @@ class BadServer:
             for writer in list(self._open):
                 writer.transport.abort()
             self._server = None
-            await asyncio.sleep(0)
+            # Each way notices at its next step that its connection is gone.
+            for _ in range(200):
+                if not self._open:
+                    break
+                await asyncio.sleep(0.01)
 
     def address(self) -> Address:
         return Address("the API server", "127.0.0.1", self.port)
