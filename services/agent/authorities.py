@@ -17,7 +17,7 @@ from typing import Protocol
 import structlog
 
 from libs.common import errors
-from libs.common.crypto import ca
+from libs.common.crypto.bundle import digest_of, is_authority
 from libs.common.relay import outbound, tunnel
 from libs.common.relay.handshake import Handshake
 from libs.common.relay.outbound import Hub
@@ -45,7 +45,7 @@ class Authorities:
         self.context = hub.tls or trust(ca_file)
         try:
             given = ca_file.read_bytes()
-            self.digest = ca.digest_of(given)
+            self.digest = digest_of(given)
         except (OSError, ValueError) as exc:
             raise errors.Invalid(f"cannot read the hub's certificate authority {ca_file}: {exc}") from exc
         self._given = hashlib.sha256(given).hexdigest()
@@ -57,7 +57,7 @@ class Authorities:
         if not identity.hub_ca or identity.given_ca != self._given:
             return
         try:
-            self._use(trust_pem(identity.hub_ca), ca.digest_of(identity.hub_ca.encode()))
+            self._use(trust_pem(identity.hub_ca), digest_of(identity.hub_ca.encode()))
         except (ssl.SSLError, ValueError) as exc:
             log.error(AUTHORITIES_REFUSED, error=f"the stored certificate authorities cannot be used: {exc}")
 
@@ -82,8 +82,8 @@ class Authorities:
     async def _learn(self, keeper: Keeper) -> None:
         pem = await self._fetch()
         try:
-            digest = ca.digest_of(pem)
-            if not ca.is_authority(pem):
+            digest = digest_of(pem)
+            if not is_authority(pem):
                 raise errors.Unavailable("the hub announces a certificate that is no authority's: it is not trusted")
             context = trust_pem(pem.decode("ascii"))
         except (ssl.SSLError, ValueError) as exc:

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import structlog
 
-from libs.common.crypto import ca
+from libs.common.crypto.bundle import digest_of, is_authority
 from libs.common.runtime.config import ConfigError
 
 log = structlog.get_logger(component="authorities")
@@ -63,8 +63,8 @@ class Authorities:
             log.error("certificate_authorities_refused", error=str(exc))
 
     def _take(self, data: bytes) -> None:
-        digest = ca.digest_of(data)
-        if not ca.is_authority(data):
+        digest = digest_of(data)
+        if not is_authority(data):
             raise ValueError("a certificate in it is no authority's")
         if self.digest and digest != self.digest:
             log.info("certificate_authorities_changed", digest=digest)

@@ -10,6 +10,7 @@ import pytest
 import uvloop
 
 from libs.common.crypto import ca
+from libs.common.crypto.bundle import digest_of
 from libs.common.relay.outbound import Hub
 from services.agent.authorities import Authorities
 from services.agent.identity import trust
@@ -79,7 +80,7 @@ async def world(tmp_path):
 async def test_announced_bundle_is_taken_over_kept_and_used(world, eventually):
     old, new, given, server_side, hub, authorities, keeper = world
     server_side.bundle = ca.join(old.certificate, new.certificate)
-    announced = ca.digest_of(server_side.bundle)
+    announced = digest_of(server_side.bundle)
     authorities.told("")
     authorities.told(authorities.digest)
     await asyncio.sleep(0.05)
@@ -90,16 +91,16 @@ async def test_announced_bundle_is_taken_over_kept_and_used(world, eventually):
     # The hub goes over to the new one, and then drops the old one.
     server_side.sign(new)
     server_side.bundle = new.certificate
-    authorities.told(ca.digest_of(new.certificate))
-    await eventually(lambda: authorities.digest == ca.digest_of(new.certificate))
+    authorities.told(digest_of(new.certificate))
+    await eventually(lambda: authorities.digest == digest_of(new.certificate))
     # In the next life it goes on with that; given another file, it believes the file.
     again = Authorities(Hub(hub.url, trust(given), {}), given)
     again.resume(keeper.kept)
-    assert again.digest == ca.digest_of(new.certificate)
+    assert again.digest == digest_of(new.certificate)
     given.write_bytes(ca.join(old.certificate, new.certificate))
     other = Authorities(Hub(hub.url, trust(given), {}), given)
     other.resume(keeper.kept)
-    assert other.digest == ca.digest_of(given.read_bytes())
+    assert other.digest == digest_of(given.read_bytes())
 
 
 @pytest.mark.parametrize("what", ["an authority that did not sign the hub", "a server certificate", "no PEM", ""])

@@ -9,6 +9,7 @@ from datetime import UTC, datetime
 import pytest
 
 from libs.common.crypto import ca
+from libs.common.crypto.bundle import digest_of
 from libs.common.runtime.config import ConfigError
 from services.auth_proxy import authorities as module
 from services.auth_proxy.authorities import Authorities
@@ -30,7 +31,7 @@ async def test_bundle_is_served_and_announced_and_a_changed_one_reaches_agents_t
         uid, key = door.uids["cluster/prod"], door.keys["prod"]
         assert (await door.get("/agent/v1/ca")).body == first
         answer = await ask(door, cluster=uid, key=key.public, sign=key.sign)
-        assert answer["ca"] == ca.digest_of(first)
+        assert answer["ca"] == digest_of(first)
         heard = []
         async with door.agent("prod", echo.address) as agent:
             agent._on_ca = heard.append
@@ -38,7 +39,7 @@ async def test_bundle_is_served_and_announced_and_a_changed_one_reaches_agents_t
             await asyncio.sleep(0.2)
             assert (await door.get("/agent/v1/ca")).body == first
             file.write_bytes(ca.join(first, second))
-            await eventually(lambda: ca.digest_of(ca.join(first, second)) in heard, 20)
+            await eventually(lambda: digest_of(ca.join(first, second)) in heard, 20)
 
 
 async def test_hub_without_a_bundle_announces_none(door):

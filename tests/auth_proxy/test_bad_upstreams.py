@@ -183,7 +183,7 @@ async def test_server_that_never_finishes_its_tls_handshake_is_503_after_the_tim
     port = server.sockets[0].getsockname()[1]
     address = dataclasses.replace(bad.address(), port=port, tls=ssl.create_default_context())
     async with door.agent("prod", lambda: address) as agent:
-        agent._pool._connect_timeout_s = 0.3
+        agent._terminal._pool._connect_timeout_s = 0.3
         reply = await ask(door, token)
         assert is_status(reply, 503), reply.raw
         assert "did not answer within 0.3 s" in json.loads(reply.body)["message"]

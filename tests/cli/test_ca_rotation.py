@@ -9,6 +9,7 @@ import pytest
 
 from libs.common import errors
 from libs.common.crypto import ca
+from libs.common.crypto.bundle import digest_of, is_authority
 from services.cli.files import write_private
 from services.cli.up import pki, rotation
 from services.cli.up.layout import Layout
@@ -39,12 +40,12 @@ def test_each_step_announces_before_it_is_needed(layout):
     rotation.start(layout, NOW)
     assert rotation.step_of(layout) == rotation.ANNOUNCED
     assert signed_by(layout) == [True, False]
-    announced = ca.digest_of(layout.ca_file.read_bytes())
+    announced = digest_of(layout.ca_file.read_bytes())
     assert pki.ensure_certificates(layout, "127.0.0.1", NOW) == ""
     rotation.switch(layout, NOW)
     assert rotation.step_of(layout) == rotation.SWITCHED
     assert signed_by(layout) == [True, False]
-    assert ca.digest_of(layout.ca_file.read_bytes()) == announced
+    assert digest_of(layout.ca_file.read_bytes()) == announced
     assert pki.ensure_certificates(layout, "127.0.0.1", NOW) == ""
     rotation.finish(layout)
     assert rotation.step_of(layout) == rotation.IDLE
@@ -90,9 +91,9 @@ def test_step_that_would_lose_a_cluster_is_refused_and_names_it():
 def test_digest_is_that_of_the_set_of_certificates(layout):
     other = ca.generate_ca("other", NOW).certificate
     own = layout.ca_file.read_bytes()
-    assert ca.digest_of(ca.join(own, other)) == ca.digest_of(ca.join(other, own, other))
-    assert ca.digest_of(own) != ca.digest_of(other)
+    assert digest_of(ca.join(own, other)) == digest_of(ca.join(other, own, other))
+    assert digest_of(own) != digest_of(other)
     with pytest.raises(ValueError):
-        ca.digest_of(b"nothing")
-    assert ca.is_authority(own + other)
-    assert not ca.is_authority(layout.server_certificate.read_bytes())
+        digest_of(b"nothing")
+    assert is_authority(own + other)
+    assert not is_authority(layout.server_certificate.read_bytes())

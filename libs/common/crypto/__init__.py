@@ -1,1 +1,1 @@
-"""Keys and signatures: `envelope` (who calls, signed by the front door), `ca` (our own certificates), `secret` (a value that never prints)."""
+"""Keys and signatures: `envelope` (who calls, signed by the front door), `ca` (our own certificates), `bundle` (which authorities a PEM holds), `secret` (a value that never prints)."""

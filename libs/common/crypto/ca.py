@@ -6,7 +6,6 @@ else, so a hub works without a public name. Whoever holds the authority's key ca
 
 from __future__ import annotations
 
-import hashlib
 import ipaddress
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -122,28 +121,6 @@ def names_of(certificate: bytes) -> list[str]:
     except x509.ExtensionNotFound as exc:
         raise ValueError("the certificate names no server") from exc
     return [str(name.value) for name in listed.value]
-
-
-def digest_of(bundle: bytes) -> str:
-    """SHA-256 in hexadecimal over the SHA-256 digests of all certificates of a PEM bundle, sorted. Raises ValueError when there is none.
-
-    Equal for bundles that trust the same, whatever their order and spelling.
-    """
-    found = sorted({c.fingerprint(hashes.SHA256()) for c in x509.load_pem_x509_certificates(bundle)})
-    if not found:
-        raise ValueError("there is no certificate in it")
-    return hashlib.sha256(b"".join(found)).hexdigest()
-
-
-def is_authority(certificate: bytes) -> bool:
-    """Whether each certificate of a PEM bundle may sign others. Raises ValueError when it is none."""
-    try:
-        return all(
-            c.extensions.get_extension_for_class(x509.BasicConstraints).value.ca
-            for c in x509.load_pem_x509_certificates(certificate)
-        )
-    except x509.ExtensionNotFound:
-        return False
 
 
 def join(*certificates: bytes) -> bytes:

@@ -108,10 +108,10 @@ def _clusters(app: App, layout: Layout) -> list[ClusterTrust]:
     """Asked of the running hub, known by what is in its folder: what this person signed in with may be the old authority."""
     from dataclasses import replace
 
-    from libs.common.crypto import ca
+    from libs.common.crypto.bundle import digest_of
     from services.cli.up import rotation
 
     bundle = layout.ca_file.read_bytes()
     with app.hub(replace(app.server(), ca=bundle.decode("ascii"))) as connection:
         found = connection.get(resources.path("clusters")).get("items") or []
-    return rotation.judge(found, ca.digest_of(bundle))
+    return rotation.judge(found, digest_of(bundle))
