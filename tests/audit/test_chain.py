@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import zlib
 from datetime import UTC, datetime, timedelta
 
@@ -10,7 +11,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from libs.common.audit.chain import BadBatch, Position, read_batch, read_seal, seal_batch
+from libs.common.audit.chain import BadBatch, Position, read_batch, read_seal, render, seal_batch
 from libs.common.audit.event import format_micro, render_record
 from libs.common.audit.verify import LogVerifier
 
@@ -187,3 +188,8 @@ def test_a_batch_that_unpacks_to_more_than_writers_make_is_refused():
     message, _ = seal_batch(KEY, "a", Position(), [b"x" * (9 * 1024 * 1024)], format_micro(AT))
     with pytest.raises(BadBatch, match="cut or too large"):
         read_batch(message)
+
+
+def test_what_the_fast_encoder_refuses_is_written_all_the_same():
+    assert json.loads(render({"n": 1 << 70})) == {"n": 1 << 70}
+    assert json.loads(render({"text": "a\ud800b"})) == {"text": "a?b"}
