@@ -25,6 +25,7 @@ from libs.common.kube.kubeconfig import load_kubeconfig
 from libs.common.observe import log as logs
 from libs.common.observe import probes
 from libs.common.relay.outbound import Hub
+from libs.common.runtime import collector
 from libs.common.version import VERSION
 from services.agent.apply import Applier
 from services.agent.authorities import Authorities
@@ -176,6 +177,7 @@ class Agent:
                 await desired.run()
                 raise Detached
 
+            collector.settle()
             async with bus.listen(subjects.notice(uid), hear), asyncio.TaskGroup() as tasks:
                 log.info(
                     AGENT_STARTED,

@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import asyncio
 import cProfile
-import gc
 import json
 import os
 import sys
@@ -16,6 +15,7 @@ from typing import Any
 import uvloop
 
 from libs.common.observe import log
+from libs.common.runtime import collector
 
 Handler = Callable[[dict[str, Any]], Awaitable[dict[str, Any]]]
 
@@ -41,10 +41,7 @@ def say(**facts: Any) -> None:
 
 async def serve(handle: Handler | None = None, **facts: Any) -> None:
     """Say that it is ready, then answer commands until the benchmark goes away."""
-    # As the services do once they are built.
-    gc.collect()
-    gc.freeze()
-    gc.set_threshold(20_000, 20, 50)
+    collector.settle()  # as the services do once they are built
     say(**facts)
     # Time of this thread alone: what else runs on the machine must not look like work of ours.
     profiler = cProfile.Profile(time.thread_time_ns, 1e-9)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import gc
 import signal
 import sys
 from collections.abc import Callable, Coroutine
@@ -19,6 +18,7 @@ from libs.common.contracts.methods import OWNERS
 from libs.common.contracts.permissions import SHORT_LIVED, inbox_prefix
 from libs.common.crypto.envelope import Verifier
 from libs.common.observe import log, trace
+from libs.common.runtime import collector
 from libs.common.runtime.config import ConfigError, ServiceConfig, load
 from libs.common.runtime.health import measure_loop_lag, serve_health
 from libs.common.runtime.host import Host
@@ -74,10 +74,7 @@ async def _serve(service: str, config: C, build: Callable[[Host[C]], Coroutine[A
         if building.done():
             building.result()
             await host.finish_build()
-            gc.collect()
-            gc.freeze()
-            # A request leaves hardly a cycle behind; looking for some every 700 objects, as is the default, costs a twentieth of its time.
-            gc.set_threshold(20_000, 20, 50)
+            collector.settle()
             logger.info("service_started")
             await stopping
         else:
