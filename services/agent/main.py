@@ -25,7 +25,7 @@ from libs.common.kube.kubeconfig import load_kubeconfig
 from libs.common.observe import log as logs
 from libs.common.observe import probes
 from libs.common.relay.outbound import Hub
-from libs.common.runtime import collector
+from libs.common.runtime import collector, loop
 from libs.common.version import VERSION
 from services.agent.apply import Applier
 from services.agent.authorities import Authorities
@@ -255,6 +255,7 @@ async def build(config: AgentConfig) -> int:
 
 async def _run_until_stopped(config: AgentConfig) -> int:
     """SIGTERM and SIGINT stop it: open calls get three seconds, then it goes."""
+    asyncio.get_running_loop().set_exception_handler(loop.report)
     running = asyncio.create_task(build(config), name="agent")
     stopping = False
 

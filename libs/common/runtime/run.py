@@ -18,7 +18,7 @@ from libs.common.contracts.methods import OWNERS
 from libs.common.contracts.permissions import SHORT_LIVED, inbox_prefix
 from libs.common.crypto.envelope import Verifier
 from libs.common.observe import log, trace
-from libs.common.runtime import collector
+from libs.common.runtime import collector, loop
 from libs.common.runtime.config import ConfigError, ServiceConfig, load
 from libs.common.runtime.health import measure_loop_lag, serve_health
 from libs.common.runtime.host import Host
@@ -52,9 +52,10 @@ def run(service: str, config_type: type[C], build: Callable[[Host[C]], Coroutine
 async def _serve(service: str, config: C, build: Callable[[Host[C]], Coroutine[Any, Any, None]]) -> None:
     logger = log.get("runtime")
     stop = asyncio.Event()
-    loop = asyncio.get_running_loop()
+    running = asyncio.get_running_loop()
+    running.set_exception_handler(loop.report)
     for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, stop.set)
+        running.add_signal_handler(number, stop.set)
     verifier = Verifier.load(config.identity_public_key, Host.now)
     options = NatsOptions(
         servers=tuple(config.nats_url), creds_file=config.nats_creds, name=service, inbox_prefix=inbox_prefix(service)
