@@ -12,6 +12,8 @@ from libs.common.recording.events import OUTPUTS
 from libs.common.recording.screen import RESTORE, Screen
 from services.cli.recording import Event
 
+_SLICE_S = 0.5
+
 
 def play(events: Iterable[Event], *, speed: float, max_idle_s: float | None, timing: bool) -> None:
     """Write the outputs to stdout. Raises KeyboardInterrupt on Ctrl-C; the terminal is as before, whatever happens."""
@@ -33,11 +35,10 @@ def play(events: Iterable[Event], *, speed: float, max_idle_s: float | None, tim
 def _wait(seconds: float) -> None:
     """Sleep; what is typed meanwhile is thrown away."""
     until = time.monotonic() + seconds
+    typing = [sys.stdin] if sys.stdin.isatty() else []
     while (left := until - time.monotonic()) > 0:
-        if not sys.stdin.isatty():
-            time.sleep(left)
-            return
-        ready, _, _ = select.select([sys.stdin], [], [], left)
+        # In slices: a Ctrl-C that comes in the instant before the call does not interrupt it, and is seen after it.
+        ready, _, _ = select.select(typing, [], [], min(left, _SLICE_S))
         if ready:
             _discard_input()
 

@@ -13,7 +13,14 @@ import uvloop
 from integration.harness.nats import NatsServer
 from integration.kubelab.cluster import Cluster
 from integration.kubelab.kubectl import Answer, find_kubectl, kubectl
-from integration.proxy.tests.conftest import api_server, cluster, pytest_collection_modifyitems, write_kubeconfig
+from integration.proxy.tests.conftest import (
+    api_server,
+    cluster,
+    full_cluster,
+    plain_cluster,
+    pytest_collection_modifyitems,
+    write_kubeconfig,
+)
 from integration.recording.capture import CARRIERS, make_pod
 from integration.recording.terminal import Terminal
 from libs.common.bus.nats import NatsBus, connect
@@ -23,7 +30,7 @@ from libs.common.recording.log import JetStreamLog
 from libs.common.recording.model import Facts, Outcome
 from tests.auth_proxy.door import Door, open_door
 
-__all__ = ["cluster", "pytest_collection_modifyitems"]
+__all__ = ["cluster", "full_cluster", "plain_cluster", "pytest_collection_modifyitems"]
 
 
 def pytest_asyncio_loop_factories(config, item):

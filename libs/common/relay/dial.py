@@ -90,6 +90,7 @@ class ReverseDialer:
         self._dialling = 0
         self._attempt = 0
         self._pause_s = 0.0
+        self._next_failure = 0.0
         self._changed = asyncio.Event()
         self.last_error = ""
         """Why the last dial failed; empty while connected."""
@@ -171,9 +172,13 @@ class ReverseDialer:
             session.data_received(reached.rest)
 
     def _failed(self, exc: errors.HerdsmanError) -> None:
-        self._attempt += 1
-        ceiling = min(_BACKOFF_MAX_S, _BACKOFF_MIN_S * 2.0 ** min(self._attempt, 10))
-        self._pause_s = random.uniform(_BACKOFF_MIN_S, ceiling)
+        now = asyncio.get_running_loop().time()
+        if now >= self._next_failure:
+            # Connections that fail together are one failure: a balancer that restarts would else cost the longest pause at once.
+            self._next_failure = now + _BACKOFF_MIN_S
+            self._attempt += 1
+            ceiling = min(_BACKOFF_MAX_S, _BACKOFF_MIN_S * 2.0 ** min(self._attempt, 10))
+            self._pause_s = random.uniform(_BACKOFF_MIN_S, ceiling)
         if isinstance(exc, Superseded):
             self._pause_s = _SUPERSEDED_S + random.uniform(0, _SUPERSEDED_S)
         if exc.message != self.last_error:
