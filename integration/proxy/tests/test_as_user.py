@@ -15,12 +15,15 @@ PREFIX = "/k8s/clusters/prod"
 CONFIGMAPS = "/api/v1/namespaces/default/configmaps"
 
 
+PATHS = ("agent", "direct")
+
+
 @pytest.fixture(scope="module")
-def account(cluster):
-    return asyncio.run(agent_token(cluster))
+def account(plain_cluster):
+    return asyncio.run(agent_token(plain_cluster))
 
 
-@pytest.fixture(params=["agent", "direct"])
+@pytest.fixture
 async def way(cluster, account, tmp_path, request):
     async with helpers_way(cluster, account, tmp_path, direct=request.param == "direct") as made:
         yield made

@@ -16,21 +16,29 @@ from libs.common.resources.access import RoleTemplateBinding
 FULL = True
 pytestmark = [pytest.mark.kubelab, pytest.mark.full, pytest.mark.timeout(300)]
 CARRIERS = {"websocket": "true", "spdy": "false"}
+PATHS = ("agent", "direct")
 
 
 @pytest.fixture(scope="module")
-def account(cluster):
+def account(full_cluster):
     async def prepare() -> str:
         await as_admin(
-            cluster, "run", "web", f"--image={BUSYBOX_IMAGE}", "--image-pull-policy=Never", "--", "sleep", "100000"
+            full_cluster,
+            "run",
+            "wished",
+            f"--image={BUSYBOX_IMAGE}",
+            "--image-pull-policy=Never",
+            "--",
+            "sleep",
+            "100000",
         )
-        await as_admin(cluster, "wait", "--for=condition=Ready", "pod/web", "--timeout=50s")
-        return await agent_token(cluster)
+        await as_admin(full_cluster, "wait", "--for=condition=Ready", "pod/wished", "--timeout=50s")
+        return await agent_token(full_cluster)
 
     return asyncio.run(prepare())
 
 
-@pytest.fixture(params=["agent", "direct"])
+@pytest.fixture
 async def way(cluster, account, tmp_path, request):
     async with helpers_way(cluster, account, tmp_path, direct=request.param == "direct") as made:
         yield made
@@ -42,28 +50,28 @@ def environment(request):
 
 
 async def test_exec_as_somebody_who_may_and_not_as_the_caller_who_may_not(way, environment):
-    own = await way.kubectl("exec", "web", "--", "true", environment=environment)
+    own = await way.kubectl("exec", "wished", "--", "true", environment=environment)
     assert own.code == 1
     assert 'User "herdsman:ada" cannot' in own.err
     sent = os.urandom(300_000).hex().encode()
-    answer = await way.kubectl("exec", "-i", "web", "--as=jane", "--", "cat", stdin=sent, environment=environment)
+    answer = await way.kubectl("exec", "-i", "wished", "--as=jane", "--", "cat", stdin=sent, environment=environment)
     assert answer.out.encode() == sent, answer.err
-    code = await way.kubectl("exec", "web", "--as=jane", "--", "sh", "-c", "exit 7", environment=environment)
+    code = await way.kubectl("exec", "wished", "--as=jane", "--", "sh", "-c", "exit 7", environment=environment)
     assert code.code == 7
 
 
 async def test_wish_that_is_not_allowed_opens_no_stream(way, environment):
-    answer = await way.kubectl("exec", "web", "--as=jim", "--", "true", environment=environment)
+    answer = await way.kubectl("exec", "wished", "--as=jim", "--", "true", environment=environment)
     assert answer.code == 1
     reserved = await way.kubectl(
-        "exec", "web", "--as=jane", "--as-group=system:masters", "--", "true", environment=environment
+        "exec", "wished", "--as=jane", "--as-group=system:masters", "--", "true", environment=environment
     )
     assert reserved.code == 1
 
 
 async def test_exec_under_a_wish_ends_with_the_real_callers_role(way, environment):
     process = await asyncio.create_subprocess_exec(
-        find_kubectl(), f"--kubeconfig={way.kubeconfig}", "--as=jane", "exec", "web", "--", "sh", "-c", "echo here; sleep 60",
+        find_kubectl(), f"--kubeconfig={way.kubeconfig}", "--as=jane", "exec", "wished", "--", "sh", "-c", "echo here; sleep 60",
         stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE, env={**os.environ, **environment},
     )  # fmt: skip
     assert process.stdout is not None

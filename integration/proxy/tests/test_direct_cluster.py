@@ -24,8 +24,8 @@ PREFIX = "/k8s/clusters/prod"
 
 
 @pytest.fixture(scope="module")
-def account(cluster):
-    return asyncio.run(agent_token(cluster))
+def account(plain_cluster):
+    return asyncio.run(agent_token(plain_cluster))
 
 
 @pytest.fixture
