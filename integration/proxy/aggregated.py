@@ -68,7 +68,7 @@ async def run_extension(program: Path, cluster: Cluster, folder: Path) -> AsyncI
     port = free_port()
     policy = folder / "policy.yaml"
     policy.write_text(yaml.safe_dump(_POLICY), encoding="utf-8")
-    found = Extension(folder / "audit.log")
+    found = Extension(folder / "extension-audit.log")
     pki = cluster.layout.pki
     etcd = read_json(cluster.layout.ports_file)["etcd-client"]
     command = [
