@@ -41,7 +41,7 @@ async def test_no_secret_is_in_logs_on_disk_or_in_answers(bare_hub, tmp_path):
     status, manifest = await bare_hub.get(registration[0])
     assert status == 200
     assert registration[1].encode() in manifest
-    signed_in = (await token_of(admin)).rpartition("_")[2]
+    signed_in = (await token_of(admin)).split("_", 2)[2]
     generated = Path(bare_hub.record()["admin_password_file"]).read_text().strip()
     secrets = [PASSWORD, WRONG, MISTYPED, api_token[1], registration[1], signed_in, generated]
     assert all(len(secret) > 12 for secret in secrets)
@@ -59,7 +59,11 @@ async def test_no_secret_is_in_logs_on_disk_or_in_answers(bare_hub, tmp_path):
                 looked_at += 1
                 assert not [s for s in secrets if s.encode() in content], f"{file} holds a secret"
     assert looked_at > 10
-    audit = "".join(f.read_text(errors="replace") for f in (bare_hub.data / "logs").glob("auth_proxy*"))
+    # What is stored of the audit log is compressed: it is read as its reader sees it.
+    exported = tmp_path / "audit.jsonl"
+    await admin.must("audit", "export", "--output", str(exported))
+    audit = exported.read_text(encoding="utf-8")
+    assert not [secret for secret in secrets if secret in audit]
     assert "/v1/import/hmr_" in audit, "the look-up was written down, with its token cut"
     assert json.loads(await admin.sees("herdsman", "get", "tokens", "-o", "json"))["items"]
     await admin.must("cluster", "delete", "canary", "--force", "--yes", "--no-wait")
