@@ -105,7 +105,7 @@ class AuditLog:
         waiting = len(queue)
         if waiting >= BATCH_EVENTS:
             if waiting >= QUEUE_SOFT and not self._full:
-                self._set_full("events come faster than they can be written")
+                self._set_full(self._why_waiting())
             self._wake.set()
 
     def check_room(self) -> None:
@@ -309,7 +309,9 @@ class AuditLog:
         pending, limit = self._writer.pending_bytes, self._settings.spool_bytes
         self._spool_full = pending >= limit or (self._spool_full and pending > limit * 0.9)
         if self._disk_error:
-            self._set_full(f"its spool cannot be written: {self._disk_error}")
+            # A full disk alone is no reason to cut everybody off: memory holds the events of many calls meanwhile.
+            if len(self._queue) >= QUEUE_SOFT:
+                self._set_full(self._why_waiting())
         elif self._spool_full:
             self._set_full(f"the bus does not take it, and the {limit} bytes set aside for that are used up")
         elif self._full and len(self._queue) < QUEUE_SOFT // 2:
@@ -323,7 +325,14 @@ class AuditLog:
             log.error("audit_full", reason=why, then=self._settings.when_full)
         self._full = why
 
+    def _why_waiting(self) -> str:
+        if self._disk_error:
+            return f"its spool cannot be written: {self._disk_error}"
+        return "events come faster than they can be written"
+
     def _disk_failed(self, exc: OSError) -> None:
+        if not self._disk_error:
+            log.error("audit_spool_failed", error=exc.strerror, then=f"events wait in memory, up to {QUEUE_SOFT}")
         self._disk_error = exc.strerror or str(exc)
         self._judge()
 

@@ -253,8 +253,9 @@ async def test_events_that_come_faster_than_they_are_written_stop_new_calls_not_
     assert "300 events lost" in verify(journal).findings[0].text
 
 
-async def test_a_full_disk_stops_new_calls_and_is_left_behind_by_itself(tmp_path, monkeypatch):
+async def test_a_full_disk_stops_new_calls_once_memory_is_full_too_and_is_left_behind_by_itself(tmp_path, monkeypatch):
     journal = MemoryJournal()
+    monkeypatch.setattr(audit, "QUEUE_SOFT", 3)
     async with running(tmp_path, journal) as process:
         await eventually(lambda: journal.entries)
         real = os.pwrite
@@ -264,14 +265,18 @@ async def test_a_full_disk_stops_new_calls_and_is_left_behind_by_itself(tmp_path
 
         monkeypatch.setattr(audit_spool.os, "pwrite", full)
         process.log.write(event(1))
+        await eventually(lambda: process.log._disk_error)
+        process.log.check_room()
+        for number in (2, 3, 4):
+            process.log.write(event(number))
         await eventually(lambda: process.log.full)
         with pytest.raises(errors.Unavailable, match="No space left"):
             process.log.check_room()
-        process.log.write(event(2))
+        process.log.write(event(5))
         monkeypatch.setattr(audit_spool.os, "pwrite", real)
         await eventually(lambda: not process.log.full)
         await process.stop()
-    assert numbers(journal) == [1, 2]
+    assert numbers(journal) == [1, 2, 3, 4, 5]
     assert verify(journal).worst == "gap"
 
 
