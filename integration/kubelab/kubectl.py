@@ -46,12 +46,14 @@ async def kubectl(
     """Runs kubectl (`program`, or the one that is found) to its end. Its discovery cache lies beside the kubeconfig, so that clusters never share one."""
     process = await asyncio.create_subprocess_exec(
         program or find_kubectl(), f"--kubeconfig={kubeconfig}", f"--cache-dir={kubeconfig.parent / 'kubectl-cache'}", *arguments,
-        stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE,
+        # No pipe for nothing: uvloop refuses to write to a process that has ended already.
+        stdin=asyncio.subprocess.PIPE if stdin else asyncio.subprocess.DEVNULL,
+        stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE,
         env={**os.environ, **(environment or {})},
     )  # fmt: skip
     try:
         async with asyncio.timeout(timeout_s):
-            out, err = await process.communicate(stdin)
+            out, err = await process.communicate(stdin or None)
     except TimeoutError as error:
         raise Timeout(f"kubectl {' '.join(arguments)} did not end within {timeout_s:.0f} s") from error
     finally:

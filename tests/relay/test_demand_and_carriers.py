@@ -85,3 +85,13 @@ def test_plain_carrier_is_tried_first_and_the_one_that_worked_last_from_then_on(
     carriers.worked(PLAIN, HUB)
     assert carriers.order() == (PLAIN, WEBSOCKET)
     assert carriers.last_good == PLAIN
+
+
+def test_a_carrier_that_worked_is_not_given_up_for_a_silence_of_the_network():
+    carriers = Carriers(lambda: 0.0)
+    assert not carriers.forgives(PLAIN)
+    carriers.worked(PLAIN, Hub("https://hub"))
+    assert [carriers.forgives(PLAIN) for _ in range(3)] == [True, True, False]
+    carriers.worked(PLAIN, Hub("https://hub"))
+    assert carriers.forgives(PLAIN)
+    assert not carriers.forgives(WEBSOCKET)

@@ -58,6 +58,10 @@ class NotPassed(errors.Unavailable):
     """Something on the way, or the hub behind it, did not see the request to switch protocols: another carrier may pass."""
 
 
+class Silent(NotPassed):
+    """Nobody said no: a balancer that swallows the switch looks so, and so do a network that is cut and a hub that was killed."""
+
+
 class Handshake(asyncio.Protocol):
     """Reads what is asked for on a fresh connection. Bytes after it belong to whoever comes next."""
 
@@ -118,7 +122,7 @@ class Handshake(asyncio.Protocol):
 
     async def _more(self) -> None:
         if self._lost:
-            raise NotPassed("the hub closed the connection in the middle of the handshake")
+            raise Silent("the hub closed the connection in the middle of the handshake")
         self._arrived.clear()
         await self._arrived.wait()
 
@@ -134,6 +138,8 @@ async def ask_for_switch(connection: Handshake, hub: Hub, carrier: str) -> None:
     )  # fmt: skip
     try:
         head, body = await connection.ask(request)
+    except NotPassed:
+        raise
     except errors.Unavailable as exc:
         raise NotPassed(exc.message) from exc
     if head.status in (429, 503) and (message := _message(body)):

@@ -20,6 +20,7 @@ from libs.common.relay.handshake import (
     WEBSOCKET,
     Handshake,
     NotPassed,
+    Silent,
     TunnelIdentity,
     Welcome,
     ask_for_switch,
@@ -27,6 +28,8 @@ from libs.common.relay.handshake import (
 )
 from libs.common.relay.outbound import Hub
 
+_SILENCES = 3
+"""So many in a row are no accident of the network."""
 log = structlog.get_logger(component="relay")
 PLAIN_AGAIN_S, PLAIN_AGAIN_MAX_S = 600.0, 7200.0
 
@@ -40,6 +43,7 @@ class Carriers:
         self._monotonic = monotonic
         self._plain_again_at = 0.0
         self._pause_s = PLAIN_AGAIN_S
+        self._silences = 0
 
     def order(self) -> tuple[str, str]:
         if self.last_good != WEBSOCKET:
@@ -52,7 +56,13 @@ class Carriers:
         self._plain_again_at = now + self._pause_s * random.uniform(0.8, 1.2)
         return PLAIN, WEBSOCKET
 
+    def forgives(self, carrier: str) -> bool:
+        """Whether a silence on this carrier is taken for the network's: it worked before, and was not silent too often since."""
+        self._silences += 1
+        return carrier == self.last_good and self._silences < _SILENCES
+
     def worked(self, carrier: str, hub: Hub) -> None:
+        self._silences = 0
         if carrier == self.last_good:
             return
         if carrier == WEBSOCKET:
@@ -78,6 +88,8 @@ async def reach(hub: Hub, identity: TunnelIdentity, carriers: Carriers) -> Reach
         try:
             reached = await _reach_by(hub, identity, carrier)
         except NotPassed as exc:
+            if isinstance(exc, Silent) and carriers.forgives(carrier):
+                raise
             refusals.append(exc)
             continue
         carriers.worked(carrier, hub)
@@ -93,7 +105,7 @@ async def _reach_by(hub: Hub, identity: TunnelIdentity, carrier: str) -> Reached
             welcome = await prove(connection, identity)
     except TimeoutError as exc:
         transport.abort()
-        raise NotPassed("the hub did not finish the handshake in time") from exc
+        raise Silent("the hub did not finish the handshake in time") from exc
     except BaseException:
         transport.abort()
         raise
