@@ -22,6 +22,8 @@ from services.auth_proxy.cluster_route import check_only_servers_write
 
 FIRST_BYTE_S = 60.0
 _ENVELOPE = HEADER.encode("ascii") + b": "
+_VERBOSE = b"/readyz?verbose"
+"""As Kubernetes' own: with each service's name."""
 
 
 class GatewayRoute:
@@ -64,7 +66,8 @@ class GatewayRoute:
         """The gateway's own readiness, asked without a caller and in our own words: nothing that came is part of the question."""
         if head.method not in (b"GET", b"HEAD") or head.has_body or head.upgrade:
             raise errors.MethodNotAllowed("this address answers GET and HEAD, without body and upgrade")
-        built = rebuild.request_head(head, b"/readyz", allowed=frozenset(), host=b"hub")
+        target = _VERBOSE if head.target == _VERBOSE else b"/readyz"
+        built = rebuild.request_head(head, target, allowed=frozenset(), host=b"hub")
         return Relay(self._pool, built, _reshape, first_byte_s=5.0)
 
 
