@@ -132,17 +132,22 @@ async def test_kubectl_that_watches_is_told_of_the_end_once_and_goes_on_where_it
         for _ in range(4)
     ]  # fmt: skip
     try:
+        listed = []
         for process in processes:
             assert process.stdout is not None
             async with asyncio.timeout(30):
-                assert (await process.stdout.readline()).startswith(b"configmap/")
+                listed.append(await process.stdout.readline())
+            assert listed[-1].startswith(b"configmap/")
         began = time.monotonic()
         await roll(wide_hub)
         print(f"two workers replaced in {time.monotonic() - began:.1f} s")
-        for process in processes:
+        for first, process in zip(listed, processes, strict=True):
             async with asyncio.timeout(10):
                 out, err = await process.communicate()
-            assert (process.returncode, out, err) == (0, b"", b"")
+            assert (process.returncode, err) == (0, b"")
+            # The listing, each object once, and nothing after it.
+            seen = [first, *out.splitlines(keepends=True)]
+            assert len(set(seen)) == len(seen)
     finally:
         for process in processes:
             if process.returncode is None:
