@@ -216,5 +216,5 @@ async def test_a_new_certificate_reaches_every_worker(wide_hub):
     async def reloaded() -> bool:
         return log.read_text().count("certificate_reloaded") >= 2
 
-    await eventually(reloaded, 10)
+    await eventually(reloaded, 30)
     assert (await ask_parent(wide_hub, "/readyz"))[0] == 200
