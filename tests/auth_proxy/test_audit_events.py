@@ -12,7 +12,7 @@ import pytest
 
 from libs.common.audit.chain import read_batch
 from libs.common.resources.audit import AuditPolicy
-from services.auth_proxy import audit_spool
+from services.auth_proxy import audit, audit_spool
 from tests.auth_proxy.conftest import Echo
 from tests.auth_proxy.door import Door, meta
 from tests.store.watching import eventually
@@ -180,6 +180,7 @@ async def test_no_room_for_events_is_503_for_calls_and_not_for_probes(door, echo
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     monkeypatch.setattr(audit_spool.os, "pwrite", no_disk)
+    monkeypatch.setattr(audit, "QUEUE_SOFT", 1)  # what waits in memory while the disk takes nothing
     await door.get("/apis")
     await wait_full(door, token, full=True)
     async with door.agent("prod", echo.address, wait=False):
