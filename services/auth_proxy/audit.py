@@ -39,6 +39,8 @@ FLUSH_S = 0.2
 """How long an event waits for others at most. With the time of one write it is what a killed process loses."""
 ALIVE_S = 60.0
 QUEUE_SOFT = 20_000
+QUEUE_BYTES = 64 * 1024 * 1024
+"""Callers choose how long their heads are."""
 QUEUE_HARD = 80_000
 """Calls that were let in before the queue was full end, too: each has at most three events."""
 MALFORMED_PER_S = 10
@@ -73,6 +75,7 @@ class AuditLog:
         self._writer = Writer(settings.folder, key, settings.file, now)
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="audit")
         self._queue: deque[Recordable] = deque()
+        self._queue_bytes = 0
         self._wake = asyncio.Event()
         self._to_publish = asyncio.Event()
         self._all_stored = asyncio.Event()
@@ -102,9 +105,9 @@ class AuditLog:
             self._lose(event)
             return
         queue.append(event)
-        waiting = len(queue)
-        if waiting >= BATCH_EVENTS:
-            if waiting >= QUEUE_SOFT and not self._full:
+        self._queue_bytes += event.weight
+        if len(queue) >= BATCH_EVENTS or self._queue_bytes >= QUEUE_BYTES:
+            if not self._full and self._is_queue_full:
                 self._set_full(self._why_waiting())
             self._wake.set()
 
@@ -255,6 +258,7 @@ class AuditLog:
         """Up to so many events into batches on disk. False: the disk did not take them, they wait in memory."""
         queue = self._queue
         taken = [queue.popleft() for _ in range(min(_TAKE, len(queue)))]
+        self._queue_bytes -= sum(event.weight for event in taken)
         records = self._gap()
         if alive:
             records.append(render_record("alive", self._now()))
@@ -310,11 +314,11 @@ class AuditLog:
         self._spool_full = pending >= limit or (self._spool_full and pending > limit * 0.9)
         if self._disk_error:
             # A full disk alone is no reason to cut everybody off: memory holds the events of many calls meanwhile.
-            if len(self._queue) >= QUEUE_SOFT:
+            if self._is_queue_full:
                 self._set_full(self._why_waiting())
         elif self._spool_full:
             self._set_full(f"the bus does not take it, and the {limit} bytes set aside for that are used up")
-        elif self._full and len(self._queue) < QUEUE_SOFT // 2:
+        elif self._full and len(self._queue) < QUEUE_SOFT // 2 and self._queue_bytes < QUEUE_BYTES // 2:
             log.info("audit_has_room_again", lost=self._lost, refused=self._refused)
             self._full = ""
             self._wake.set()
@@ -325,6 +329,10 @@ class AuditLog:
             log.error("audit_full", reason=why, then=self._settings.when_full)
         self._full = why
 
+    @property
+    def _is_queue_full(self) -> bool:
+        return len(self._queue) >= QUEUE_SOFT or self._queue_bytes >= QUEUE_BYTES
+
     def _why_waiting(self) -> str:
         if self._disk_error:
             return f"its spool cannot be written: {self._disk_error}"
@@ -332,7 +340,11 @@ class AuditLog:
 
     def _disk_failed(self, exc: OSError) -> None:
         if not self._disk_error:
-            log.error("audit_spool_failed", error=exc.strerror, then=f"events wait in memory, up to {QUEUE_SOFT}")
+            log.error(
+                "audit_spool_failed",
+                error=exc.strerror,
+                then=f"events wait in memory, up to {QUEUE_SOFT} or {QUEUE_BYTES // 2**20} MiB",
+            )
         self._disk_error = exc.strerror or str(exc)
         self._judge()
 

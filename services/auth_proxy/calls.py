@@ -133,6 +133,10 @@ class Call:
         self.exchange = None
         self._calls.ended(self)
 
+    @property
+    def weight(self) -> int:
+        return len(self.head.target) + self.head.block.weight
+
     def to_event(self) -> RawEvent:
         """The facts of ResponseComplete; beside the loop."""
         event = _event_of(self, "ResponseComplete", self.at, self.status)
@@ -162,6 +166,10 @@ class _Started:
         self._at = at
         self._status = status
         self.bodies = None
+
+    @property
+    def weight(self) -> int:
+        return self._call.weight
 
     def to_event(self) -> RawEvent:
         return _event_of(self._call, "ResponseStarted", self._at, self._status)

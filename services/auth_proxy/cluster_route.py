@@ -116,7 +116,7 @@ class ClusterRoute:
         if terminal is not None:
             # The same bytes that an agent would get, read by the same code: what it refuses is refused here too.
             inner = parse_request(built, head.block.onward)
-            head.block.onward = inner.block
+            head.block.onward = inner.block if inner.block.weight <= MAX_HEAD else None
             relay = terminal.relay(inner, reshape)
         else:
             relay = Relay(self._tunnels.source(cluster, upgrade=bool(head.upgrade)), built, reshape, head.upgrade)

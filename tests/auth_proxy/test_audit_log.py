@@ -280,6 +280,23 @@ async def test_a_full_disk_stops_new_calls_once_memory_is_full_too_and_is_left_b
     assert verify(journal).worst == "gap"
 
 
+async def test_long_heads_fill_memory_sooner_and_leave_room_again(tmp_path, monkeypatch):
+    journal = MemoryJournal()
+    monkeypatch.setattr(audit, "QUEUE_BYTES", 100_000)
+    async with running(tmp_path, journal) as process:
+        await eventually(lambda: journal.entries)
+        for number in (1, 2):
+            large = event(number)
+            large.agent = b"x" * 60_000
+            process.log.write(large)
+        with pytest.raises(errors.Unavailable, match="takes no more"):
+            process.log.check_room()
+        await eventually(lambda: not process.log.full)
+        assert process.log._queue_bytes == 0
+        await process.stop()
+    assert numbers(journal) == [1, 2]
+
+
 async def test_an_unreadable_spool_file_is_kept_for_a_person_and_the_log_goes_on(tmp_path):
     (tmp_path / "audit").mkdir()
     (tmp_path / "audit" / "x.spool").write_bytes(b"rubbish")

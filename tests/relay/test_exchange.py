@@ -419,3 +419,16 @@ async def test_requests_torn_at_any_place_arrive_the_same(make_rig, size):
     writer.close()
     assert data.count(b"200 OK") == 4
     assert seen == [(b"/1", b""), (b"/2", b"abcd"), (b"/3", b"2\r\nab\r\n0\r\n\r\n"), (b"/4", b"")]
+
+
+@pytest.mark.parametrize(
+    ("fields", "kept"), [(b"Accept: x\r\n", True), (b"A: " + b"x" * 40_000 + b"\r\n", False), (b"a:\r\n" * 1000, False)]
+)
+async def test_a_connection_that_rests_keeps_no_large_head(make_rig, fields, kept):
+    rig = await make_rig(serve_forever)
+    reader, writer = await asyncio.open_connection("127.0.0.1", rig.port)
+    writer.write(b"GET /a HTTP/1.1\r\nHost: h\r\n" + fields + b"\r\n")
+    await reader.readuntil(b"ok")
+    (session,) = rig.engine.sessions
+    assert (session._block is not None) is kept
+    writer.close()

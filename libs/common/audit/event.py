@@ -42,6 +42,11 @@ class Recordable(Protocol):
     bodies: Any
     """An object with `.render() -> dict` (requestObject, responseObject, note) and `.release()`, or None."""
 
+    @property
+    def weight(self) -> int:
+        """About how many bytes of memory it holds while it waits."""
+        ...
+
     def to_event(self) -> RawEvent: ...
 
 
@@ -82,6 +87,10 @@ class RawEvent:
         """As in `Recordable`."""
         self.session = ""
         """Id of the session's recording, if there is one."""
+
+    @property
+    def weight(self) -> int:
+        return len(self.target) + len(self.agent) + len(self.error)
 
     def to_event(self) -> RawEvent:
         return self

@@ -23,6 +23,7 @@ from libs.common.relay.names import ORDINARY, RESERVED_PREFIXES, RESPONSE_NOTED
 MAX_HEAD = 64 * 1024
 MAX_FIELDS = 2048
 """An agent gets one field for each group of the caller; beyond this a head is only work for whoever reads it."""
+_FIELD_BYTES = 256
 END = b"\r\n\r\n"
 
 Field = tuple[bytes, bytes, bytes]
@@ -130,6 +131,11 @@ class Block(Head):
         self._kept = b""
         self._kept_for: tuple[Set[bytes], bool] | None = None
         _read_fields(self, reader.special)
+
+    @property
+    def weight(self) -> int:
+        """About how many bytes of memory it takes: many short fields take far more than they were on the wire."""
+        return len(self.raw) + _FIELD_BYTES * len(self.fields)
 
     def keep(self, allowed: Set[bytes], *, with_host: bool) -> bytes:
         """The lines of the fields that are allowed to go on, then those of the framing and of a switch of protocols, each with its

@@ -19,6 +19,8 @@ from libs.common.relay.sweeper import NEVER
 if TYPE_CHECKING:
     from libs.common.relay.server import Engine
 
+_REMEMBERED_BYTES = 16 * 1024
+"""Some thirty fields, with a token of any length: what clients of Kubernetes send."""
 _STASH_LIMIT = 64 * 1024
 _LINGER_S = 2.0
 HOLD_STASH = 4
@@ -207,7 +209,8 @@ class Session(asyncio.Protocol):
         except errors.BadRequest as exc:
             self._refuse_head(exc)
             return
-        self._block = head.block
+        # A connection that rests must not hold what a stranger made large.
+        self._block = head.block if head.block.weight <= _REMEMBERED_BYTES else None
         self._on_request(head)
 
     def _refuse_head(self, error: errors.HerdsmanError) -> None:
