@@ -136,7 +136,7 @@ class ReverseDialer:
         while True:
             await asyncio.sleep(_LOOK_EVERY_S)
             self._demand.look(len(self._resting), loop.time())
-            self._workers.cut_silent(loop.time())
+            self._workers.cut_silent(loop.time(), self._resting)
 
     async def _dial(self) -> None:
         try:

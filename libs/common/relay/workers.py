@@ -6,6 +6,7 @@ connections with it are cut together, the busy ones too: whoever reads them woul
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 import structlog
@@ -64,11 +65,17 @@ class Workers:
         worker = self._of.get(session)
         return worker is not None and worker.draining
 
-    def cut_silent(self, now: float) -> int:
-        """Cut all connections of each process that was silent for too long. Returns how many were cut."""
+    def cut_silent(self, now: float, resting: Mapping[Session, float]) -> int:
+        """Cut all connections of each process that was silent for too long. Returns how many were cut.
+
+        `resting`: since when connections rest. Only there pings are due: of a process that has nothing but streams here, as one that
+        drains, silence says nothing, and the kernel's keep-alive looks after each stream.
+        """
         cut = 0
         for worker in list(self._by_name.values()):
             if now - worker.heard_at <= tunnel.WORKER_SILENCE_S:
+                continue
+            if not any(now - resting.get(s, now) > tunnel.WORKER_SILENCE_S for s in worker.sessions):
                 continue
             # Requests and pings are heard here; the bytes of a stream only the kernel knows about.
             ages = [age for s in worker.sessions if (age := sockets.silent_for_s(s.transport)) is not None]
