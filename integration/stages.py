@@ -39,7 +39,7 @@ def generated() -> int:
 
 
 def hermetic() -> int:
-    return _run(BIN / "pytest", "tests")
+    return _run(BIN / "pytest", "tests", timeout_s=1500)
 
 
 def tools() -> int:

@@ -8,6 +8,8 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
+from tests.watchdog import pytest_runtest_logreport, pytest_runtest_teardown  # noqa: F401 - hooks
+
 
 class Clock:
     """A clock that a test moves: `clock()` is now, `clock.forward(seconds)` moves it."""

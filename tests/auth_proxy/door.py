@@ -334,5 +334,7 @@ async def open_door(
             await build(host)
         await host.finish_build()
         port = int((folder / "listen").read_text().rpartition(":")[2])
-        yield Door(host, stores, tasks, port, certificate, folder / "audit.log", made[0]._tunnels, made[0])
-        host.begin_stop()
+        try:
+            yield Door(host, stores, tasks, port, certificate, folder / "audit.log", made[0]._tunnels, made[0])
+        finally:
+            host.begin_stop()

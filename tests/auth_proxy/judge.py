@@ -102,11 +102,13 @@ async def listening(
             writer.close()
 
     server = await asyncio.start_server(guarded, "127.0.0.1", port, ssl=tls)
-    yield server.sockets[0].getsockname()[1]
-    server.close()
-    for writer in open_now.values():
-        writer.transport.abort()
-    await asyncio.gather(*open_now, return_exceptions=True)
+    try:
+        yield server.sockets[0].getsockname()[1]
+    finally:
+        server.close()
+        for writer in open_now.values():
+            writer.transport.abort()
+        await asyncio.gather(*open_now, return_exceptions=True)
 
 
 def replying(

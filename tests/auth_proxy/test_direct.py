@@ -115,7 +115,8 @@ async def test_cluster_that_has_both_is_reached_directly_and_by_its_agent_when_t
     write(folder, loopback(judge))
     token = await door.member()
     async with Judge("agents").serving() as behind_agent, door.agent("prod", behind_agent.address):
-        await settle(door, token, 200)
+        # Until its file was looked at, the cluster is reached by its agent.
+        await settle(door, token, 200, until=lambda reply: json.loads(reply.body)["cluster"] == "prod")
         before = len(judge.calls)
         assert json.loads((await door.get(POD, token)).body)["cluster"] == "prod"
         assert len(judge.calls) == before + 1

@@ -77,8 +77,10 @@ async def running(clock, *, per_user: int = 100, bindings=()):
             ADMIN, helper, made.role("viewer", "cluster", rules=[made.rule("get", "pods")]), made.cluster("east")
         )
         await hub.put(*bindings)
-        yield service
-        await service.passwords.aclose()
+        try:
+            yield service
+        finally:
+            await service.passwords.aclose()
 
 
 async def test_a_sign_in_gives_a_token_whose_secret_is_stored_as_a_hash(clock):

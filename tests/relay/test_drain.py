@@ -48,8 +48,10 @@ async def echo(reader, writer):
 async def stopping(rig, **options):
     task = asyncio.create_task(rig.engine.stop(**options))
     await asyncio.sleep(0)
-    yield task
-    await task
+    try:
+        yield task
+    finally:
+        await task
 
 
 async def test_a_resting_connection_gets_an_answer_to_its_next_request_and_is_told_to_go(make_rig):

@@ -52,8 +52,10 @@ def start(bus, clock, tmp_path):
     async def run():
         async with asyncio.TaskGroup() as tasks, AsyncExitStack() as stack:
             host = Host(SERVICE, config, bus, open_store, Verifier.load(file, clock), tasks, stack)
-            yield host
-            host.begin_stop()
+            try:
+                yield host
+            finally:
+                host.begin_stop()
 
     return run
 

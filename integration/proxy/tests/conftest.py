@@ -54,8 +54,10 @@ def pytest_collection_modifyitems(items):
 def running_cluster(*, full: bool) -> Iterator[Cluster]:
     with tempfile.TemporaryDirectory(prefix="proxy-test-") as folder:
         made = asyncio.run(Cluster.up("prod", Path(folder), full=full))
-        yield made
-        asyncio.run(made.down(delete=True))
+        try:
+            yield made
+        finally:
+            asyncio.run(made.down(delete=True))
 
 
 @pytest.fixture(scope="session")
