@@ -8,7 +8,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from tests.watchdog import pytest_runtest_logreport, pytest_runtest_teardown  # noqa: F401 - hooks
+from tests.watchdog import pytest_configure, pytest_runtest_logreport, pytest_runtest_teardown  # noqa: F401 - hooks
 
 
 class Clock:

@@ -1,12 +1,14 @@
-"""Hooks for conftest files: a test that hangs while it is taken down ends the run, with what failed before and where it stands.
+"""Hooks for conftest files: a run behaves the same wherever it was started from, and always comes to an end.
 
-pytest-timeout stops its clock at a test's first failure, so that one which failed and left a server behind would hang for ever.
+pytest-timeout stops its clock at a test's first failure, so that one which failed and left a server behind would hang for ever: it is ended,
+with what failed before and where it stands.
 """
 
 from __future__ import annotations
 
 import faulthandler
 import os
+import signal
 import sys
 import threading
 from collections.abc import Iterator
@@ -16,6 +18,12 @@ import pytest
 LIMIT_S = 120.0
 """Far beyond any fixture's end, the deletion of a whole cluster included."""
 _failures: list[str] = []
+
+
+def pytest_configure() -> None:
+    """A shell that starts us in the background has SIGINT ignored, and our children would inherit that: Ctrl-C is part of what is tested."""
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.hookimpl(wrapper=True, tryfirst=True)

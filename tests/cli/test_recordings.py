@@ -6,6 +6,7 @@ import base64
 import json
 import os
 import pty
+import select
 import subprocess
 import sys
 import time
@@ -145,7 +146,9 @@ class Viewer:
         deadline = time.monotonic() + 20
         while text not in self.output:
             assert time.monotonic() < deadline, self.output
-            self.output += os.read(self.ours, 4096)
+            ready, _, _ = select.select([self.ours], [], [], 1)
+            if ready:
+                self.output += os.read(self.ours, 4096)
 
     def close(self) -> int:
         try:
