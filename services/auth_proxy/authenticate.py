@@ -10,15 +10,18 @@ import base64
 import binascii
 import hashlib
 import hmac
+import math
 from collections.abc import Callable
 from datetime import datetime
 
 from libs.common import errors
 from libs.common.access.grants import Grants
-from libs.common.access.principal import Principal, local_user_principal
+from libs.common.access.membership import may_use, membership_of
+from libs.common.access.principal import Principal
 from libs.common.crypto.envelope import LIFETIME_S, Signer
 from libs.common.relay.head import RequestHead
 from libs.common.resources.identity import Token, User
+from libs.common.resources.providers import IdentityProvider
 from libs.common.store.informer import Change
 from libs.common.store.objects import Objects
 from services.auth_proxy import identity
@@ -41,12 +44,15 @@ class Caller:
         "expires",
         "principal",
         "secret_hash",
+        "until",
     )
 
-    def __init__(self, principal: Principal, secret_hash: bytes, expires: float) -> None:
+    def __init__(self, principal: Principal, secret_hash: bytes, expires: float, known_until: float = math.inf) -> None:
         self.principal = principal
         self.secret_hash = secret_hash
         self.expires = expires
+        self.until = min(expires, known_until)
+        """Until when this is true: then the token has expired, or groups have become too old to count."""
         self.clusters = frozenset(principal.clusters)
         self._blocks: dict[str, identity.Block] = {}
         self._made_with: Grants | None = None
@@ -76,14 +82,18 @@ class Caller:
 class Authenticator:
     """Follows tokens and users. Invariant: a caller that is remembered is one that would be made the same way now."""
 
-    def __init__(self, tokens: Objects[Token], users: Objects[User], now: Now) -> None:
+    def __init__(
+        self, tokens: Objects[Token], users: Objects[User], providers: Objects[IdentityProvider], now: Now
+    ) -> None:
         self._tokens = tokens
         self._users = users
+        self._providers = providers
         self._now = now
         self._callers: dict[str, Caller] = {}
         self._of_user: dict[str, set[str]] = {}
         tokens.informer.subscribe(self._token_changed, replay=False)
         users.informer.subscribe(self._user_changed, replay=False)
+        providers.informer.subscribe(self._provider_changed, replay=False)
 
     def authenticate(self, head: RequestHead) -> Caller | None:
         """Who calls; None when no credential came. Raises Unauthenticated for any that is not good."""
@@ -115,14 +125,18 @@ class Authenticator:
     def resolve(self, name: str) -> Caller | None:
         """The caller of the token with this name, if it may be used now."""
         caller = self._callers.get(name)
+        moment = self._now().timestamp()
+        if caller is not None and caller.until <= moment < caller.expires:
+            self._drop(name)
+            caller = None
         if caller is None:
             caller = self._make(name)
             if caller is None:
                 return None
-        return caller if self._now().timestamp() < caller.expires else None
+        return caller if moment < caller.expires else None
 
     def _is_current(self, caller: Caller) -> bool:
-        return self._callers.get(caller.principal.token) is caller and self._now().timestamp() < caller.expires
+        return self._callers.get(caller.principal.token) is caller and self._now().timestamp() < caller.until
 
     def _make(self, name: str) -> Caller | None:
         token = self._tokens.get(name)
@@ -131,15 +145,26 @@ class Authenticator:
         user = self._users.get(token.spec.user)
         if user is None or user.uid != token.spec.user_uid or not user.spec.enabled or user.deleting:
             return None
+        now = self._now()
+        if not may_use(token.spec.provider, user, self._providers.get, now):
+            return None
+        membership = membership_of(user, self._providers.get, now)
         principal = Principal(
             user=user.name,
             user_uid=user.uid,
-            principal_id=user.status.principal_id or local_user_principal(user.uid),
+            principal_id=membership.principal_id,
+            group_ids=list(membership.group_ids),
             token=name,
             clusters=token.spec.clusters,
+            projects=token.spec.projects,
             read_only=token.spec.read_only,
         )
-        caller = Caller(principal, token.private.secret_hash.encode("ascii"), token.spec.expires_at.timestamp())
+        caller = Caller(
+            principal,
+            token.private.secret_hash.encode("ascii"),
+            token.spec.expires_at.timestamp(),
+            math.inf if membership.until is None else membership.until.timestamp(),
+        )
         self._callers[name] = caller
         self._of_user.setdefault(user.name, set()).add(name)
         return caller
@@ -154,6 +179,12 @@ class Authenticator:
         if plural == "users":
             for name in self._of_user.pop(user, set()):
                 self._drop(name)
+
+    def _provider_changed(self, change: Change) -> None:
+        if change.key.startswith("identityproviders."):
+            # Rare, and it may concern anybody.
+            self._callers.clear()
+            self._of_user.clear()
 
     def _drop(self, name: str) -> None:
         caller = self._callers.pop(name, None)

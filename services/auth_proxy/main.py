@@ -13,6 +13,7 @@ from libs.common.relay.pool import Address, Pool
 from libs.common.relay.server import Engine, Limits, listen, listen_on
 from libs.common.relay.sweeper import Sweeper
 from libs.common.resources.identity import Token, User
+from libs.common.resources.providers import IdentityProvider
 from libs.common.runtime.config import ConfigError
 from libs.common.runtime.host import Host
 from libs.common.store.objects import Objects
@@ -46,6 +47,7 @@ async def build(host: Host[AuthProxyConfig]) -> None:
     signer = Signer.load(config.identity_private_key, host.now)
     tokens = await host.informer("identity", "tokens")
     users = await host.informer("identity", "users")
+    providers = await host.informer("identity", "identityproviders")
     clusters_informer = await host.informer("cluster_controller", "clusters")
     grants = await start_live_grants(host)
     policy = LivePolicy(await host.informer("authz", "auditpolicies"))
@@ -67,9 +69,11 @@ async def build(host: Host[AuthProxyConfig]) -> None:
     clusters = ClusterIndex(clusters_informer, forget)
     neighbours = await Neighbours.start(host, calls, clusters, local, sweeper) if has_neighbours(config) else None
     tunnels: Tunnels = neighbours.tunnels if neighbours is not None else local
-    authenticator = Authenticator(Objects(tokens, Token), Objects(users, User), host.now)
+    authenticator = Authenticator(
+        Objects(tokens, Token), Objects(users, User), Objects(providers, IdentityProvider), host.now
+    )
     revoker = Revoker(calls, authenticator, grants)
-    for informer in (tokens, users, clusters_informer):
+    for informer in (tokens, users, providers, clusters_informer):
         informer.subscribe(lambda _change: revoker.wake(), replay=False)
     grants.subscribe(lambda _grants: revoker.wake())
 

@@ -64,6 +64,8 @@ class Revoker:
                         "the token of this call was revoked or has expired, or its user was disabled"
                     )
                 )
+            elif not call.cluster and not set(before.principal.group_ids) <= set(caller.principal.group_ids):
+                call.cut(errors.Denied("a group that this call was let in with is no longer the caller's"))
             elif call.cluster and not call.groups <= caller.block(grants, call.cluster, call.cluster_uid).groups:
                 call.cut(
                     errors.Denied(f'a role that this call was let in with in cluster "{call.cluster}" was taken away')

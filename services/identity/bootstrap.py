@@ -18,6 +18,7 @@ from libs.common.access.principal import local_user_principal
 from libs.common.observe import log
 from libs.common.resources.identity import User, UserPrivate, UserSpec, UserStatus
 from libs.common.resources.meta import ObjectMeta, check_label, format_time
+from libs.common.resources.providers import LOCAL, IdentityProvider, IdentityProviderSpec, LocalSettings
 from libs.common.resources.registry import BY_MODEL
 from libs.common.store.base import Put, Store
 from libs.common.store.objects import encode_unique
@@ -58,6 +59,18 @@ async def bootstrap_admin(
     if written:
         log.get("identity").info("bootstrap_admin_created", user=user)
     return written
+
+
+async def ensure_local_provider(store: Store, now: Callable[[], datetime]) -> None:
+    """The hub's own provider, made once and then the administrators'; several replicas at once make one."""
+    made = IdentityProvider(
+        metadata=ObjectMeta(name=LOCAL, uid=str(uuid4()), creation_timestamp=now(), generation=1),
+        spec=IdentityProviderSpec(type="local", display_name="Herdsman", enabled=True, local=LocalSettings()),
+    )
+    try:
+        await store.create(BY_MODEL[IdentityProvider].key(LOCAL), encode_unique(made))
+    except errors.AlreadyExists:
+        return
 
 
 async def _write(store: Store, writes: list[Put]) -> bool:

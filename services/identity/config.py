@@ -26,6 +26,9 @@ class IdentityConfig(ServiceConfig):
     )
     kubeconfig_ttl_s: int = Field(default=30 * 86400, gt=0, description="Longest life of a token in a kubeconfig file.")
     api_ttl_s: int = Field(default=90 * 86400, gt=0, description="Longest life of an API token.")
+    secrets_keys: Path = Field(
+        description="File with the keys that seal provider secrets and seeds in the store, one a line: id, 32 bytes in base64."
+    )
     tokens_per_user: int = Field(default=100, gt=0, description="Live tokens that one user may have.")
 
     @property

@@ -18,14 +18,15 @@ from libs.common.crypto.envelope import Verifier
 from libs.common.observe import log
 from libs.common.resources.identity import Token, User
 from libs.common.resources.meta import check_label
+from libs.common.resources.providers import LOCAL
 from libs.common.store.base import Store
 from libs.common.store.objects import modify, read
 from services.identity.logins import LastLogins
 from services.identity.passwords import Passwords, check_policy
+from services.identity.providers.running import Providers
+from services.identity.sign_in import PasswordSignIn, SignedIn
 from services.identity.throttle import Throttle
-from services.identity.tokens import Tokens
-
-WRONG = "the user name or the password is wrong, or the user is disabled"
+from services.identity.tokens import SIGN_INS, Tokens
 
 
 @dataclass(slots=True)
@@ -39,36 +40,55 @@ class Handlers:
     logins: LastLogins
     verifier: Verifier
     grants: HasGrants
+    providers: Providers
+    password_sign_in: PasswordSignIn
     now: Callable[[], datetime]
 
     async def login(self, request: m.LoginRequest, _message: Message) -> m.IssuedToken:
         """A sign-in with name and password. Raises Unauthenticated, TooManyRequests."""
-        self.throttle.begin(request.user, request.client_address)
-        user = await self._find(request.user)
-        stored = user.private.password_hash if user is not None else ""
-        right = await self.passwords.verify(stored, request.password)
-        if user is None or not right or not user.spec.enabled or user.deleting:
-            # A name that nobody has may be a password, typed into the wrong field: it is not written down.
-            known = request.user if user is not None else ""
-            log.get("identity").info("login_refused", user=known, client_address=request.client_address)
-            raise errors.Unauthenticated(WRONG)
-        self.throttle.succeeded(request.user, request.client_address)
-        if self.passwords.is_outdated(stored):
-            await self._store_hash(user, stored, await self.passwords.hash(request.password))
-        issued = await self.tokens.issue(user, "login", description=request.description)
-        self.logins.note(user)
-        return issued
+        account = request.user if request.provider == LOCAL else f"{request.provider}/{request.user}"
+        self.throttle.begin(account, request.client_address)
+        signed_in = await self.password_sign_in.sign_in(request.provider, request.user, request.password)
+        self.throttle.succeeded(account, request.client_address)
+        return await self.let_in(
+            signed_in, session=request.session, description=request.description, address=request.client_address
+        )
+
+    async def let_in(self, signed_in: SignedIn, *, session: bool, description: str, address: str) -> m.IssuedToken:
+        """The token of a person who has just signed in, whatever the way."""
+        issued = await self.tokens.issue(
+            signed_in.user, "session" if session else "login", description=description, provider=signed_in.provider,
+            client_address=address,
+        )  # fmt: skip
+        self.logins.note(signed_in.user)
+        return issued.model_copy(update={"notices": list(signed_in.notices)})
+
+    async def sign_in_options(self, _request: m.Empty, _message: Message) -> m.SignInOptions:
+        """The enabled providers, the hub's own accounts first: what a sign-in page shows to anybody."""
+        options = [
+            m.SignInOption(
+                provider=p.name, display_name=p.spec.display_name or p.name, type=p.spec.type,
+                flow="redirect" if p.spec.type in ("github", "oidc") else "password",
+            )
+            for p in self.providers.all()
+            if p.spec.enabled and not p.deleting
+        ]  # fmt: skip
+        return m.SignInOptions(
+            options=sorted(options, key=lambda option: (option.provider != LOCAL, option.display_name))
+        )
 
     async def issue_token(self, request: m.TokenIssue, _message: Message) -> m.IssuedToken:
         """A token for the caller, never good for more, nor (unless the caller signed in) for longer, than the caller's own."""
         principal = self.verifier.open(request.identity)
         user = await self._caller(principal)
-        clusters = _scope(principal, request.clusters)
+        clusters = _within(principal.clusters, request.clusters, "cluster")
         parent = await self._own_token(principal)
         return await self.tokens.issue(
             user, request.purpose, description=request.description, clusters=clusters,
+            projects=_within(principal.projects, request.projects, "project"),
+            provider=parent.spec.provider if parent is not None else "",
             read_only=request.read_only or principal.read_only, ttl_s=request.ttl_s,
-            parent_expiry=None if parent is None or parent.spec.purpose == "login" else parent.spec.expires_at,
+            parent_expiry=None if parent is None or parent.spec.purpose in SIGN_INS else parent.spec.expires_at,
         )  # fmt: skip
 
     async def revoke_token(self, request: m.TokenRevoke, _message: Message) -> m.Empty:
@@ -101,7 +121,7 @@ class Handlers:
         stored = await self.passwords.hash(request.new_password)
         await self._store_hash(user, None, stored, must_change=request.must_change and not own)
         if own:
-            await self.tokens.revoke_all(user.name, keep=principal.token, purposes=("login",))
+            await self.tokens.revoke_all(user.name, keep=principal.token, purposes=SIGN_INS)
         else:
             await self.tokens.revoke_all(user.name)
         log.get("identity").info("password_changed", user=user.name, changed_by=caller.name)
@@ -161,19 +181,19 @@ class Handlers:
         await modify(self.store, User, user.name, mutate, now=self.now)
 
 
-def _scope(principal: Principal, clusters: list[str]) -> tuple[str, ...]:
-    """The clusters a new token is good for: what was asked for, within what the caller's own token is good for."""
-    for index, name in enumerate(clusters):
+def _within(held: list[str], asked: list[str], kind: str) -> tuple[str, ...]:
+    """The clusters (or projects) a new token is good for: what was asked for, within what the caller's own token is good for."""
+    for index, name in enumerate(asked):
         try:
             check_label(name)
         except ValueError as exc:
-            raise errors.Invalid(f'clusters[{index}]: "{name}" is no cluster name: it {exc}') from exc
-    wanted = tuple(dict.fromkeys(clusters))
-    if not principal.clusters:
+            raise errors.Invalid(f'{kind}s[{index}]: "{name}" is no {kind} name: it {exc}') from exc
+    wanted = tuple(dict.fromkeys(asked))
+    if not held:
         return wanted
     if not wanted:
-        return tuple(principal.clusters)
-    beyond = set(wanted) - set(principal.clusters)
+        return tuple(held)
+    beyond = set(wanted) - set(held)
     if beyond:
-        raise errors.Denied(f"your token is not good for cluster {', '.join(sorted(beyond))}: sign in")
+        raise errors.Denied(f"your token is not good for {kind} {', '.join(sorted(beyond))}: sign in")
     return wanted

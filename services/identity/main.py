@@ -2,22 +2,31 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 from libs.common.access.live import start_live_grants
 from libs.common.apiserver.strategy import Strategy
 from libs.common.apiserver.writer import ResourceWriter
-from libs.common.contracts.methods import CHANGE_PASSWORD, ISSUE_TOKEN, LOGIN, REVOKE_TOKEN, WRITE
+from libs.common.contracts.methods import CHANGE_PASSWORD, ISSUE_TOKEN, LOGIN, REVOKE_TOKEN, SIGN_IN_OPTIONS, WRITE
+from libs.common.crypto.sealed import KeyRing
 from libs.common.reconcile import Reconciler, follow
 from libs.common.resources.identity import Token
+from libs.common.resources.providers import IdentityProvider
+from libs.common.runtime.config import ConfigError
 from libs.common.runtime.host import Host
 from libs.common.store.objects import Objects
-from services.identity.bootstrap import bootstrap_admin
+from services.identity.accounts import Accounts
+from services.identity.bootstrap import bootstrap_admin, ensure_local_provider
 from services.identity.config import IdentityConfig
 from services.identity.handlers import Handlers
 from services.identity.logins import LastLogins
 from services.identity.passwords import Passwords
+from services.identity.provider_strategy import IdentityProviderStrategy
+from services.identity.providers.factories import FACTORIES
+from services.identity.providers.running import Providers
 from services.identity.reconciler import TokenReconciler, keys_of_token, keys_of_user
+from services.identity.sign_in import PasswordSignIn
 from services.identity.strategies import TokenStrategy, UserStrategy
 from services.identity.throttle import Throttle
 from services.identity.token_index import TokenIndex
@@ -29,6 +38,8 @@ async def build(host: Host[IdentityConfig]) -> None:
     store = host.store("identity")
     grants = await start_live_grants(host)
     users, tokens_seen = await host.informer("identity", "users"), await host.informer("identity", "tokens")
+    configured = await host.informer("identity", "identityproviders")
+    ring = load_ring(config.secrets_keys)
     await host.synced()
 
     passwords = Passwords()
@@ -51,11 +62,39 @@ async def build(host: Host[IdentityConfig]) -> None:
     follow(users, sweeper, keys_of_user(index))
     host.spawn("token sweeper", sweeper.run())
 
-    strategies: dict[str, Strategy[Any]] = {"users": UserStrategy(grants), "tokens": TokenStrategy()}
+    providers = Providers(Objects(configured, IdentityProvider), FACTORIES, ring)
+    host.on_stop(providers.aclose)
+    await ensure_local_provider(store, host.now)
+    accounts = Accounts(store, ring, host.now)
+    password_sign_in = PasswordSignIn(store, passwords, providers, accounts, host.now)
+
+    strategies: dict[str, Strategy[Any]] = {
+        "users": UserStrategy(grants), "tokens": TokenStrategy(), "identityproviders": IdentityProviderStrategy(providers, ring),
+    }  # fmt: skip
     writer = ResourceWriter(store, strategies, host.verifier, grants, host.now)
-    handlers = Handlers(store, passwords, Throttle(host.monotonic), tokens, logins, host.verifier, grants, host.now)
+    handlers = Handlers(
+        store,
+        passwords,
+        Throttle(host.monotonic),
+        tokens,
+        logins,
+        host.verifier,
+        grants,
+        providers,
+        password_sign_in,
+        host.now,
+    )
     await host.serve(WRITE["identity"], writer.handle)
     await host.serve(LOGIN, handlers.login)
+    await host.serve(SIGN_IN_OPTIONS, handlers.sign_in_options)
     await host.serve(ISSUE_TOKEN, handlers.issue_token)
     await host.serve(REVOKE_TOKEN, handlers.revoke_token)
     await host.serve(CHANGE_PASSWORD, handlers.change_password)
+
+
+def load_ring(file: Path) -> KeyRing:
+    """The keys that open stored secrets. Raises ConfigError."""
+    try:
+        return KeyRing.load(file)
+    except ValueError as exc:
+        raise ConfigError(str(exc)) from exc

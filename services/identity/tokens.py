@@ -10,21 +10,21 @@ from collections import defaultdict
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Literal
 from uuid import uuid4
 
 from libs.common import errors
 from libs.common.access.token_text import make_token_text
 from libs.common.contracts.messages import IssuedToken
 from libs.common.resources import codec
-from libs.common.resources.identity import Token, TokenPrivate, TokenSpec, User
+from libs.common.resources.identity import Token, TokenPrivate, TokenPurpose, TokenSpec, User
 from libs.common.resources.meta import ObjectMeta
 from libs.common.resources.registry import BY_MODEL
 from libs.common.store.base import Store
 from libs.common.store.objects import encode_last, encode_unique
 from services.identity.token_index import TokenIndex
 
-Purpose = Literal["login", "kubeconfig", "api"]
+SIGN_INS: tuple[TokenPurpose, ...] = ("login", "session")
+"""What a person gets for signing in; everything else is made from one of these."""
 TOKEN = BY_MODEL[Token]
 _NAME_TRIES = 5
 
@@ -36,10 +36,15 @@ class Lifetimes:
     login_s: int = 16 * 3600
     kubeconfig_s: int = 30 * 86400
     api_s: int = 90 * 86400
+    exec_s: int = 3600
+    federated_s: int = 3600
 
-    def expiry(self, purpose: Purpose, now: datetime, ttl_s: int | None, parent: datetime | None) -> datetime:
+    def expiry(self, purpose: TokenPurpose, now: datetime, ttl_s: int | None, parent: datetime | None) -> datetime:
         """When it expires: what was asked for, cut to the longest, and never after the token that asked for it."""
-        longest = {"login": self.login_s, "kubeconfig": self.kubeconfig_s, "api": self.api_s}[purpose]
+        longest = {
+            "login": self.login_s, "session": self.login_s, "exec": self.exec_s, "kubeconfig": self.kubeconfig_s,
+            "api": self.api_s, "federated": self.federated_s,
+        }[purpose]  # fmt: skip
         if ttl_s is not None and ttl_s <= 0:
             raise errors.Invalid(
                 "the life of a token must be longer than 0 s", causes=[errors.Cause("ttlS", "must be positive")]
@@ -62,15 +67,17 @@ class Tokens:
         self._locks: defaultdict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
 
     async def issue(
-        self, user: User, purpose: Purpose, *, description: str = "", clusters: tuple[str, ...] = (),
-        read_only: bool = False, ttl_s: int | None = None, parent_expiry: datetime | None = None,
+        self, user: User, purpose: TokenPurpose, *, description: str = "", clusters: tuple[str, ...] = (),
+        projects: tuple[str, ...] = (), read_only: bool = False, ttl_s: int | None = None,
+        parent_expiry: datetime | None = None, provider: str = "", parent: str = "", client_address: str = "",
     ) -> IssuedToken:  # fmt: skip
         """Make, store and return a token; the only time that its secret is seen. Raises TooManyRequests at the cap."""
         now = self._now()
         expires_at = self._lifetimes.expiry(purpose, now, ttl_s, parent_expiry)
         spec = TokenSpec(
             user=user.name, user_uid=user.uid, purpose=purpose, description=description, clusters=list(clusters),
-            read_only=read_only, expires_at=expires_at,
+            projects=list(projects), read_only=read_only, provider=provider, parent=parent,
+            client_address=client_address[:64], expires_at=expires_at,
         )  # fmt: skip
         lock = self._locks[user.name]
         try:
@@ -97,7 +104,7 @@ class Tokens:
             return True
         raise errors.Conflict("the token changes faster than it can be deleted: try again", name=name, kind="Token")
 
-    async def revoke_all(self, user: str, *, keep: str = "", purposes: tuple[Purpose, ...] = ()) -> int:
+    async def revoke_all(self, user: str, *, keep: str = "", purposes: tuple[TokenPurpose, ...] = ()) -> int:
         """Delete a user's tokens (all, or those of some purposes) but the one to keep. Returns how many were there."""
         facts = self._index.of(user)
         names = [f.name for f in facts if f.name != keep and (not purposes or f.purpose in purposes)]
@@ -122,7 +129,7 @@ class Tokens:
             )  # fmt: skip
         raise errors.Internal("no free token name was found")
 
-    async def _make_room(self, user: User, purpose: Purpose, now: datetime) -> None:
+    async def _make_room(self, user: User, purpose: TokenPurpose, now: datetime) -> None:
         """Keep under the cap: expired ones go first; to sign in, the oldest sign-in makes room; else it is refused."""
         facts = self._index.of(user.name)
         if len(facts) < self._per_user:
@@ -135,8 +142,8 @@ class Tokens:
                 live.append(fact)
         if len(live) < self._per_user:
             return
-        logins = [fact for fact in live if fact.purpose == "login"]
-        if purpose != "login" or not logins:
+        logins = [fact for fact in live if fact.purpose in SIGN_INS]
+        if purpose not in SIGN_INS or not logins:
             raise errors.TooManyRequests(
                 f'user "{user.name}" has {len(live)} live tokens, and {self._per_user} are allowed: revoke some that are not needed'
             )

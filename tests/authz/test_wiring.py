@@ -15,6 +15,7 @@ from libs.common.bus.memory import MemoryBus
 from libs.common.contracts import messages as m
 from libs.common.contracts import methods, subjects
 from libs.common.crypto.envelope import Signer, Verifier
+from libs.common.crypto.sealed import render_ring
 from libs.common.resources import codec
 from libs.common.resources.clusters import Cluster
 from libs.common.resources.registry import BUCKETS
@@ -52,13 +53,18 @@ class Running:
 @asynccontextmanager
 async def running(tmp_path: Path):
     (tmp_path / "password").write_text(PASSWORD, encoding="utf-8")
+    (tmp_path / "secrets").write_text(render_ring("k1"), encoding="utf-8")
     bus, stores = MemoryBus(), {bucket: MemoryStore(bucket) for bucket in BUCKETS}
     key = Ed25519PrivateKey.generate()
     signer, verifier = Signer(key, Host.now), Verifier(key.public_key(), Host.now)
     common = {"nats_url": ["nats://unused"], "identity_public_key": tmp_path / "unused"}
     admin = BootstrapAdmin(user="ada", password_file=tmp_path / "password")
     services = [
-        ("identity", identity.build, IdentityConfig(**common, bootstrap_admin=admin)),
+        (
+            "identity",
+            identity.build,
+            IdentityConfig(**common, bootstrap_admin=admin, secrets_keys=tmp_path / "secrets"),
+        ),
         ("authz", authz.build, AuthzConfig(**common, bootstrap_admin_user="ada")),
         ("project", project.build, ProjectConfig(**common)),
         ("node_registry", node_registry.build, NodeRegistryConfig(**common)),

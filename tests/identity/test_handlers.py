@@ -9,17 +9,24 @@ from libs.common import errors
 from libs.common.access.token_text import hash_secret, parse_token_text
 from libs.common.bus.base import Message
 from libs.common.contracts import messages as m
+from libs.common.crypto.sealed import KeyRing
 from libs.common.reconcile import DONE, After
 from libs.common.resources.identity import Token, User
-from services.identity.handlers import WRONG, Handlers
+from libs.common.resources.providers import IdentityProvider
+from services.identity.accounts import Accounts
+from services.identity.handlers import Handlers
 from services.identity.logins import LastLogins
 from services.identity.passwords import Passwords
+from services.identity.providers.running import Providers
 from services.identity.reconciler import TokenReconciler
+from services.identity.sign_in import WRONG, PasswordSignIn
 from services.identity.throttle import Throttle
 from services.identity.token_index import TokenIndex
 from services.identity.tokens import Lifetimes, Tokens
 from tests.access import made
 from tests.access.hub import ADMIN, Hub, running_hub
+from tests.identity.scripted import Scripted
+from tests.identity.test_accounts import provider
 
 PASSWORD = "correct horse battery"
 MESSAGE = Message("svc.identity.v1.test", b"", {})
@@ -35,9 +42,14 @@ class Service:
         self.index = TokenIndex(hub.informers["tokens"])
         self.tokens = Tokens(store, self.index, hub.now, Lifetimes(), per_user)
         self.logins = LastLogins(store, hub.now)
+        self.directory = Scripted()
+        ring = KeyRing({"k1": bytes(32)})
+        self.providers = Providers(hub.objects(IdentityProvider), {"ldap": lambda *_: self.directory}, ring)
+        sign_in = PasswordSignIn(store, self.passwords, self.providers, Accounts(store, ring, hub.now), hub.now)
         self.handlers = Handlers(
-            store, self.passwords, Throttle(lambda: 0.0), self.tokens, self.logins, hub.verifier, hub.live, hub.now
-        )
+            store, self.passwords, Throttle(lambda: 0.0), self.tokens, self.logins, hub.verifier, hub.live,
+            self.providers, sign_in, hub.now,
+        )  # fmt: skip
         self.reconciler = TokenReconciler(store, self.tokens, hub.objects(Token), hub.now)
 
     async def login(self, user: str = "ada", password: str = PASSWORD) -> m.IssuedToken:
@@ -80,6 +92,7 @@ async def running(clock, *, per_user: int = 100, bindings=()):
         try:
             yield service
         finally:
+            await service.providers.aclose()
             await service.passwords.aclose()
 
 
@@ -261,3 +274,46 @@ async def test_restricted_tokens_change_no_password(clock):
             await s.change(ADA, "ada", "another good password", PASSWORD, read_only=True)
         with pytest.raises(errors.Denied):
             await s.change(ADA, "ada", "another good password", PASSWORD, clusters=["east"])
+
+
+# ── other providers ──
+
+
+async def test_a_sign_in_at_a_directory_gives_a_token_that_depends_on_it(clock):
+    async with running(clock) as s:
+        await s.hub.put(provider())
+        s.directory.add("jane", PASSWORD, truncated="only 10 of 20 groups were read")
+        request = m.LoginRequest(
+            user="jane", password=PASSWORD, provider="corp", session=True, client_address="192.0.2.1"
+        )
+        issued = await s.handlers.login(request, MESSAGE)
+        token = await s.token(issued.name)
+        assert (token.spec.provider, token.spec.purpose, token.spec.client_address) == ("corp", "session", "192.0.2.1")
+        assert issued.notices == ["only 10 of 20 groups were read"]
+
+
+@pytest.mark.parametrize(("user", "password"), [("jane", "wrong"), ("nobody", PASSWORD), ("jane", "")])
+async def test_a_wrong_sign_in_at_a_directory_says_no_more_than_a_local_one(clock, user, password):
+    async with running(clock) as s:
+        await s.hub.put(provider())
+        s.directory.add("jane", PASSWORD)
+        with pytest.raises(errors.Unauthenticated, match="^" + WRONG):
+            await s.handlers.login(m.LoginRequest(user=user, password=password, provider="corp"), MESSAGE)
+
+
+async def test_a_directory_that_is_away_is_not_a_wrong_password(clock):
+    async with running(clock) as s:
+        await s.hub.put(provider())
+        s.directory.problem = errors.Unavailable("the directory does not answer")
+        with pytest.raises(errors.Unavailable, match="does not answer"):
+            await s.handlers.login(m.LoginRequest(user="jane", password=PASSWORD, provider="corp"), MESSAGE)
+
+
+async def test_the_ways_to_sign_in_are_the_enabled_providers(clock):
+    async with running(clock) as s:
+        await s.hub.put(provider("b"), provider("a", displayName="Zoo"), provider("off", enabled=False))
+        options = (await s.handlers.sign_in_options(m.Empty(), MESSAGE)).options
+        assert [(o.provider, o.display_name, o.flow) for o in options] == [
+            ("a", "Zoo", "password"),
+            ("b", "b", "password"),
+        ]

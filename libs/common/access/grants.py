@@ -34,6 +34,8 @@ class UserFact:
     uid: str
     principal_id: str
     enabled: bool
+    group_ids: tuple[str, ...] = ()
+    """Accounts at providers and their groups, whether or not they count at the moment: never too few."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,8 +156,9 @@ class Grants:
     def covers_user(self, principal: Principal, user: str) -> list[str]:
         """The rights that `user` holds and the caller lacks; [] = may act on that person's credentials."""
         fact = self.users.get(user)
-        held = self.held.get(fact.principal_id) if fact else None
-        if held is None:
+        ids = (fact.principal_id, *fact.group_ids) if fact else ()
+        held = merge_held(self.held.get(i, NOTHING) for i in ids)
+        if held == NOTHING:
             return []
         lacking = {
             text for role, scope in escalation.list_roles(self, held) for text in self.covers(principal, role, scope)
@@ -260,8 +263,9 @@ class Grants:
 
 def user_fact(user: User) -> UserFact:
     return UserFact(
-        user.uid, user.status.principal_id or f"local:user:{user.uid}", user.spec.enabled and not user.deleting
-    )
+        user.uid, user.status.principal_id or f"local:user:{user.uid}", user.spec.enabled and not user.deleting,
+        tuple(sorted({i for account in user.status.identities for i in (account.principal_id, *account.groups)})),
+    )  # fmt: skip
 
 
 def project_fact(project: Project) -> ProjectFact:

@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+import re
+from typing import Literal
+
 from pydantic import BaseModel, Field
 
 USER_PREFIX = "herdsman:"
 """Every user and group name that the hub impersonates begins so: nobody becomes a cluster's own `admin` by being called so."""
+
+
+_ID = re.compile(r"[!-~]{1,256}")
 
 
 class Principal(BaseModel):
@@ -19,11 +25,20 @@ class Principal(BaseModel):
     """Name of the token that was used; for audit and for cutting streams when it is revoked."""
     clusters: list[str] = Field(default_factory=list)
     """Clusters the token is good for; empty = all and the hub."""
+    projects: list[str] = Field(default_factory=list)
+    """Projects the token is good for; empty = no such limit."""
     read_only: bool = False
 
     @property
     def principal_ids(self) -> tuple[str, ...]:
         return (self.principal_id, *self.group_ids)
+
+
+def principal_of(provider: str, kind: Literal["user", "group"], immutable_id: str) -> str:
+    """`<provider>:<user|group>:<immutable id>`. Raises ValueError for an id that nobody could tell apart or bind."""
+    if not _ID.fullmatch(immutable_id):
+        raise ValueError("an immutable id is 1 to 256 printable ASCII characters without spaces")
+    return f"{provider}:{kind}:{immutable_id}"
 
 
 def local_user_principal(uid: str) -> str:

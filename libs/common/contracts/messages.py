@@ -70,6 +70,9 @@ class LoginRequest(BaseModel):
     password: str = Field(max_length=1024)
     description: str = Field(default="", max_length=256)
     client_address: str = ""
+    provider: str = Field(default="local", max_length=63, description="Where the account is.")
+    one_time_code: str = Field(default="", max_length=64, description="Second factor: a code, or a recovery code.")
+    session: bool = Field(default=False, description="True: a browser's session, else a token for a command line.")
 
 
 class IssuedToken(BaseModel):
@@ -80,6 +83,110 @@ class IssuedToken(BaseModel):
     user: str
     expires_at: AwareDatetime
     must_change_password: bool = False
+    notices: list[str] = Field(
+        default_factory=list, description="What the person should know: groups that could not be read."
+    )
+
+
+class SignInOption(BaseModel):
+    """One way to sign in. `flow`: a form for name and password, or a redirect to the provider."""
+
+    provider: str
+    display_name: str
+    type: str
+    flow: Literal["password", "redirect"]
+
+
+class SignInOptions(BaseModel):
+    options: list[SignInOption] = Field(default_factory=list)
+
+
+class RedirectBegin(BaseModel):
+    """Begin a sign-in at a provider that has a page of its own, or, with an `identity`, link the account there to the caller."""
+
+    provider: str = Field(max_length=63)
+    redirect_uri: str = Field(max_length=2048, description="Where the provider sends the browser back to.")
+    return_to: str = Field(
+        default="", max_length=2048, description="Path of the UI to go on with, or a CLI's own address."
+    )
+    session: bool = False
+    description: str = Field(default="", max_length=256)
+    identity: str = ""
+
+
+class RedirectBegun(BaseModel):
+    """`pending` is sealed and belongs into a cookie of the browser that is sent to `url`: the answer counts with it alone."""
+
+    url: str
+    pending: str
+    expires_at: AwareDatetime
+
+
+class RedirectFinish(BaseModel):
+    """The browser is back: the parameters as they came, and the cookie."""
+
+    provider: str = Field(max_length=63)
+    redirect_uri: str = Field(max_length=2048)
+    parameters: dict[str, str]
+    pending: str = Field(max_length=8192)
+    client_address: str = ""
+    identity: str = Field(default="", description="For linking: the caller, who must be the one that began.")
+
+
+class RedirectFinished(BaseModel):
+    """`issued` is absent where an account was linked and nobody signed in."""
+
+    issued: IssuedToken | None = None
+    return_to: str = ""
+    session: bool = False
+    linked: str = ""
+
+
+class PrincipalSearch(BaseModel):
+    """Users and groups to give roles to, by a part of their name. `provider` empty = all that are enabled."""
+
+    identity: str
+    text: str = Field(min_length=1, max_length=256)
+    kind: Literal["", "user", "group"] = ""
+    provider: str = Field(default="", max_length=63)
+    limit: int = Field(default=20, ge=1, le=100)
+
+
+class FoundPrincipal(BaseModel):
+    principal_id: str
+    provider: str
+    kind: Literal["user", "group"]
+    name: str
+    display_name: str = ""
+    email: str = ""
+
+
+class FoundPrincipals(BaseModel):
+    """`notices` say which providers did not answer, and where there is more than the limit."""
+
+    principals: list[FoundPrincipal] = Field(default_factory=list)
+    notices: list[str] = Field(default_factory=list)
+
+
+class ProviderTest(BaseModel):
+    """Try a provider as it is stored, enabled or not; with a name and password it is a sign-in that lets nobody in."""
+
+    identity: str
+    provider: str = Field(max_length=63)
+    user: str = Field(default="", max_length=256)
+    password: str = Field(default="", max_length=1024)
+
+
+class ProviderTested(BaseModel):
+    """`ok` False: `problem` says what to do. With a person, who that is and in which groups."""
+
+    ok: bool
+    problem: str = ""
+    took_ms: int = 0
+    principal_id: str = ""
+    user_name: str = ""
+    groups: list[str] = Field(default_factory=list, description="Names of the person's groups.")
+    notices: list[str] = Field(default_factory=list)
 
 
 class TokenIssue(BaseModel):
@@ -89,6 +196,7 @@ class TokenIssue(BaseModel):
     purpose: Literal["kubeconfig", "api"]
     description: str = Field(default="", max_length=256)
     clusters: list[str] = Field(default_factory=list)
+    projects: list[str] = Field(default_factory=list)
     read_only: bool = False
     ttl_s: int | None = None
 

@@ -49,6 +49,11 @@ PING = {service: Method(service, "ping", m.Empty, m.Health, ("gateway",)) for se
 LOGIN = Method("identity", "login", m.LoginRequest, m.IssuedToken, ("gateway",))
 ISSUE_TOKEN = Method("identity", "issue_token", m.TokenIssue, m.IssuedToken, ("gateway",))
 REVOKE_TOKEN = Method("identity", "revoke_token", m.TokenRevoke, m.Empty, ("gateway",))
+SIGN_IN_OPTIONS = Method("identity", "sign_in_options", m.Empty, m.SignInOptions, ("gateway",))
+BEGIN_REDIRECT = Method("identity", "begin_redirect", m.RedirectBegin, m.RedirectBegun, ("gateway",))
+FINISH_REDIRECT = Method("identity", "finish_redirect", m.RedirectFinish, m.RedirectFinished, ("gateway",))
+SEARCH_PRINCIPALS = Method("identity", "search_principals", m.PrincipalSearch, m.FoundPrincipals, ("gateway",))
+TEST_PROVIDER = Method("identity", "test_provider", m.ProviderTest, m.ProviderTested, ("gateway",))
 CHANGE_PASSWORD = Method("identity", "change_password", m.PasswordChange, m.Empty, ("gateway",))
 
 ISSUE_REGISTRATION = Method(
@@ -64,6 +69,7 @@ GET_DESIRED = Method("cluster_controller", "desired", m.DesiredQuery, m.DesiredS
 REPORT_APPLIED = Method("cluster_controller", "applied", m.AppliedReport, m.Empty, for_agents=True)
 
 METHODS: tuple[Method[Any, Any], ...] = (
-    *WRITE.values(), *PING.values(), LOGIN, ISSUE_TOKEN, REVOKE_TOKEN, CHANGE_PASSWORD, ISSUE_REGISTRATION,
+    *WRITE.values(), *PING.values(), LOGIN, ISSUE_TOKEN, REVOKE_TOKEN, CHANGE_PASSWORD,
+    SIGN_IN_OPTIONS, BEGIN_REDIRECT, FINISH_REDIRECT, SEARCH_PRINCIPALS, TEST_PROVIDER, ISSUE_REGISTRATION,
     CHECK_REGISTRATION, REGISTER_AGENT, RENEW_AGENT, GET_DESIRED, REPORT_APPLIED,
 )  # fmt: skip

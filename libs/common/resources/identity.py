@@ -10,6 +10,7 @@ from typing import ClassVar, Literal
 from pydantic import Field
 
 from libs.common.resources.meta import ConditionedStatus, Label, Model, Resource, Time
+from libs.common.resources.providers import LinkedIdentity
 
 
 class UserSpec(Model):
@@ -26,11 +27,17 @@ class UserStatus(ConditionedStatus):
         description="True while the password is one that somebody else chose: sign-in asks for a new one.",
     )
     last_login: Time | None = Field(default=None, description="When this person last signed in.")
+    identities: list[LinkedIdentity] = Field(
+        default_factory=list,
+        description="The person's accounts at providers, each with the groups that it had when last seen.",
+    )
 
 
 class UserPrivate(Model):
     password_hash: str = ""
     """Argon2id in PHC string format; empty = no password, sign-in refused."""
+    sealed: dict[str, str] = Field(default_factory=dict)
+    """Purpose → sealed text: `refresh:<provider>` (a refresh token), `totp` (the seed of one-time codes)."""
 
 
 class User(Resource):
@@ -42,15 +49,30 @@ class User(Resource):
     private: UserPrivate = Field(default_factory=UserPrivate, exclude=True)
 
 
+TokenPurpose = Literal["login", "session", "exec", "kubeconfig", "api", "federated"]
+"""login: a command line's. session: a browser's. exec: short-lived, for kubectl, renewed by its parent. federated: for a workload."""
+
+
 class TokenSpec(Model):
     """What the token may be used for; it holds no rights of its own, those are the user's, looked up on every call."""
 
     user: str = Field(description="Name of the User whose token this is.")
     user_uid: str = Field(description="uid of that User: a user made again under the same name is somebody else.")
-    purpose: Literal["login", "kubeconfig", "api"] = Field(default="api", description="What it was issued for.")
+    purpose: TokenPurpose = Field(default="api", description="What it was issued for.")
     description: str = Field(default="", max_length=256)
     clusters: list[Label] = Field(default_factory=list, description="Clusters it is good for; empty = all and the hub.")
+    projects: list[Label] = Field(
+        default_factory=list,
+        description="Projects it is good for, in their clusters' namespaces; empty = no such limit.",
+    )
     read_only: bool = Field(default=False, description="True: only get, list and watch.")
+    provider: str = Field(
+        default="",
+        description="Provider at which its owner signed in: without that provider it is refused. Empty = none.",
+    )
+    parent: str = Field(default="", description="Name of the token that it was made with: it is revoked with that one.")
+    idle_seconds: int = Field(default=0, ge=0, description="It is refused when unused for so long; 0 = no such limit.")
+    client_address: str = Field(default="", max_length=64, description="Address from which it was asked for.")
     expires_at: Time = Field(description="It is refused from this moment on.")
 
 

@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from libs.common.resources import access, audit, clusters, identity, nodes, projects
+from libs.common.resources import access, audit, clusters, identity, nodes, projects, providers
 from libs.common.resources.meta import Resource
 
 Document = Mapping[str, Any]
@@ -108,6 +108,16 @@ RESOURCE_TYPES: tuple[ResourceType, ...] = (
         ),
         selectable=("spec.user", "spec.purpose"),
         owner_path="spec.user",
+    ),
+    ResourceType(
+        "identityproviders", "identityprovider", providers.IdentityProvider, "identity", short_names=("idp",),
+        columns=(
+            Column("Type", "spec.type"),
+            Column("Enabled", "spec.enabled", "boolean"),
+            Column("Ready", "status.conditions", render=_condition("Ready")),
+            Column("Display Name", "spec.displayName", priority=1),
+        ),
+        selectable=("spec.type", "spec.enabled"),
     ),
     ResourceType(
         "roletemplates", "roletemplate", access.RoleTemplate, "authz", short_names=("rt",),

@@ -38,7 +38,10 @@ class Facts:
 def render_configs(layout: Layout, facts: Facts) -> dict[str, dict[str, Any]]:
     """Service → its settings."""
     own: dict[str, dict[str, Any]] = {
-        "identity": {"bootstrap_admin": {"user": facts.admin_user, "password_file": str(layout.admin_password)}},
+        "identity": {
+            "bootstrap_admin": {"user": facts.admin_user, "password_file": str(layout.admin_password)},
+            "secrets_keys": str(layout.secrets_keys),
+        },
         "authz": {"bootstrap_admin_user": facts.admin_user},
         "project": {},
         "node_registry": {},

@@ -74,6 +74,11 @@ class Layout:
         return self.root / "keys"
 
     @property
+    def secrets_keys(self) -> Path:
+        """Seal provider secrets in the store; for identity alone."""
+        return self.keys / "secrets.keys"
+
+    @property
     def envelope_key(self) -> Path:
         """Signs who calls; for the front door alone."""
         return self.keys / "envelope.key"

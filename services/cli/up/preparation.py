@@ -12,6 +12,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from libs.common.crypto.envelope import generate_key_pair
+from libs.common.crypto.sealed import render_ring
 from services.cli.files import write_private
 from services.cli.up import bus, pki, ports
 from services.cli.up.config import Facts, write_configs
@@ -62,6 +63,8 @@ def prepare_hub(options: Options, layout: Layout, environment: Mapping[str, str]
         private, public = generate_key_pair()
         write_private(layout.envelope_key, private)
         write_private(layout.envelope_public_key, public, 0o644)
+    if not layout.secrets_keys.exists():
+        write_private(layout.secrets_keys, render_ring("k1"))
     first_start = not any(layout.nats_store.iterdir())
     if first_start and not layout.admin_password.exists():
         write_private(layout.admin_password, secrets.token_urlsafe(18) + "\n")
