@@ -6,8 +6,6 @@ its user drops that at once; `revocation` then looks at what is open. Messages n
 
 from __future__ import annotations
 
-import base64
-import binascii
 import hashlib
 import hmac
 import math
@@ -25,10 +23,9 @@ from libs.common.resources.providers import IdentityProvider
 from libs.common.store.informer import Change
 from libs.common.store.objects import Objects
 from services.auth_proxy import identity
+from services.auth_proxy.credential import REFUSED, find_credential
 
 Now = Callable[[], datetime]
-_SUBPROTOCOL = b"base64url.bearer.authorization.k8s.io."
-_REFUSED = "the token is not valid: it may have expired or been revoked. Sign in again"
 _ENVELOPE_REUSE_S = LIFETIME_S / 4
 
 
@@ -114,12 +111,12 @@ class Authenticator:
         kind, _, rest = credential.partition(b"_")
         name, _, secret = rest.partition(b"_")
         if kind != b"hm" or not name or not secret or len(credential) > 512:
-            raise errors.Unauthenticated(_REFUSED)
+            raise errors.Unauthenticated(REFUSED)
         caller = self.resolve(name.decode("ascii", "replace"))
         digest = hashlib.sha256(secret).hexdigest().encode("ascii")
         # Compared for an unknown name too, so that time says nothing about names.
         if not hmac.compare_digest(digest, caller.secret_hash if caller else b"0" * 64) or caller is None:
-            raise errors.Unauthenticated(_REFUSED)
+            raise errors.Unauthenticated(REFUSED)
         return caller
 
     def resolve(self, name: str) -> Caller | None:
@@ -190,46 +187,3 @@ class Authenticator:
         caller = self._callers.pop(name, None)
         if caller is not None:
             self._of_user.get(caller.principal.user, set()).discard(name)
-
-
-def find_credential(head: RequestHead) -> bytes | None:
-    """The bearer token of a request: from Authorization, or from the WebSocket subprotocol that browsers use for it, which is
-    taken out of the head. Raises Unauthenticated for other schemes and for two credentials."""
-    values = head.values(b"authorization")
-    from_protocol = _take_subprotocol(head) if head.upgrade == b"websocket" else None
-    if not values:
-        return from_protocol
-    if len(values) > 1 or from_protocol is not None:
-        raise errors.Unauthenticated("the request holds more than one credential")
-    scheme, _, credential = values[0].partition(b" ")
-    credential = credential.strip(b" ")
-    if scheme.lower() != b"bearer" or not credential:
-        raise errors.Unauthenticated("only Bearer tokens are accepted here: sign in, or take a kubeconfig from the hub")
-    return credential
-
-
-def _take_subprotocol(head: RequestHead) -> bytes | None:
-    found: bytes | None = None
-    fields = []
-    for field in head.fields:
-        lower, value, _ = field
-        if lower != b"sec-websocket-protocol" or _SUBPROTOCOL not in value:
-            fields.append(field)
-            continue
-        offered = [part.strip(b" \t") for part in value.split(b",")]
-        for part in [p for p in offered if p.startswith(_SUBPROTOCOL)]:
-            if found is not None:
-                raise errors.Unauthenticated("the request holds more than one credential")
-            text = part[len(_SUBPROTOCOL) :]
-            try:
-                found = base64.urlsafe_b64decode(text + b"=" * (-len(text) % 4))
-            except binascii.Error as exc:
-                raise errors.Unauthenticated(_REFUSED) from exc
-            offered.remove(part)
-        kept = b", ".join(offered)
-        if kept:
-            fields.append((lower, kept, b"Sec-WebSocket-Protocol: " + kept))
-    if found is not None:
-        # A list of this request's own: what the connection remembers of its last head stays as it came.
-        head.fields = fields
-    return found
