@@ -17,8 +17,8 @@ from libs.common.relay.framing import Chunked
 from libs.common.relay.handshake import PLAIN, Handshake, TunnelIdentity, ask_for_switch, prove
 from libs.common.relay.head import RequestHead, parse_request
 from libs.common.relay.outbound import Hub
-from services.auth_proxy.authenticate import find_credential
 from services.auth_proxy.cluster_route import PREFIX, is_long, split_target
+from services.auth_proxy.credential import find_credential
 from services.auth_proxy.doorstep import is_genuine
 from tests.relay.fuzz.heads import SLOW_S
 from tests.relay.fuzz.mutate import tear
