@@ -3,12 +3,20 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import sys
+from collections.abc import AsyncIterator
 
 import pytest
 import uvloop
 
 from integration.tunnel import network
 from integration.tunnel.agent import FLOOD_BYTES
+from libs.common.relay import rebuild, vanished
+from libs.common.relay.decision import Relay
+from libs.common.relay.pool import Address, Pool
+from libs.common.relay.server import Engine, listen
+from libs.common.relay.sweeper import Sweeper
 from services.auth_proxy import agent_route
 from tests.auth_proxy.door import Door, open_door
 
@@ -121,3 +129,65 @@ async def test_reader_that_pauses_for_longer_than_any_timer_gets_every_byte(tmp_
                     got += len(data)
             writer.close()
             assert agent.connected >= 4
+
+
+READER = """
+import socket, sys, time
+s = socket.create_connection((sys.argv[1], int(sys.argv[2])))
+s.sendall(b"GET / HTTP/1.1\\r\\nHost: h\\r\\n\\r\\n")
+while True:
+    s.recv(65536)
+"""
+
+
+async def test_a_client_that_vanished_in_the_middle_of_a_stream_is_noticed(monkeypatch):
+    """The kernel alone would go on for a quarter of an hour."""
+    monkeypatch.setattr(vanished, "VANISHED_S", 3.0)
+
+    async def ticking(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n")
+        while not writer.is_closing():
+            writer.write(b"5\r\nevent\r\n")
+            await asyncio.sleep(0.2)
+
+    upstream = await asyncio.start_server(ticking, "127.0.0.1", 0)
+    busy, closed = asyncio.Event(), asyncio.Event()
+    sweeper = Sweeper()
+    pool = Pool(lambda: Address("the server", "127.0.0.1", upstream.sockets[0].getsockname()[1]), sweeper=sweeper)
+    engine = Engine(
+        lambda head, _session: Relay(
+            pool, rebuild.request_head(head, head.target, allowed=frozenset(), host=b"up"),
+            lambda answer, close: rebuild.response_head(answer, close=close),
+        ),
+        sweeper=sweeper, on_busy=lambda _session: busy.set(), on_closed=lambda _session: closed.set(),
+    )  # fmt: skip
+    front = await listen(engine, "0.0.0.0", 0, None)
+    loop = asyncio.get_running_loop()
+    try:
+        async with network.elsewhere() as away, client(away, front.sockets[0].getsockname()[1]):
+            async with asyncio.timeout(20):
+                await busy.wait()
+            await asyncio.sleep(1)
+            await away.cut()
+            started = loop.time()
+            async with asyncio.timeout(3 + 4 + LOADED_S):
+                await closed.wait()
+            assert loop.time() - started >= 2
+    finally:
+        front.close()
+        await engine.stop(grace_s=0.1)
+        pool.close()
+        upstream.close()
+
+
+@contextlib.asynccontextmanager
+async def client(away: network.Elsewhere, port: int) -> AsyncIterator[None]:
+    process = await asyncio.create_subprocess_exec(
+        "ip", "netns", "exec", away.name, sys.executable, "-c", READER, away.here, str(port)
+    )
+    try:
+        yield
+    finally:
+        process.kill()
+        await process.wait()

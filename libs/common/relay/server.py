@@ -19,6 +19,7 @@ from libs.common.relay.drain import Ends, StreamEnder, let_finish
 from libs.common.relay.head import RequestHead
 from libs.common.relay.session import Session
 from libs.common.relay.sweeper import Sweeper
+from libs.common.relay.vanished import VanishedClients
 
 log = structlog.get_logger(component="relay")
 BACKLOG = 1024
@@ -71,6 +72,7 @@ class Engine:
         self._on_closed = on_closed
         self._tasks: set[asyncio.Task[None]] = set()
         self._empty: asyncio.Event | None = None
+        self._vanished = VanishedClients(self.sessions)
 
     def decide(self, head: RequestHead, session: Session) -> Decision:
         """The route's decision; its error is a decision too, and a bug is answered as such and logged."""
@@ -87,12 +89,16 @@ class Engine:
             session.transport.abort()
             session.closed = True
             return
+        if not self.sessions:
+            self.sweeper.add(self._vanished)
         self.sessions.add(session)
         self.sweeper.add(session)
 
     def session_closed(self, session: Session) -> None:
         self.sessions.discard(session)
         self.sweeper.discard(session)
+        if not self.sessions:
+            self.sweeper.discard(self._vanished)
         self._on_closed(session)
         if self._empty is not None and not self.sessions:
             self._empty.set()

@@ -13,15 +13,15 @@ KEEPALIVE = (15, 5, 3)
 PROMPT_KEEPALIVE = (4, 2, 2)
 """For reverse connections: whoever is behind one must be known to be there. Dead after 8 s."""
 DRAIN_S = 10.0
-_LAST_DATA_RECEIVED = 52
-"""Where `struct tcp_info` of linux/tcp.h holds the milliseconds since data last came."""
+_UNACKNOWLEDGED, _LAST_DATA_RECEIVED, _LAST_ACK_RECEIVED = 24, 52, 56
+"""Where `struct tcp_info` of linux/tcp.h holds the segments under way, and the milliseconds since data and an acknowledgement last came."""
 
 
 def tune(transport: asyncio.Transport, keepalive: tuple[int, int, int] = KEEPALIVE) -> None:
     """Small write buffers, no delay, and a kernel that notices a dead peer while nothing is under way.
 
     No TCP_USER_TIMEOUT: it also ends a connection whose reader is well but reads nothing (a pager that waits for a key), because
-    the kernel counts window probes that are answered as time without progress.
+    the kernel counts window probes that are answered as time without progress. `unheard_for_s` tells the two apart.
     """
     transport.set_write_buffer_limits(high=WRITE_HIGH_WATER)
     if (limit_read_buffer := getattr(transport, "set_read_buffer_limits", None)) is not None:
@@ -51,17 +51,17 @@ def silent_for_s(transport: asyncio.Transport) -> float | None:
 
     So an end can be judged that nobody here listens to: a spliced stream, or bytes that a blocked loop has not read yet.
     """
-    sock = _tcp_socket(transport)
-    if sock is None or transport.is_closing() or not hasattr(socket, "TCP_INFO"):
-        return None
-    try:
-        info = sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, _LAST_DATA_RECEIVED + 4)
-    except OSError:
-        return None
-    if len(info) < _LAST_DATA_RECEIVED + 4:
-        return None
-    milliseconds: int = struct.unpack_from("=I", info, _LAST_DATA_RECEIVED)[0]
-    return milliseconds / 1000
+    info = _tcp_info(transport)
+    return None if info is None else _number(info, _LAST_DATA_RECEIVED) / 1000
+
+
+def unheard_for_s(transport: asyncio.Transport) -> float:
+    """How long the other end has not acknowledged what is under way to it; 0.0 = nothing is, or the kernel does not say.
+
+    An end that reads nothing acknowledges the probes of its closed window: it is heard.
+    """
+    info = _tcp_info(transport)
+    return 0.0 if info is None or not _number(info, _UNACKNOWLEDGED) else _number(info, _LAST_ACK_RECEIVED) / 1000
 
 
 def close_gently(transport: asyncio.Transport) -> None:
@@ -70,6 +70,22 @@ def close_gently(transport: asyncio.Transport) -> None:
     transport.close()
     if left:
         _watch_drain(transport, left)
+
+
+def _tcp_info(transport: asyncio.Transport) -> bytes | None:
+    sock = _tcp_socket(transport)
+    if sock is None or transport.is_closing() or not hasattr(socket, "TCP_INFO"):
+        return None
+    try:
+        info = sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, _LAST_ACK_RECEIVED + 4)
+    except OSError:
+        return None
+    return info if len(info) >= _LAST_ACK_RECEIVED + 4 else None
+
+
+def _number(info: bytes, offset: int) -> int:
+    number: int = struct.unpack_from("=I", info, offset)[0]
+    return number
 
 
 def _tcp_socket(transport: asyncio.Transport) -> socket.socket | None:
