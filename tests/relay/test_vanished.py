@@ -6,6 +6,7 @@ import asyncio
 import socket
 
 from libs.common.relay import sockets, vanished
+from libs.common.relay.server import Limits
 from tests.relay.conftest import read_head
 
 FLOOD = 8 * 2**20
@@ -30,13 +31,12 @@ async def test_a_client_whose_kernel_is_not_heard_of_is_cut(make_rig, monkeypatc
     rig = await make_rig(flood)
     with silent_client(rig.port):
         await eventually(lambda: any(s.write_paused for s in rig.engine.sessions))
-        monkeypatch.setattr(sockets, "unheard_for_s", lambda _transport: vanished.VANISHED_S)
+        monkeypatch.setattr(sockets, "unheard_for_s", lambda _transport: 30.0)
         await eventually(lambda: not rig.engine.sessions)
 
 
-async def test_a_client_that_reads_nothing_is_heard_of_and_stays(make_rig, monkeypatch, eventually):
-    monkeypatch.setattr(vanished, "VANISHED_S", 0.5)
-    rig = await make_rig(flood)
+async def test_a_client_that_reads_nothing_is_heard_of_and_stays(make_rig, eventually):
+    rig = await make_rig(flood, body_limits=Limits(vanished_s=0.5))
     with silent_client(rig.port):
         await eventually(lambda: any(s.write_paused for s in rig.engine.sessions))
         await asyncio.sleep(1.5)
@@ -49,7 +49,7 @@ async def test_many_sessions_are_looked_at_in_turn(make_rig, monkeypatch, eventu
     clients = [silent_client(rig.port) for _ in range(3)]
     try:
         await eventually(lambda: sum(s.write_paused for s in rig.engine.sessions) == 3)
-        monkeypatch.setattr(sockets, "unheard_for_s", lambda _transport: vanished.VANISHED_S)
+        monkeypatch.setattr(sockets, "unheard_for_s", lambda _transport: 30.0)
         await eventually(lambda: not rig.engine.sessions, 10)
     finally:
         for client in clients:

@@ -12,10 +12,10 @@ import uvloop
 
 from integration.tunnel import network
 from integration.tunnel.agent import FLOOD_BYTES
-from libs.common.relay import rebuild, vanished
+from libs.common.relay import rebuild
 from libs.common.relay.decision import Relay
 from libs.common.relay.pool import Address, Pool
-from libs.common.relay.server import Engine, listen
+from libs.common.relay.server import Engine, Limits, listen
 from libs.common.relay.sweeper import Sweeper
 from services.auth_proxy import agent_route
 from tests.auth_proxy.door import Door, open_door
@@ -140,9 +140,8 @@ while True:
 """
 
 
-async def test_a_client_that_vanished_in_the_middle_of_a_stream_is_noticed(monkeypatch):
+async def test_a_client_that_vanished_in_the_middle_of_a_stream_is_noticed():
     """The kernel alone would go on for a quarter of an hour."""
-    monkeypatch.setattr(vanished, "VANISHED_S", 3.0)
 
     async def ticking(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await reader.readuntil(b"\r\n\r\n")
@@ -160,7 +159,7 @@ async def test_a_client_that_vanished_in_the_middle_of_a_stream_is_noticed(monke
             pool, rebuild.request_head(head, head.target, allowed=frozenset(), host=b"up"),
             lambda answer, close: rebuild.response_head(answer, close=close),
         ),
-        sweeper=sweeper, on_busy=lambda _session: busy.set(), on_closed=lambda _session: closed.set(),
+        limits=Limits(vanished_s=3.0), sweeper=sweeper, on_busy=lambda _session: busy.set(), on_closed=lambda _session: closed.set(),
     )  # fmt: skip
     front = await listen(engine, "0.0.0.0", 0, None)
     loop = asyncio.get_running_loop()

@@ -76,7 +76,7 @@ class ReverseDialer:
         self._terminal = Terminal(api_server, authorization, sweeper=self._sweeper, refused=refused)
         self._engine = Engine(
             self._route,
-            limits=Limits(idle_s=tunnel.SILENCE_S, sessions=cap),
+            limits=Limits(idle_s=tunnel.SILENCE_S, sessions=cap, vanished_s=sockets.PROMPT_DEAD_S),
             sweeper=self._sweeper,
             on_busy=self._on_busy,
             on_idle=self._on_idle,

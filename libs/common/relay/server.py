@@ -19,7 +19,7 @@ from libs.common.relay.drain import Ends, StreamEnder, let_finish
 from libs.common.relay.head import RequestHead
 from libs.common.relay.session import Session
 from libs.common.relay.sweeper import Sweeper
-from libs.common.relay.vanished import VanishedClients
+from libs.common.relay.vanished import VanishedPeers
 
 log = structlog.get_logger(component="relay")
 BACKLOG = 1024
@@ -34,6 +34,8 @@ class Limits:
     idle_s: float = 120.0
     """How long a connection may rest between requests: longer than clients keep theirs (Go: 90 s), so that they close first."""
     sessions: int = 20_000
+    vanished_s: float = 30.0
+    """How long a peer may acknowledge nothing of what is under way to it: as long as the keep-alive gives one that is away for a moment."""
 
 
 def _ignore(_session: Session) -> None:
@@ -72,7 +74,7 @@ class Engine:
         self._on_closed = on_closed
         self._tasks: set[asyncio.Task[None]] = set()
         self._empty: asyncio.Event | None = None
-        self._vanished = VanishedClients(self.sessions)
+        self._vanished = VanishedPeers(self.sessions, self.limits.vanished_s)
 
     def decide(self, head: RequestHead, session: Session) -> Decision:
         """The route's decision; its error is a decision too, and a bug is answered as such and logged."""

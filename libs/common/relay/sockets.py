@@ -11,7 +11,9 @@ WRITE_HIGH_WATER = 256 * 1024
 KEEPALIVE = (15, 5, 3)
 """Seconds of silence before the first probe, between probes, and how many: a client that is away for a moment keeps its watch."""
 PROMPT_KEEPALIVE = (4, 2, 2)
-"""For reverse connections: whoever is behind one must be known to be there. Dead after 8 s."""
+"""For reverse connections: whoever is behind one must be known to be there."""
+PROMPT_DEAD_S = 8.0
+"""What that adds up to; also as long as such a peer may leave bytes unacknowledged."""
 DRAIN_S = 10.0
 _UNACKNOWLEDGED, _LAST_DATA_RECEIVED, _LAST_ACK_RECEIVED = 24, 52, 56
 """Where `struct tcp_info` of linux/tcp.h holds the segments under way, and the milliseconds since data and an acknowledgement last came."""

@@ -1,6 +1,7 @@
-"""Clients that vanished while something was on its way to them: the kernel would try for a quarter of an hour before it said so.
+"""Peers that vanished while something was on its way to them: the kernel would try for a quarter of an hour before it said so.
 
-A resting connection is the keep-alive's business (`sockets.tune`); this is for streams. Used by `server.Engine`.
+The keep-alive (`sockets.tune`) is at work only while nothing is under way; one answer that was not acknowledged any more switches it off.
+Used by `server.Engine`, at the hub for clients and at an agent for the hub.
 """
 
 from __future__ import annotations
@@ -15,18 +16,17 @@ from libs.common.relay import sockets
 if TYPE_CHECKING:
     from libs.common.relay.session import Session
 
-VANISHED_S = 30.0
-"""As long as the keep-alive gives a client that is away for a moment."""
 AT_A_TIME = 400
 """Sessions looked at in one tick: the look asks the kernel, some microseconds each."""
 log = structlog.get_logger(component="relay")
 
 
-class VanishedClients:
+class VanishedPeers:
     """Swept with the engine's deadlines: a part of its sessions at each tick, all of them in turn."""
 
-    def __init__(self, sessions: Set[Session]) -> None:
+    def __init__(self, sessions: Set[Session], limit_s: float) -> None:
         self._sessions = sessions
+        self._limit_s = limit_s
         self._left: list[Session] = []
         self.deadline = 0.0
 
@@ -37,9 +37,7 @@ class VanishedClients:
             self._left = list(self._sessions)
         looked, self._left = self._left[:AT_A_TIME], self._left[AT_A_TIME:]
         for session in looked:
-            if session.closed or session.idle:
-                continue
             unheard_s = sockets.unheard_for_s(session.transport)
-            if unheard_s >= VANISHED_S:
-                log.info("client_vanished", peer=session.peer, unheard_s=round(unheard_s, 1))
+            if unheard_s >= self._limit_s:
+                log.info("peer_vanished", peer=session.peer, unheard_s=round(unheard_s, 1))
                 session.transport.abort()
