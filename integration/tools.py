@@ -16,7 +16,8 @@ from integration.kubelab.doctor import examine
 _PROGRAMS = {
     "chromium": "chromium", "faketime": "faketime", "curl": "curl", "script": "bsdutils", "dpkg-deb": "dpkg", "nginx": "nginx",
     "haproxy": "haproxy", "/usr/lib/nginx/modules/ngx_stream_module.so": "libnginx-mod-stream",
-    "tinyproxy": "tinyproxy-bin",
+    "tinyproxy": "tinyproxy-bin", "slapd": "slapd", "ldapmodify": "ldap-utils", "samba-tool": "samba", "samba": "samba-ad-dc",
+    "/usr/share/samba/setup": "samba-ad-provision", "/usr/lib/x86_64-linux-gnu/samba/ldb": "samba-dsdb-modules",
 }  # fmt: skip
 """Beside what a cluster with pods needs (`herdsman-kubelab doctor`): a program's name, or a file, and its package."""
 _INSTALL_S = 900

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from services.identity.providers.ldap.provider import make_ldap
 from services.identity.providers.running import Factory
 
-FACTORIES: dict[str, Factory] = {}
+FACTORIES: dict[str, Factory] = {"ldap": make_ldap, "activeDirectory": make_ldap}
