@@ -116,5 +116,5 @@ async def test_closing_twice_is_harmless(site: Site):
     await site.provider.aclose()
 
 
-def test_a_provider_is_one_kind_or_the_other(site: Site):
+async def test_a_provider_is_one_kind_or_the_other(site: Site):
     assert isinstance(site.provider, PasswordProvider) != isinstance(site.provider, RedirectProvider)
