@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import shutil
 import statistics
 import subprocess
 import sys
@@ -33,7 +34,7 @@ def main() -> int:
     sys.stdout.write(f"{'directory':<12}{'what':<26}{'p50 ms':>10}{'p95 ms':>10}{'groups':>8}\n")
     for name, why_not, measure in (
         ("slapd", slapd.why_not(), measure_slapd),
-        ("samba", samba.why_not(), measure_samba),
+        ("samba", samba.why_not() or why_not_filled(), measure_samba),
     ):
         if wanted.only in (None, name):
             if why_not:
@@ -41,6 +42,10 @@ def main() -> int:
             else:
                 asyncio.run(measure(wanted.people, wanted.members))
     return 0
+
+
+def why_not_filled() -> str:
+    return "" if shutil.which("ldbadd") else "ldbadd is missing: apt-get install ldb-tools"
 
 
 async def measure_slapd(people: int, members: int) -> None:

@@ -27,6 +27,7 @@ TABLE = {
     "kubeconfig": Entry(f"{_COMMANDS}.kubeconfig:kubeconfig", "Get a kubeconfig for your clusters and the hub."),
     "cluster": Entry(f"{_COMMANDS}.clusters:cluster", "Import, list, show and delete clusters."),
     "user": Entry(f"{_COMMANDS}.users:user", "Create, list, disable and delete users."),
+    "provider": Entry(f"{_COMMANDS}.providers:provider", "List, test and search identity providers."),
     "grant": Entry(f"{_COMMANDS}.grants:grant", "Give a role to a user, for good or for a while."),
     "revoke": Entry(f"{_COMMANDS}.grants:revoke", "Take a role away again."),
     "role": Entry(f"{_COMMANDS}.roles:role", "List the roles that can be granted."),

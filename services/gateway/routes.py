@@ -17,6 +17,7 @@ from services.gateway.core import EmptyCore
 from services.gateway.documents import Documents
 from services.gateway.health import Health
 from services.gateway.pages import Pages, read_files
+from services.gateway.principals import Principals
 from services.gateway.recordings import Recordings
 from services.gateway.registration import AgentEntry
 from services.gateway.reviews import Reviews
@@ -43,6 +44,7 @@ class Route:
 def render_routes(state: State) -> list[Route]:
     """All routes; the first that fits counts."""
     health, documents, sign_in, agents = Health(state), Documents(), SignIn(state), AgentEntry(state)
+    principals = Principals(state)
     pages, audit = Pages(read_files()), AuditEvents(state)
     api, writes, virtual, reviews, core = (
         Api(state, Streams(state)),
@@ -67,7 +69,10 @@ def render_routes(state: State) -> list[Route]:
         Route("GET", "/ui/{file:.*}", pages.file, "nothing"),
         Route("GET", "/version", documents.version, "nothing"),
         Route("POST", "/v1/login", sign_in.login, "patience"),
+        Route("GET", "/v1/sign-in", sign_in.options, "patience"),
         Route("POST", "/v1/logout", sign_in.logout),
+        Route("GET", "/v1/principals", principals.search),
+        Route("POST", "/v1/identity-providers/{name}/test", principals.test),
         Route("POST", "/v1/password", sign_in.password),
         Route("POST", "/v1/agents/register", agents.register, "patience"),
         Route("GET", "/v1/import/{token}.yaml", agents.manifest, "patience"),

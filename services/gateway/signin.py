@@ -8,8 +8,8 @@ from aiohttp import web
 from pydantic import BaseModel, Field, ValidationError
 
 from libs.common import errors
-from libs.common.contracts.messages import LoginRequest, PasswordChange, TokenRevoke
-from libs.common.contracts.methods import CHANGE_PASSWORD, LOGIN, REVOKE_TOKEN
+from libs.common.contracts.messages import Empty, LoginRequest, PasswordChange, TokenRevoke
+from libs.common.contracts.methods import CHANGE_PASSWORD, LOGIN, REVOKE_TOKEN, SIGN_IN_OPTIONS
 from services.gateway.answers import answer
 from services.gateway.bodies import check_object, read_body
 from services.gateway.call import Call
@@ -18,12 +18,15 @@ from services.gateway.state import State
 
 M = TypeVar("M", bound=BaseModel)
 _NO_STORE = {"Cache-Control": "no-store"}
+SIGN_IN_S = 30.0
+"""A directory may be asked several times, each with a deadline of its own."""
 
 
 class _Login(BaseModel):
     user: str = Field(min_length=1, max_length=253)
     password: str = Field(min_length=1, max_length=1024)
     description: str = Field(default="", max_length=256)
+    provider: str = Field(default="local", min_length=1, max_length=63)
 
 
 class _Password(BaseModel):
@@ -40,10 +43,15 @@ class SignIn:
     async def login(self, call: Call) -> web.StreamResponse:
         """User and password → token. Raises Unauthenticated without saying what was wrong, TooManyRequests."""
         given = parse_json_body(_Login, check_object(await read_body(call.request)))
-        self._attempts.check(f"{call.address} {given.user}")
+        self._attempts.check(f"{call.address} {given.provider} {given.user}")
         request = LoginRequest(**given.model_dump(), client_address=call.address)
-        issued = await self._state.bus.request(LOGIN.subject, request, LOGIN.reply, timeout_s=10)
+        issued = await self._state.bus.request(LOGIN.subject, request, LOGIN.reply, timeout_s=SIGN_IN_S)
         return answer(issued.model_dump(mode="json"), headers=_NO_STORE)
+
+    async def options(self, call: Call) -> web.StreamResponse:
+        """The ways to sign in, for a page that nobody has signed in to yet."""
+        found = await self._state.bus.request(SIGN_IN_OPTIONS.subject, Empty(), SIGN_IN_OPTIONS.reply)
+        return answer(found.model_dump(mode="json"), headers=_NO_STORE)
 
     async def logout(self, call: Call) -> web.StreamResponse:
         """Revokes the token that this call came with."""

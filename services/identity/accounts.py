@@ -145,6 +145,19 @@ class Accounts:
 
         return await modify(self._store, User, user.name, mutate, now=self._now)
 
+    async def mark_gone(self, user: User, principal_id: str, reason: str) -> User:
+        """The provider says that the account is no more. A later sign-in with it, if there is one, takes that back."""
+
+        def mutate(current: User) -> bool:
+            found = next((i for i in current.status.identities if i.principal_id == principal_id), None)
+            if current.uid != user.uid or found is None or found.gone:
+                return False
+            found.gone, found.groups = reason[:512], []
+            current.private.sealed.pop(refresh_key(found.provider), None)
+            return True
+
+        return await modify(self._store, User, user.name, mutate, now=self._now)
+
     async def _keep_secret(self, user: User, provider: IdentityProvider, identity: Identity) -> User:
         return await self.note(user, provider, identity) if identity.refresh_secret else user
 

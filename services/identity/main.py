@@ -8,10 +8,19 @@ from typing import Any
 from libs.common.access.live import start_live_grants
 from libs.common.apiserver.strategy import Strategy
 from libs.common.apiserver.writer import ResourceWriter
-from libs.common.contracts.methods import CHANGE_PASSWORD, ISSUE_TOKEN, LOGIN, REVOKE_TOKEN, SIGN_IN_OPTIONS, WRITE
+from libs.common.contracts.methods import (
+    CHANGE_PASSWORD,
+    ISSUE_TOKEN,
+    LOGIN,
+    REVOKE_TOKEN,
+    SEARCH_PRINCIPALS,
+    SIGN_IN_OPTIONS,
+    TEST_PROVIDER,
+    WRITE,
+)
 from libs.common.crypto.sealed import KeyRing
 from libs.common.reconcile import Reconciler, follow
-from libs.common.resources.identity import Token
+from libs.common.resources.identity import Token, User
 from libs.common.resources.providers import IdentityProvider
 from libs.common.runtime.config import ConfigError
 from libs.common.runtime.host import Host
@@ -22,10 +31,14 @@ from services.identity.config import IdentityConfig
 from services.identity.handlers import Handlers
 from services.identity.logins import LastLogins
 from services.identity.passwords import Passwords
+from services.identity.provider_ends import ProviderEnds, keys_of_provider
+from services.identity.provider_handlers import ProviderHandlers
 from services.identity.provider_strategy import IdentityProviderStrategy
 from services.identity.providers.factories import FACTORIES
 from services.identity.providers.running import Providers
 from services.identity.reconciler import TokenReconciler, keys_of_token, keys_of_user
+from services.identity.refresher import Refresher, keys_of_new_token
+from services.identity.refresher import keys_of_user as refreshed_user
 from services.identity.sign_in import PasswordSignIn
 from services.identity.strategies import TokenStrategy, UserStrategy
 from services.identity.throttle import Throttle
@@ -68,6 +81,19 @@ async def build(host: Host[IdentityConfig]) -> None:
     accounts = Accounts(store, ring, host.now)
     password_sign_in = PasswordSignIn(store, passwords, providers, accounts, host.now)
 
+    refresher = Reconciler(
+        "accounts",
+        Refresher(Objects(users, User), providers, accounts, tokens, index, ring, host.now).reconcile,
+        workers=8,
+        timeout_s=180,
+    )
+    follow(users, refresher, refreshed_user)
+    follow(tokens_seen, refresher, keys_of_new_token)
+    host.spawn("account refresher", refresher.run())
+    enders = Reconciler("provider ends", ProviderEnds(providers, index, tokens).reconcile, workers=1, timeout_s=600)
+    follow(configured, enders, keys_of_provider)
+    host.spawn("provider ends", enders.run())
+
     strategies: dict[str, Strategy[Any]] = {
         "users": UserStrategy(grants), "tokens": TokenStrategy(), "identityproviders": IdentityProviderStrategy(providers, ring),
     }  # fmt: skip
@@ -87,6 +113,9 @@ async def build(host: Host[IdentityConfig]) -> None:
     await host.serve(WRITE["identity"], writer.handle)
     await host.serve(LOGIN, handlers.login)
     await host.serve(SIGN_IN_OPTIONS, handlers.sign_in_options)
+    about_providers = ProviderHandlers(providers, Objects(users, User), host.verifier, grants, Throttle(host.monotonic))
+    await host.serve(SEARCH_PRINCIPALS, about_providers.search)
+    await host.serve(TEST_PROVIDER, about_providers.test)
     await host.serve(ISSUE_TOKEN, handlers.issue_token)
     await host.serve(REVOKE_TOKEN, handlers.revoke_token)
     await host.serve(CHANGE_PASSWORD, handlers.change_password)

@@ -21,6 +21,7 @@ class TokenFact:
     name: str
     purpose: str
     expires_at: datetime
+    provider: str = ""
 
 
 class TokenIndex:
@@ -34,8 +35,12 @@ class TokenIndex:
         """All tokens of a user name, expired ones too, in no order."""
         return list(self._by_user.get(user, {}).values())
 
+    def users_of_provider(self, provider: str) -> list[str]:
+        """Names of the users who hold a token that came from a sign-in there, in no order."""
+        return [user for user, facts in self._by_user.items() if any(f.provider == provider for f in facts.values())]
+
     def note_added(self, token: Token) -> None:
-        fact = TokenFact(token.name, token.spec.purpose, token.spec.expires_at)
+        fact = TokenFact(token.name, token.spec.purpose, token.spec.expires_at, token.spec.provider)
         self._by_user.setdefault(token.spec.user, {})[token.name] = fact
 
     def note_removed(self, user: str, name: str) -> None:

@@ -104,10 +104,14 @@ class Tokens:
             return True
         raise errors.Conflict("the token changes faster than it can be deleted: try again", name=name, kind="Token")
 
-    async def revoke_all(self, user: str, *, keep: str = "", purposes: tuple[TokenPurpose, ...] = ()) -> int:
-        """Delete a user's tokens (all, or those of some purposes) but the one to keep. Returns how many were there."""
-        facts = self._index.of(user)
-        names = [f.name for f in facts if f.name != keep and (not purposes or f.purpose in purposes)]
+    async def revoke_all(
+        self, user: str, *, keep: str = "", purposes: tuple[TokenPurpose, ...] = (), provider: str = ""
+    ) -> int:
+        """Delete a user's tokens (all, or those of some purposes, or of one provider) but the one to keep. Returns how many were there."""
+        names = [
+            f.name for f in self._index.of(user)
+            if f.name != keep and (not purposes or f.purpose in purposes) and provider in ("", f.provider)
+        ]  # fmt: skip
         return sum([await self.revoke(name) for name in names])
 
     async def _create(self, user: User, spec: TokenSpec, now: datetime) -> IssuedToken:

@@ -26,9 +26,10 @@ class Membership:
 
 
 def is_counting(identity: LinkedIdentity, provider: IdentityProvider | None, now: datetime) -> bool:
-    """Whether an account counts now: its provider is there and enabled, and it was seen there recently enough."""
+    """Whether an account counts now: its provider is there and enabled, and it was seen there, in use, recently enough."""
     return (
         provider is not None
+        and not identity.gone
         and provider.spec.enabled
         and not provider.deleting
         and now < identity.refreshed_at + timedelta(seconds=provider.spec.max_age_seconds)

@@ -202,4 +202,7 @@ class LinkedIdentity(Model):
     groups: list[str] = Field(default_factory=list, description="Principal ids of the person's groups there, sorted.")
     truncated: str = Field(default="", max_length=512, description="Why some groups are missing; empty = none is.")
     refreshed_at: Time = Field(description="When the groups were read.")
+    gone: str = Field(
+        default="", max_length=512, description="Why the account counts for nothing: it was removed or disabled there."
+    )
     linked_at: Time

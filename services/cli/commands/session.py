@@ -29,16 +29,20 @@ _REVIEW = "/apis/authentication.k8s.io/v1/selfsubjectreviews"
 @click.option(
     "--password-file", type=click.Path(path_type=Path), help="File with the password, - for stdin; asked for otherwise."
 )
+@click.option(
+    "--provider", default="local", show_default=True, help='Where your account is; see "herdsman provider list".'
+)
 @click.option("--name", help="Name of this hub in your settings; its host and port otherwise.")
 @pass_app
 def login(
-    app: App, url: str | None, ca_file: Path | None, user: str | None, password_file: Path | None, name: str | None
-) -> None:
+    app: App, url: str | None, ca_file: Path | None, user: str | None, password_file: Path | None, provider: str, name: str | None
+) -> None:  # fmt: skip
     """Sign in to the hub at URL (or again to the current one).
 
     \b
     Examples:
       herdsman login https://hub.example:8443 --ca-file hub-ca.crt
+      herdsman login hub.example --provider corp --user ana
       herdsman login hub.example --user ci --password-file -  < password
     """
     known = settings.load_settings()
@@ -50,7 +54,13 @@ def login(
     secret = read_secret(password_file) if password_file else out.ask_password("Password", "--password-file")
     with app.hub(replace(server, token="")) as hub:
         answer = hub.post(
-            "/v1/login", {"user": user, "password": secret, "description": f"herdsman on {socket.gethostname()}"[:256]}
+            "/v1/login",
+            {
+                "user": user,
+                "password": secret,
+                "provider": provider,
+                "description": f"herdsman on {socket.gethostname()}"[:256],
+            },
         )
     if not answer.get("token"):
         raise errors.Unavailable(
@@ -66,6 +76,8 @@ def login(
     known.put(signed_in)
     known.save()
     out.note(f"signed in to {server.url} as {signed_in.user}, until {signed_in.expires_at or 'revoked'}")
+    for notice in answer.get("notices") or ():
+        out.note(str(notice))
     if first:
         out.note(f"the sign-in is kept in {known.path}, readable by you alone")
     if answer.get("must_change_password"):

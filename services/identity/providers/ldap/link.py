@@ -59,7 +59,9 @@ class _Tls(Tls):  # type: ignore[misc]
 
     def wrap_socket(self, connection: ldap3.Connection, do_handshake: bool = False) -> None:
         # In place before the handshake: `abort` must reach it while a server says nothing.
-        connection.socket = self._context.wrap_socket(connection.socket, server_hostname=self._host, do_handshake_on_connect=False)
+        connection.socket = self._context.wrap_socket(
+            connection.socket, server_hostname=self._host, do_handshake_on_connect=False
+        )
         if do_handshake:
             connection.socket.do_handshake()
 
