@@ -6,6 +6,7 @@ The test runs with the very settings in the write, also for a dry run, which is 
 from __future__ import annotations
 
 import asyncio
+import json
 
 from pydantic.alias_generators import to_camel
 
@@ -17,6 +18,7 @@ from libs.common.resources.providers import LOCAL, SECRET_FIELDS, SETTINGS_FIELD
 from services.identity.providers.running import Providers, place
 
 TEST_DEADLINE_S = 20.0
+_LAST_APPLIED = "kubectl.kubernetes.io/last-applied-configuration"
 _ADDRESS = {"ldap": "servers", "activeDirectory": "servers", "github": "url", "oidc": "issuer"}
 """The field that says whom the secret is shown to."""
 
@@ -46,6 +48,7 @@ class IdentityProviderStrategy(Strategy[IdentityProvider]):
         if cleared:
             settings = settings.model_copy(update=cleared)
             new.spec = new.spec.model_copy(update={SETTINGS_FIELDS[kind]: settings})
+        _forget_applied(new)
         new.private = new.private.model_copy(update={"sealed": sealed})
         new.status = new.status.model_copy(update={"secrets": sorted(map(to_camel, sealed))})
         return new
@@ -105,3 +108,22 @@ class IdentityProviderStrategy(Strategy[IdentityProvider]):
     @staticmethod
     def _forbidden(new: IdentityProvider, field: str, message: str) -> errors.HerdsmanError:
         return validate.forbidden_field(IdentityProvider, new.name, field, message)
+
+
+def _forget_applied(new: IdentityProvider) -> None:
+    """`kubectl apply` keeps what it was given in an annotation, secrets too: they are taken out of there as well."""
+    annotations = new.metadata.annotations or {}
+    text = annotations.get(_LAST_APPLIED)
+    if text is None:
+        return
+    try:
+        applied = json.loads(text)
+        settings = applied["spec"][new.spec.type]
+        for field in SECRET_FIELDS[new.spec.type]:
+            settings.pop(to_camel(field), None)
+            settings.pop(field, None)
+    except (ValueError, KeyError, TypeError, AttributeError):
+        kept = {name: value for name, value in annotations.items() if name != _LAST_APPLIED}
+    else:
+        kept = {**annotations, _LAST_APPLIED: json.dumps(applied, separators=(",", ":")) + "\n"}
+    new.metadata = new.metadata.model_copy(update={"annotations": kept or None})

@@ -157,3 +157,20 @@ async def test_a_disabled_provider_lets_nobody_in(clock):
         with pytest.raises(errors.Denied, match="disabled"):
             async with site.providers.use("corp"):
                 pass
+
+
+@pytest.mark.parametrize(
+    "applied", ["{}", "no json", "[]", '{"spec":{"ldap":{"bindPassword":"bind-secret","servers":["x"]}}}']
+)
+async def test_what_kubectl_apply_keeps_of_it_holds_no_secret(clock, applied):
+    async with running(clock) as site:
+        name = "kubectl.kubernetes.io/last-applied-configuration"
+        document = {
+            "metadata": {"name": "corp", "annotations": {name: applied, "other": "kept"}},
+            "spec": {"type": "ldap", "ldap": {"servers": ["ldaps://x"], "userBase": "dc=x", "bindPassword": SECRET}},
+        }
+        reply = await site.hub.write(site.writer, ADA, "create", IdentityProvider.model_validate(document))
+        assert SECRET not in str(reply.document)
+        assert reply.document["metadata"]["annotations"]["other"] == "kept"
+        if "servers" in applied:
+            assert "servers" in reply.document["metadata"]["annotations"][name]
