@@ -23,7 +23,7 @@ from libs.common.resources.providers import IdentityProvider
 from libs.common.store.informer import Change
 from libs.common.store.objects import Objects
 from services.auth_proxy import identity
-from services.auth_proxy.credential import REFUSED, find_credential
+from services.auth_proxy.credential import REFUSED, find_credential, is_from_our_page, take_session
 
 Now = Callable[[], datetime]
 _ENVELOPE_REUSE_S = LIFETIME_S / 4
@@ -39,12 +39,16 @@ class Caller:
         "_made_with",
         "clusters",
         "expires",
+        "in_cookie",
         "principal",
         "secret_hash",
         "until",
     )
 
-    def __init__(self, principal: Principal, secret_hash: bytes, expires: float, known_until: float = math.inf) -> None:
+    def __init__(
+        self, principal: Principal, secret_hash: bytes, expires: float, known_until: float = math.inf, *, in_cookie: bool = False
+    ) -> None:  # fmt: skip
+        self.in_cookie = in_cookie
         self.principal = principal
         self.secret_hash = secret_hash
         self.expires = expires
@@ -106,8 +110,17 @@ class Authenticator:
             head.block.memo = caller
         return caller
 
-    def check(self, credential: bytes) -> Caller:
-        """The caller of `hm_<name>_<secret>`. Raises Unauthenticated."""
+    def authenticate_browser(self, head: RequestHead) -> Caller | None:
+        """As `authenticate`, for the hub's own API, where the cookie of a browser's session counts when nothing else came."""
+        session = take_session(head)
+        caller = self.authenticate(head)
+        if caller is not None or session is None or not is_from_our_page(head, session):
+            return caller
+        # Not remembered with the head: on the same connection a cluster may be called next, where a cookie is nothing.
+        return self.check(session, in_cookie=True)
+
+    def check(self, credential: bytes, *, in_cookie: bool = False) -> Caller:
+        """The caller of `hm_<name>_<secret>`; a session's token counts in its cookie alone. Raises Unauthenticated."""
         kind, _, rest = credential.partition(b"_")
         name, _, secret = rest.partition(b"_")
         if kind != b"hm" or not name or not secret or len(credential) > 512:
@@ -115,7 +128,11 @@ class Authenticator:
         caller = self.resolve(name.decode("ascii", "replace"))
         digest = hashlib.sha256(secret).hexdigest().encode("ascii")
         # Compared for an unknown name too, so that time says nothing about names.
-        if not hmac.compare_digest(digest, caller.secret_hash if caller else b"0" * 64) or caller is None:
+        if (
+            not hmac.compare_digest(digest, caller.secret_hash if caller else b"0" * 64)
+            or caller is None
+            or caller.in_cookie is not in_cookie
+        ):
             raise errors.Unauthenticated(REFUSED)
         return caller
 
@@ -161,6 +178,7 @@ class Authenticator:
             token.private.secret_hash.encode("ascii"),
             token.spec.expires_at.timestamp(),
             math.inf if membership.until is None else membership.until.timestamp(),
+            in_cookie=token.spec.purpose == "session",
         )
         self._callers[name] = caller
         self._of_user.setdefault(user.name, set()).add(name)

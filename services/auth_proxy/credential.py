@@ -4,10 +4,16 @@ from __future__ import annotations
 
 import base64
 import binascii
+import hmac
 
 from libs.common import errors
+from libs.common.access.browser_session import COOKIE, CSRF_HEADER, csrf_token
 from libs.common.relay.head import RequestHead
 
+_COOKIE = COOKIE.encode("ascii")
+_CSRF = CSRF_HEADER.lower().encode("ascii")
+_SAFE = frozenset({b"GET", b"HEAD", b"OPTIONS"})
+_FOREIGN = "this request did not come from the hub's own pages: reload the page and try again"
 _SUBPROTOCOL = b"base64url.bearer.authorization.k8s.io."
 REFUSED = "the token is not valid: it may have expired or been revoked. Sign in again"
 
@@ -53,3 +59,56 @@ def _take_subprotocol(head: RequestHead) -> bytes | None:
         # A list of this request's own: what the connection remembers of its last head stays as it came.
         head.fields = fields
     return found
+
+
+def take_session(head: RequestHead) -> bytes | None:
+    """The token in the cookie of a browser's session, for the hub's own API alone; None = there is none. It is taken out of the head.
+
+    Raises Unauthenticated for two. `is_from_our_page` says whether it counts.
+    """
+    found: list[bytes] = []
+    fields = []
+    for field in head.fields:
+        lower, value, _ = field
+        if lower != b"cookie" or _COOKIE not in value:
+            fields.append(field)
+            continue
+        kept = []
+        for part in value.split(b";"):
+            name, _, text = part.strip(b" ").partition(b"=")
+            if name == _COOKIE:
+                found.append(text)
+            else:
+                kept.append(part.strip(b" "))
+        if kept:
+            joined = b"; ".join(kept)
+            fields.append((lower, joined, b"Cookie: " + joined))
+    if not found:
+        return None
+    # A list of this request's own: what the connection remembers of its last head stays as it came.
+    head.fields = fields
+    if len(found) > 1:
+        raise errors.Unauthenticated("the request holds more than one credential")
+    return found[0]
+
+
+def is_from_our_page(head: RequestHead, session: bytes) -> bool:
+    """Whether a request that came with a session's cookie was made by its person. Whoever changes something, or opens a stream, must prove to be one
+    of the hub's pages: raises Denied.
+    """
+    site = head.value(b"sec-fetch-site")
+    if head.method in _SAFE and not head.upgrade:
+        # A link from elsewhere may lead here; what another site's page fetches by itself is nobody's.
+        return site in (b"", b"same-origin", b"none") or head.value(b"sec-fetch-mode") == b"navigate"
+    secret = session.rpartition(b"_")[2].decode("ascii", "replace")
+    given = head.values(_CSRF)
+    proved = len(given) == 1 and hmac.compare_digest(given[0], csrf_token(secret).encode("ascii"))
+    if not proved or site not in (b"", b"same-origin") or not (site or _is_own_origin(head)):
+        raise errors.Denied(_FOREIGN)
+    return True
+
+
+def _is_own_origin(head: RequestHead) -> bool:
+    """For browsers that do not say where a request comes from in `Sec-Fetch-Site`."""
+    origin = head.value(b"origin")
+    return not origin or origin == b"https://" + head.value(b"host")

@@ -43,7 +43,7 @@ class GatewayRoute:
             check_no_identity(head)
             if head.upgrade and head.upgrade != b"websocket":
                 raise errors.BadRequest("the only protocol to switch to here is websocket")
-            caller = self._authenticator.authenticate(head)
+            caller = self._authenticator.authenticate_browser(head)
         except errors.HerdsmanError as exc:
             self._calls.refused(head, session, exc, caller)
             raise

@@ -70,6 +70,8 @@ def render_routes(state: State) -> list[Route]:
         Route("GET", "/version", documents.version, "nothing"),
         Route("POST", "/v1/login", sign_in.login, "patience"),
         Route("GET", "/v1/sign-in", sign_in.options, "patience"),
+        Route("GET", "/v1/session", sign_in.session),
+        Route("POST", "/v1/session", sign_in.extend),
         Route("POST", "/v1/logout", sign_in.logout),
         Route("GET", "/v1/principals", principals.search),
         Route("POST", "/v1/identity-providers/{name}/test", principals.test),

@@ -8,12 +8,14 @@ from aiohttp import web
 from pydantic import BaseModel, Field, ValidationError
 
 from libs.common import errors
-from libs.common.contracts.messages import Empty, LoginRequest, PasswordChange, TokenRevoke
-from libs.common.contracts.methods import CHANGE_PASSWORD, LOGIN, REVOKE_TOKEN, SIGN_IN_OPTIONS
+from libs.common.contracts.messages import Empty, LoginRequest, PasswordChange, SessionExtend, TokenRevoke
+from libs.common.contracts.methods import CHANGE_PASSWORD, EXTEND_SESSION, LOGIN, REVOKE_TOKEN, SIGN_IN_OPTIONS
+from libs.common.resources import codec
 from services.gateway.answers import answer
 from services.gateway.bodies import check_object, read_body
 from services.gateway.call import Call
 from services.gateway.limits import RateLimit
+from services.gateway.session_cookie import clear_session, set_session
 from services.gateway.state import State
 
 M = TypeVar("M", bound=BaseModel)
@@ -27,6 +29,7 @@ class _Login(BaseModel):
     password: str = Field(min_length=1, max_length=1024)
     description: str = Field(default="", max_length=256)
     provider: str = Field(default="local", min_length=1, max_length=63)
+    session: bool = False
 
 
 class _Password(BaseModel):
@@ -46,7 +49,25 @@ class SignIn:
         self._attempts.check(f"{call.address} {given.provider} {given.user}")
         request = LoginRequest(**given.model_dump(), client_address=call.address)
         issued = await self._state.bus.request(LOGIN.subject, request, LOGIN.reply, timeout_s=SIGN_IN_S)
-        return answer(issued.model_dump(mode="json"), headers=_NO_STORE)
+        if not given.session:
+            return answer(issued.model_dump(mode="json"), headers=_NO_STORE)
+        response = answer(issued.model_dump(mode="json", exclude={"token"}), headers=_NO_STORE)
+        set_session(response, issued)
+        return response
+
+    async def session(self, call: Call) -> web.StreamResponse:
+        """Who the page's session is, and how long it lasts. Asking is no use of it."""
+        token = self._state.caches["tokens"].informer.get(f"tokens.{call.principal.token}")
+        expires_at = "" if token is None else codec.decode_document(token.value, token.revision)["spec"]["expiresAt"]
+        shown = {"user": call.principal.user, "name": call.principal.token, "expires_at": expires_at}
+        return answer(shown, headers=_NO_STORE)
+
+    async def extend(self, call: Call) -> web.StreamResponse:
+        """The page was used: its session goes on."""
+        extended = await self._state.bus.request(
+            EXTEND_SESSION.subject, SessionExtend(identity=self._envelope(call)), EXTEND_SESSION.reply
+        )
+        return answer(extended.model_dump(mode="json"), headers=_NO_STORE)
 
     async def options(self, call: Call) -> web.StreamResponse:
         """The ways to sign in, for a page that nobody has signed in to yet."""
@@ -58,7 +79,9 @@ class SignIn:
         await self._state.bus.request(
             REVOKE_TOKEN.subject, TokenRevoke(identity=self._envelope(call)), REVOKE_TOKEN.reply
         )
-        return answer({})
+        response = answer({})
+        clear_session(response)
+        return response
 
     async def password(self, call: Call) -> web.StreamResponse:
         """Sets a password: one's own with the current one, or another person's. Works when it must be changed first, too."""

@@ -24,6 +24,10 @@ class IdentityConfig(ServiceConfig):
     login_ttl_s: int = Field(
         default=16 * 3600, gt=0, description="Life of a sign-in: a working day, gone the next morning."
     )
+    session_ttl_s: int = Field(default=12 * 3600, gt=0, description="Life of a browser's session, used or not.")
+    session_idle_s: int = Field(
+        default=2 * 3600, gt=0, description="A browser's session that is not used for so long ends."
+    )
     kubeconfig_ttl_s: int = Field(default=30 * 86400, gt=0, description="Longest life of a token in a kubeconfig file.")
     api_ttl_s: int = Field(default=90 * 86400, gt=0, description="Longest life of an API token.")
     secrets_keys: Path = Field(
@@ -33,4 +37,7 @@ class IdentityConfig(ServiceConfig):
 
     @property
     def lifetimes(self) -> Lifetimes:
-        return Lifetimes(login_s=self.login_ttl_s, kubeconfig_s=self.kubeconfig_ttl_s, api_s=self.api_ttl_s)
+        return Lifetimes(
+            login_s=self.login_ttl_s, kubeconfig_s=self.kubeconfig_ttl_s, api_s=self.api_ttl_s, session_s=self.session_ttl_s,
+            session_idle_s=self.session_idle_s,
+        )  # fmt: skip

@@ -91,6 +91,14 @@ class Handlers:
             parent_expiry=None if parent is None or parent.spec.purpose in SIGN_INS else parent.spec.expires_at,
         )  # fmt: skip
 
+    async def extend_session(self, request: m.SessionExtend, _message: Message) -> m.SessionExtended:
+        """The session that was used for this call goes on."""
+        principal = self.verifier.open(request.identity)
+        if not principal.token:
+            raise errors.BadRequest("this caller did not come with a session")
+        expires_at, ends_at = await self.tokens.extend(principal.token)
+        return m.SessionExtended(expires_at=expires_at, ends_at=ends_at)
+
     async def revoke_token(self, request: m.TokenRevoke, _message: Message) -> m.Empty:
         """Sign-out: the token that was used is gone."""
         principal = self.verifier.open(request.identity)

@@ -10,6 +10,7 @@ from libs.common.apiserver.strategy import Strategy
 from libs.common.apiserver.writer import ResourceWriter
 from libs.common.contracts.methods import (
     CHANGE_PASSWORD,
+    EXTEND_SESSION,
     ISSUE_TOKEN,
     LOGIN,
     REVOKE_TOKEN,
@@ -118,6 +119,7 @@ async def build(host: Host[IdentityConfig]) -> None:
     await host.serve(TEST_PROVIDER, about_providers.test)
     await host.serve(ISSUE_TOKEN, handlers.issue_token)
     await host.serve(REVOKE_TOKEN, handlers.revoke_token)
+    await host.serve(EXTEND_SESSION, handlers.extend_session)
     await host.serve(CHANGE_PASSWORD, handlers.change_password)
 
 

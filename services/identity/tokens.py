@@ -20,7 +20,7 @@ from libs.common.resources.identity import Token, TokenPrivate, TokenPurpose, To
 from libs.common.resources.meta import ObjectMeta
 from libs.common.resources.registry import BY_MODEL
 from libs.common.store.base import Store
-from libs.common.store.objects import encode_last, encode_unique
+from libs.common.store.objects import encode_last, encode_unique, modify
 from services.identity.token_index import TokenIndex
 
 SIGN_INS: tuple[TokenPurpose, ...] = ("login", "session")
@@ -38,11 +38,14 @@ class Lifetimes:
     api_s: int = 90 * 86400
     exec_s: int = 3600
     federated_s: int = 3600
+    session_s: int = 12 * 3600
+    session_idle_s: int = 2 * 3600
+    """A session ends when it was not used for so long: its expiry moves with its use."""
 
     def expiry(self, purpose: TokenPurpose, now: datetime, ttl_s: int | None, parent: datetime | None) -> datetime:
         """When it expires: what was asked for, cut to the longest, and never after the token that asked for it."""
         longest = {
-            "login": self.login_s, "session": self.login_s, "exec": self.exec_s, "kubeconfig": self.kubeconfig_s,
+            "login": self.login_s, "session": self.session_idle_s, "exec": self.exec_s, "kubeconfig": self.kubeconfig_s,
             "api": self.api_s, "federated": self.federated_s,
         }[purpose]  # fmt: skip
         if ttl_s is not None and ttl_s <= 0:
@@ -87,6 +90,25 @@ class Tokens:
         finally:
             if not lock.locked():
                 self._locks.pop(user.name, None)
+
+    async def extend(self, name: str) -> tuple[datetime, datetime]:
+        """A session that was used goes on. Returns when it ends if it is not used again, and when in any case. Raises NotFound, BadRequest."""
+        now, times = self._now(), self._lifetimes
+
+        def end_of(token: Token) -> datetime:
+            return (token.metadata.creation_timestamp or now) + timedelta(seconds=times.session_s)
+
+        def mutate(token: Token) -> bool:
+            if token.spec.purpose != "session":
+                raise errors.BadRequest("only a browser's session goes on by being used")
+            later = min(now.replace(microsecond=0) + timedelta(seconds=times.session_idle_s), end_of(token))
+            if token.spec.expires_at <= now or later <= token.spec.expires_at:
+                return False
+            token.spec.expires_at = later
+            return True
+
+        stored = await modify(self._store, Token, name, mutate, now=self._now)
+        return stored.spec.expires_at, end_of(stored)
 
     async def revoke(self, name: str) -> bool:
         """Delete a token. Returns whether it was there; a token that is gone is as revoked as can be."""

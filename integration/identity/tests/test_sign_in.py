@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 
@@ -120,11 +121,7 @@ async def test_a_group_of_a_directory_gets_a_role_and_its_people_come_in(hub, di
 
 
 @pytest.mark.skipif(not os.environ.get("HERDSMAN_LONG_TESTS"), reason="waits for two refreshes: HERDSMAN_LONG_TESTS=1")
-async def test_who_leaves_a_group_or_the_directory_loses_it_within_the_refresh_interval(
-    hub, directory, tmp_path, eventually
-):
-    import asyncio
-
+async def test_who_leaves_a_group_or_the_directory_loses_it_within_the_refresh_interval(hub, directory, tmp_path):
     admin = await hub.admin()
     await admin.sees("herdsman", "apply", "-f", "-", stdin=provider(directory).encode())
     found = json.loads(await admin.must("provider", "search", "ops", "--kind", "group", "-o", "json"))

@@ -201,6 +201,17 @@ class TokenIssue(BaseModel):
     ttl_s: int | None = None
 
 
+class SessionExtend(BaseModel):
+    """A browser's session was used: it goes on for its idle limit from now, never beyond its absolute one."""
+
+    identity: str
+
+
+class SessionExtended(BaseModel):
+    expires_at: AwareDatetime
+    ends_at: AwareDatetime = Field(description="Then the person must sign in again, whatever is done until then.")
+
+
 class TokenRevoke(BaseModel):
     """Revoke the caller's own token: sign-out."""
 

@@ -49,6 +49,7 @@ PING = {service: Method(service, "ping", m.Empty, m.Health, ("gateway",)) for se
 LOGIN = Method("identity", "login", m.LoginRequest, m.IssuedToken, ("gateway",))
 ISSUE_TOKEN = Method("identity", "issue_token", m.TokenIssue, m.IssuedToken, ("gateway",))
 REVOKE_TOKEN = Method("identity", "revoke_token", m.TokenRevoke, m.Empty, ("gateway",))
+EXTEND_SESSION = Method("identity", "extend_session", m.SessionExtend, m.SessionExtended, ("gateway",))
 SIGN_IN_OPTIONS = Method("identity", "sign_in_options", m.Empty, m.SignInOptions, ("gateway",))
 BEGIN_REDIRECT = Method("identity", "begin_redirect", m.RedirectBegin, m.RedirectBegun, ("gateway",))
 FINISH_REDIRECT = Method("identity", "finish_redirect", m.RedirectFinish, m.RedirectFinished, ("gateway",))
@@ -70,6 +71,6 @@ REPORT_APPLIED = Method("cluster_controller", "applied", m.AppliedReport, m.Empt
 
 METHODS: tuple[Method[Any, Any], ...] = (
     *WRITE.values(), *PING.values(), LOGIN, ISSUE_TOKEN, REVOKE_TOKEN, CHANGE_PASSWORD,
-    SIGN_IN_OPTIONS, BEGIN_REDIRECT, FINISH_REDIRECT, SEARCH_PRINCIPALS, TEST_PROVIDER, ISSUE_REGISTRATION,
+    EXTEND_SESSION, SIGN_IN_OPTIONS, BEGIN_REDIRECT, FINISH_REDIRECT, SEARCH_PRINCIPALS, TEST_PROVIDER, ISSUE_REGISTRATION,
     CHECK_REGISTRATION, REGISTER_AGENT, RENEW_AGENT, GET_DESIRED, REPORT_APPLIED,
 )  # fmt: skip

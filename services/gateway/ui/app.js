@@ -1,12 +1,15 @@
 // Sign-in, the forced choice of a password, and the clusters that one may see, over the same API that kubectl uses.
-// The token lives in this page's memory alone: nothing is stored, a reload asks again. Text is only ever set as text.
+// Who is signed in is a cookie that no script reads; with every change the page sends the proof that it is the hub's own. Text is only ever set as text.
 "use strict";
 
 const API = "/apis/management.herdsman.dev/v1";
 const REFRESH_MS = 5000;
+const IN_USE_MS = 5 * 60 * 1000;
+const CSRF_COOKIE = "__Host-herdsman-csrf=";
 const element = (id) => document.getElementById(id);
 let session = null;
 let timer = null;
+let extendedAt = 0;
 
 function say(text, bad = false) {
   element("message").textContent = text;
@@ -15,11 +18,12 @@ function say(text, bad = false) {
 
 async function call(method, path, body) {
   const headers = { Accept: "application/json" };
-  if (session) headers.Authorization = `Bearer ${session.token}`;
+  const proof = document.cookie.split("; ").find((part) => part.startsWith(CSRF_COOKIE));
+  if (proof && method !== "GET") headers["X-CSRF-Token"] = proof.slice(CSRF_COOKIE.length);
   if (body !== undefined) headers["Content-Type"] = "application/json";
   let answer;
   try {
-    answer = await fetch(path, { method, headers, body: body && JSON.stringify(body), credentials: "omit", cache: "no-store" });
+    answer = await fetch(path, { method, headers, body: body && JSON.stringify(body), credentials: "same-origin", cache: "no-store" });
   } catch {
     throw new Error("The hub does not answer. Is it running, and is the network up?");
   }
@@ -31,7 +35,10 @@ async function call(method, path, body) {
     throw new Error(`The hub answered ${answer.status} in a form that this page does not know.`);
   }
   if (answer.ok) return content;
-  if (answer.status === 401 && session) end();
+  if (answer.status === 401 && session) {
+    end();
+    throw new Error("Your session has ended. Sign in again.");
+  }
   throw new Error(content.message || `The hub answered ${answer.status}.`);
 }
 
@@ -97,18 +104,82 @@ async function refresh() {
   if (session) timer = setTimeout(refresh, REFRESH_MS);
 }
 
+// Somebody is at the page: the session goes on. A page that is only looked at ends when its time is up.
+async function inUse() {
+  if (!session || Date.now() - extendedAt < IN_USE_MS) return;
+  extendedAt = Date.now();
+  try {
+    await call("POST", "/v1/session");
+  } catch (error) {
+    say(error.message, true);
+  }
+}
+for (const kind of ["keydown", "pointerdown"]) document.addEventListener(kind, inUse);
+
+async function showTokens() {
+  const list = await call("GET", `${API}/tokens?limit=500&fieldSelector=${encodeURIComponent(`spec.user=${session.user}`)}`);
+  element("token-rows").replaceChildren(...list.items.map(tokenRow));
+}
+
+function when(text) {
+  return text ? new Date(text).toLocaleString() : "";
+}
+
+const PURPOSES = { session: "Browser", login: "Command line", exec: "kubectl", kubeconfig: "Kubeconfig", api: "API token", federated: "Workload" };
+
+function tokenRow(token) {
+  const { spec, metadata } = token;
+  const own = metadata.name === session.name;
+  const cells = [
+    (PURPOSES[spec.purpose] || spec.purpose) + (own ? " (this one)" : ""), spec.description, spec.clientAddress, when(metadata.creationTimestamp),
+    when(spec.expiresAt),
+  ];
+  const line = document.createElement("tr");
+  for (const value of cells) line.insertCell().textContent = value ?? "";
+  const button = document.createElement("button");
+  button.type = "button";
+  button.textContent = "Revoke";
+  button.setAttribute("aria-label", `Revoke ${cells[0]} ${spec.description || ""}`.trim());
+  button.addEventListener("click", async () => {
+    button.disabled = true;
+    try {
+      await call("DELETE", `${API}/tokens/${encodeURIComponent(metadata.name)}`);
+      if (own) end();
+      else await showTokens();
+      say(own ? "You are signed out." : "It is revoked.");
+    } catch (error) {
+      button.disabled = false;
+      say(error.message, true);
+    }
+  });
+  line.insertCell().append(button);
+  return line;
+}
+
+async function showProviders() {
+  const { options } = await call("GET", "/v1/sign-in");
+  const forms = options.filter((option) => option.flow === "password");
+  element("provider").replaceChildren(...forms.map((option) => new Option(option.display_name, option.provider)));
+  element("provider-row").hidden = forms.length < 2;
+}
+
 function enter() {
   element("how").textContent =
     `herdsman login ${location.origin} --user ${session.user}\nherdsman kubeconfig --merge\nkubectl --context herdsman get clusters`;
+  extendedAt = Date.now();
+  element("who").textContent = `Signed in as ${session.user}`;
   show("clusters");
   refresh();
+  showTokens().catch((error) => say(error.message, true));
 }
 
 onSubmit("sign-in", async () => {
   const user = element("user").value.trim();
   const password = element("password").value;
-  session = await call("POST", "/v1/login", { user, password, description: "browser" });
+  const provider = element("provider").value || "local";
+  session = await call("POST", "/v1/login", { user, password, provider, description: "browser", session: true });
   element("who").textContent = `Signed in as ${session.user}`;
+  if ((session.notices || []).length) say(session.notices.join(" "));
   if (session.must_change_password) {
     session.password = password;
     show("new-password");
@@ -142,4 +213,16 @@ element("sign-out").addEventListener("click", async () => {
   end();
 });
 
+async function start() {
+  try {
+    await showProviders();
+    session = await call("GET", "/v1/session");
+    enter();
+  } catch {
+    session = null;
+  }
+}
+
 show("sign-in");
+if (document.cookie.includes(CSRF_COOKIE)) start();
+else showProviders().catch((error) => say(error.message, true));
