@@ -13,12 +13,13 @@ from libs.common import errors
 
 
 async def wait_active(hub: Hub, cluster: str) -> None:
-    """Until the cluster is Active; the administrator's kubeconfig has its context then."""
+    """Until the cluster is Active and has the hub's roles; the administrator's kubeconfig has its context then."""
     admin = await hub.admin()
 
     async def is_active() -> bool:
-        answer = await admin.kubectl("herdsman", "get", "cluster", cluster, "-o", "jsonpath={.status.phase}")
-        return answer.out == "Active"
+        applied = 'jsonpath={.status.phase}/{.status.conditions[?(@.type=="Applied")].status}'
+        answer = await admin.kubectl("herdsman", "get", "cluster", cluster, "-o", applied)
+        return answer.out == "Active/True"
 
     await eventually(is_active, 120)
     await admin.fetch_kubeconfig()
