@@ -19,6 +19,7 @@ from services.gateway.health import Health
 from services.gateway.pages import Pages, read_files
 from services.gateway.principals import Principals
 from services.gateway.recordings import Recordings
+from services.gateway.redirects import Redirects
 from services.gateway.registration import AgentEntry
 from services.gateway.reviews import Reviews
 from services.gateway.signin import SignIn
@@ -44,7 +45,7 @@ class Route:
 def render_routes(state: State) -> list[Route]:
     """All routes; the first that fits counts."""
     health, documents, sign_in, agents = Health(state), Documents(), SignIn(state), AgentEntry(state)
-    principals = Principals(state)
+    principals, redirects = Principals(state), Redirects(state)
     pages, audit = Pages(read_files()), AuditEvents(state)
     api, writes, virtual, reviews, core = (
         Api(state, Streams(state)),
@@ -70,6 +71,8 @@ def render_routes(state: State) -> list[Route]:
         Route("GET", "/version", documents.version, "nothing"),
         Route("POST", "/v1/login", sign_in.login, "patience"),
         Route("GET", "/v1/sign-in", sign_in.options, "patience"),
+        Route("GET", "/v1/sign-in/{provider}", redirects.begin, "patience"),
+        Route("GET", "/v1/callback/{provider}", redirects.finish, "patience"),
         Route("GET", "/v1/session", sign_in.session),
         Route("POST", "/v1/session", sign_in.extend),
         Route("POST", "/v1/logout", sign_in.logout),

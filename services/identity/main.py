@@ -9,8 +9,10 @@ from libs.common.access.live import start_live_grants
 from libs.common.apiserver.strategy import Strategy
 from libs.common.apiserver.writer import ResourceWriter
 from libs.common.contracts.methods import (
+    BEGIN_REDIRECT,
     CHANGE_PASSWORD,
     EXTEND_SESSION,
+    FINISH_REDIRECT,
     ISSUE_TOKEN,
     LOGIN,
     REVOKE_TOKEN,
@@ -38,6 +40,7 @@ from services.identity.provider_strategy import IdentityProviderStrategy
 from services.identity.providers.factories import FACTORIES
 from services.identity.providers.running import Providers
 from services.identity.reconciler import TokenReconciler, keys_of_token, keys_of_user
+from services.identity.redirects import Redirects
 from services.identity.refresher import Refresher, keys_of_new_token
 from services.identity.refresher import keys_of_user as refreshed_user
 from services.identity.sign_in import PasswordSignIn
@@ -114,6 +117,9 @@ async def build(host: Host[IdentityConfig]) -> None:
     await host.serve(WRITE["identity"], writer.handle)
     await host.serve(LOGIN, handlers.login)
     await host.serve(SIGN_IN_OPTIONS, handlers.sign_in_options)
+    redirects = Redirects(store, ring, providers, accounts, handlers, host.verifier, host.now)
+    await host.serve(BEGIN_REDIRECT, redirects.begin)
+    await host.serve(FINISH_REDIRECT, redirects.finish)
     about_providers = ProviderHandlers(providers, Objects(users, User), host.verifier, grants, Throttle(host.monotonic))
     await host.serve(SEARCH_PRINCIPALS, about_providers.search)
     await host.serve(TEST_PROVIDER, about_providers.test)

@@ -16,7 +16,7 @@ from tests.gateway.support import Hub, real_monotonic
 
 PUBLIC = {
     ("GET", "/healthz"), ("GET", "/livez"), ("GET", "/readyz"), ("GET", "/"), ("GET", "/ui"), ("GET", "/ui/{file:.*}"), ("GET", "/version"),
-    ("GET", "/v1/sign-in"), ("POST", "/v1/login"), ("POST", "/v1/agents/register"), ("GET", "/v1/import/{token}.yaml"),
+    ("GET", "/v1/sign-in"), ("GET", "/v1/sign-in/{provider}"), ("GET", "/v1/callback/{provider}"), ("POST", "/v1/login"), ("POST", "/v1/agents/register"), ("GET", "/v1/import/{token}.yaml"),
 }  # fmt: skip
 """What answers without a name: probes, the page, sign-in and the ways to it, and what an agent's one-time token opens."""
 
@@ -46,7 +46,7 @@ async def hub(clock, tmp_path):
 def fill(path: str, plural: str = "clusters", name: str = "c1") -> str:
     """An address that the pattern matches, naming something that is there and is somebody else's."""
     values = {
-        "{plural}": plural, "{name}": name, "{subresource}": "status", "{group}": "management.herdsman.dev", "{version}": "v1", "{file:.*}": "index.html",
+        "{plural}": plural, "{name}": name, "{provider}": "corp", "{subresource}": "status", "{group}": "management.herdsman.dev", "{version}": "v1", "{file:.*}": "index.html",
         "{version:v1|v1beta1}": "v1", "{token}": "hmr_a_b", "{namespace}": "default",
     }  # fmt: skip
     for pattern, value in values.items():

@@ -5,6 +5,7 @@
 const API = "/apis/management.herdsman.dev/v1";
 const REFRESH_MS = 5000;
 const IN_USE_MS = 5 * 60 * 1000;
+const PROBLEM_COOKIE = "__Host-herdsman-problem=";
 const CSRF_COOKIE = "__Host-herdsman-csrf=";
 const element = (id) => document.getElementById(id);
 let session = null;
@@ -161,6 +162,14 @@ async function showProviders() {
   const forms = options.filter((option) => option.flow === "password");
   element("provider").replaceChildren(...forms.map((option) => new Option(option.display_name, option.provider)));
   element("provider-row").hidden = forms.length < 2;
+  const links = options.filter((option) => option.flow === "redirect").map((option) => {
+    const link = document.createElement("a");
+    link.className = "button";
+    link.href = `/v1/sign-in/${encodeURIComponent(option.provider)}?return_to=${encodeURIComponent("/ui/")}`;
+    link.textContent = `Sign in with ${option.display_name}`;
+    return link;
+  });
+  element("redirects").replaceChildren(...links);
 }
 
 function enter() {
@@ -213,6 +222,15 @@ element("sign-out").addEventListener("click", async () => {
   end();
 });
 
+// A sign-in that failed on its way comes back with what to tell, which is shown once.
+function tellProblem() {
+  const found = document.cookie.split("; ").find((part) => part.startsWith(PROBLEM_COOKIE));
+  if (!found) return;
+  const problem = decodeURIComponent(found.slice(PROBLEM_COOKIE.length));
+  document.cookie = `${PROBLEM_COOKIE}; Path=/; Secure; SameSite=Lax; Max-Age=0`;
+  say(problem, true);
+}
+
 async function start() {
   try {
     await showProviders();
@@ -226,3 +244,4 @@ async function start() {
 show("sign-in");
 if (document.cookie.includes(CSRF_COOKIE)) start();
 else showProviders().catch((error) => say(error.message, true));
+tellProblem();
