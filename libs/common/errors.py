@@ -96,6 +96,13 @@ class Unauthenticated(HerdsmanError):
     reason = "Unauthorized"
 
 
+class SecondFactorNeeded(HerdsmanError):
+    """The password is right and a one-time code is asked for, too: send all again with one."""
+
+    http_status = 401
+    reason = "SecondFactorNeeded"
+
+
 class Denied(HerdsmanError):
     """The caller is known and may not. Where existence is secret, raise NotFound instead."""
 

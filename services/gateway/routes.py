@@ -22,6 +22,7 @@ from services.gateway.recordings import Recordings
 from services.gateway.redirects import Redirects
 from services.gateway.registration import AgentEntry
 from services.gateway.reviews import Reviews
+from services.gateway.second_factor import SecondFactor
 from services.gateway.signin import SignIn
 from services.gateway.state import State
 from services.gateway.streams import Streams
@@ -45,6 +46,7 @@ class Route:
 def render_routes(state: State) -> list[Route]:
     """All routes; the first that fits counts."""
     health, documents, sign_in, agents = Health(state), Documents(), SignIn(state), AgentEntry(state)
+    second_factor = SecondFactor(state)
     principals, redirects = Principals(state), Redirects(state)
     pages, audit = Pages(read_files()), AuditEvents(state)
     api, writes, virtual, reviews, core = (
@@ -79,6 +81,9 @@ def render_routes(state: State) -> list[Route]:
         Route("GET", "/v1/principals", principals.search),
         Route("POST", "/v1/identity-providers/{name}/test", principals.test),
         Route("POST", "/v1/password", sign_in.password),
+        Route("POST", "/v1/second-factor", second_factor.begin),
+        Route("POST", "/v1/second-factor/confirm", second_factor.confirm),
+        Route("POST", "/v1/second-factor/remove", second_factor.remove),
         Route("POST", "/v1/agents/register", agents.register, "patience"),
         Route("GET", "/v1/import/{token}.yaml", agents.manifest, "patience"),
         Route("GET", "/v1/recordings", recordings.collection),

@@ -30,6 +30,7 @@ class _Login(BaseModel):
     description: str = Field(default="", max_length=256)
     provider: str = Field(default="local", min_length=1, max_length=63)
     session: bool = False
+    one_time_code: str = Field(default="", max_length=64)
 
 
 class _Password(BaseModel):

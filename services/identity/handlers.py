@@ -24,6 +24,7 @@ from libs.common.store.objects import modify, read
 from services.identity.logins import LastLogins
 from services.identity.passwords import Passwords, check_policy
 from services.identity.providers.running import Providers
+from services.identity.second_factor import SecondFactors, is_set
 from services.identity.sign_in import PasswordSignIn, SignedIn
 from services.identity.throttle import Throttle
 from services.identity.tokens import SIGN_INS, Tokens
@@ -42,6 +43,7 @@ class Handlers:
     grants: HasGrants
     providers: Providers
     password_sign_in: PasswordSignIn
+    factors: SecondFactors
     now: Callable[[], datetime]
 
     async def login(self, request: m.LoginRequest, _message: Message) -> m.IssuedToken:
@@ -50,9 +52,35 @@ class Handlers:
         self.throttle.begin(account, request.client_address)
         signed_in = await self.password_sign_in.sign_in(request.provider, request.user, request.password)
         self.throttle.succeeded(account, request.client_address)
+        if signed_in.provider == LOCAL and is_set(signed_in.user):
+            signed_in = await self._second_factor(signed_in, request)
         return await self.let_in(
             signed_in, session=request.session, description=request.description, address=request.client_address
         )
+
+    async def _second_factor(self, signed_in: SignedIn, request: m.LoginRequest) -> SignedIn:
+        """Six digits are guessed sooner than a password, so wrong codes have a count of their own, with the password right each time."""
+        if not request.one_time_code.strip():
+            await self.factors.check(signed_in.user, "")
+        account = f"code/{signed_in.user.name}"
+        self.throttle.begin(account, "")
+        told = await self.factors.check(signed_in.user, request.one_time_code)
+        self.throttle.succeeded(account, "")
+        return SignedIn(signed_in.user, signed_in.provider, (*signed_in.notices, *((told,) if told else ())))
+
+    async def access_own(self, identity: str, password: str) -> User:
+        """The caller's own user, for who gives the password again. Raises Denied."""
+        principal = self.verifier.open(identity)
+        if principal.clusters or principal.read_only or principal.projects:
+            raise errors.Denied("a restricted token cannot change how people sign in: sign in")
+        user = await self._caller(principal)
+        if not user.private.password_hash:
+            raise errors.BadRequest("your account is at a provider: set up a second factor there")
+        self.throttle.begin(user.name, "")
+        if not await self.passwords.verify(user.private.password_hash, password):
+            raise errors.Denied("the password is wrong")
+        self.throttle.succeeded(user.name, "")
+        return user
 
     async def let_in(self, signed_in: SignedIn, *, session: bool, description: str, address: str) -> m.IssuedToken:
         """The token of a person who has just signed in, whatever the way."""
@@ -117,7 +145,7 @@ class Handlers:
             raise errors.Denied("a restricted token cannot change passwords: sign in")
         caller = await self._caller(principal)
         own = request.user == caller.name
-        user = caller if own else await self._access_other(principal, request.user)
+        user = caller if own else await self.access_other(principal, request.user)
         if own:
             self.throttle.begin(caller.name, "")
             if not await self.passwords.verify(caller.private.password_hash, request.current_password):
@@ -150,7 +178,7 @@ class Handlers:
             raise errors.Unauthenticated("your user is gone or disabled: sign in again")
         return user
 
-    async def _access_other(self, principal: Principal, name: str) -> User:
+    async def access_other(self, principal: Principal, name: str) -> User:
         """Another person, for whoever may set that person's password. Raises Denied, NotFound."""
         grants = self.grants.current
         if not grants.is_allowed(principal, "update", "users", name):

@@ -10,11 +10,14 @@ from libs.common.apiserver.strategy import Strategy
 from libs.common.apiserver.writer import ResourceWriter
 from libs.common.contracts.methods import (
     BEGIN_REDIRECT,
+    BEGIN_SECOND_FACTOR,
     CHANGE_PASSWORD,
+    CONFIRM_SECOND_FACTOR,
     EXTEND_SESSION,
     FINISH_REDIRECT,
     ISSUE_TOKEN,
     LOGIN,
+    REMOVE_SECOND_FACTOR,
     REVOKE_TOKEN,
     SEARCH_PRINCIPALS,
     SIGN_IN_OPTIONS,
@@ -43,6 +46,8 @@ from services.identity.reconciler import TokenReconciler, keys_of_token, keys_of
 from services.identity.redirects import Redirects
 from services.identity.refresher import Refresher, keys_of_new_token
 from services.identity.refresher import keys_of_user as refreshed_user
+from services.identity.second_factor import SecondFactors
+from services.identity.second_factor_handlers import SecondFactorHandlers
 from services.identity.sign_in import PasswordSignIn
 from services.identity.strategies import TokenStrategy, UserStrategy
 from services.identity.throttle import Throttle
@@ -83,6 +88,7 @@ async def build(host: Host[IdentityConfig]) -> None:
     host.on_stop(providers.aclose)
     await ensure_local_provider(store, host.now)
     accounts = Accounts(store, ring, host.now)
+    factors = SecondFactors(store, ring, host.now)
     password_sign_in = PasswordSignIn(store, passwords, providers, accounts, host.now)
 
     refresher = Reconciler(
@@ -112,11 +118,16 @@ async def build(host: Host[IdentityConfig]) -> None:
         grants,
         providers,
         password_sign_in,
+        factors,
         host.now,
     )
     await host.serve(WRITE["identity"], writer.handle)
     await host.serve(LOGIN, handlers.login)
     await host.serve(SIGN_IN_OPTIONS, handlers.sign_in_options)
+    second_factor = SecondFactorHandlers(handlers, factors)
+    await host.serve(BEGIN_SECOND_FACTOR, second_factor.begin)
+    await host.serve(CONFIRM_SECOND_FACTOR, second_factor.confirm)
+    await host.serve(REMOVE_SECOND_FACTOR, second_factor.remove)
     redirects = Redirects(store, ring, providers, accounts, handlers, host.verifier, host.now)
     await host.serve(BEGIN_REDIRECT, redirects.begin)
     await host.serve(FINISH_REDIRECT, redirects.finish)

@@ -28,7 +28,7 @@ FOR_ALL = {
 """What says the same to everybody who signed in: discovery, the empty core group, and the key that verifies the log."""
 
 OWN = {
-    "/v1/logout", "/v1/session", "/v1/password", "/apis/authorization.k8s.io/v1/selfsubjectaccessreviews", "/apis/authorization.k8s.io/v1/selfsubjectrulesreviews",
+    "/v1/logout", "/v1/session", "/v1/second-factor", "/v1/second-factor/confirm", "/v1/second-factor/remove", "/v1/password", "/apis/authorization.k8s.io/v1/selfsubjectaccessreviews", "/apis/authorization.k8s.io/v1/selfsubjectrulesreviews",
     "/apis/authentication.k8s.io/{version:v1|v1beta1}/selfsubjectreviews", OURS + "/kubeconfigs", OURS + "/tokenrequests",
 }  # fmt: skip
 """What is about the caller alone."""

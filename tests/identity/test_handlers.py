@@ -19,6 +19,7 @@ from services.identity.logins import LastLogins
 from services.identity.passwords import Passwords
 from services.identity.providers.running import Providers
 from services.identity.reconciler import TokenReconciler
+from services.identity.second_factor import SecondFactors
 from services.identity.sign_in import WRONG, PasswordSignIn
 from services.identity.throttle import Throttle
 from services.identity.token_index import TokenIndex
@@ -48,7 +49,7 @@ class Service:
         sign_in = PasswordSignIn(store, self.passwords, self.providers, Accounts(store, ring, hub.now), hub.now)
         self.handlers = Handlers(
             store, self.passwords, Throttle(lambda: 0.0), self.tokens, self.logins, hub.verifier, hub.live,
-            self.providers, sign_in, hub.now,
+            self.providers, sign_in, SecondFactors(store, ring, hub.now), hub.now,
         )  # fmt: skip
         self.reconciler = TokenReconciler(store, self.tokens, hub.objects(Token), hub.now)
 

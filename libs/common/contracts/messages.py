@@ -228,6 +228,42 @@ class PasswordChange(BaseModel):
     must_change: bool = Field(default=False, description="Another person's: it has to be changed at the next sign-in.")
 
 
+class SecondFactorBegin(BaseModel):
+    """Set up one-time codes for the caller, who gives the password again. `hub` is the name that the device shows."""
+
+    identity: str
+    password: str = Field(max_length=1024)
+    hub: str = Field(default="Herdsman", max_length=64)
+
+
+class SecondFactorBegun(BaseModel):
+    """The only time that the secret is seen. It counts once a code of it was confirmed."""
+
+    secret: str
+    uri: str
+
+
+class SecondFactorConfirm(BaseModel):
+    identity: str
+    password: str = Field(max_length=1024)
+    code: str = Field(max_length=64)
+
+
+class RecoveryCodes(BaseModel):
+    """Each is good for one sign-in without the device. The only time that they are seen."""
+
+    codes: list[str]
+
+
+class SecondFactorRemove(BaseModel):
+    """One's own with password and a code, or another person's (`user`) by whoever may set that person's password."""
+
+    identity: str
+    user: str = Field(default="", max_length=253)
+    password: str = Field(default="", max_length=1024)
+    code: str = Field(default="", max_length=64)
+
+
 # ── clusters and agents ──────────────────────────────────────────────────────────────────────────────────────────────
 
 

@@ -49,6 +49,11 @@ PING = {service: Method(service, "ping", m.Empty, m.Health, ("gateway",)) for se
 LOGIN = Method("identity", "login", m.LoginRequest, m.IssuedToken, ("gateway",))
 ISSUE_TOKEN = Method("identity", "issue_token", m.TokenIssue, m.IssuedToken, ("gateway",))
 REVOKE_TOKEN = Method("identity", "revoke_token", m.TokenRevoke, m.Empty, ("gateway",))
+BEGIN_SECOND_FACTOR = Method("identity", "begin_second_factor", m.SecondFactorBegin, m.SecondFactorBegun, ("gateway",))
+CONFIRM_SECOND_FACTOR = Method(
+    "identity", "confirm_second_factor", m.SecondFactorConfirm, m.RecoveryCodes, ("gateway",)
+)
+REMOVE_SECOND_FACTOR = Method("identity", "remove_second_factor", m.SecondFactorRemove, m.Empty, ("gateway",))
 EXTEND_SESSION = Method("identity", "extend_session", m.SessionExtend, m.SessionExtended, ("gateway",))
 SIGN_IN_OPTIONS = Method("identity", "sign_in_options", m.Empty, m.SignInOptions, ("gateway",))
 BEGIN_REDIRECT = Method("identity", "begin_redirect", m.RedirectBegin, m.RedirectBegun, ("gateway",))
@@ -71,6 +76,6 @@ REPORT_APPLIED = Method("cluster_controller", "applied", m.AppliedReport, m.Empt
 
 METHODS: tuple[Method[Any, Any], ...] = (
     *WRITE.values(), *PING.values(), LOGIN, ISSUE_TOKEN, REVOKE_TOKEN, CHANGE_PASSWORD,
-    EXTEND_SESSION, SIGN_IN_OPTIONS, BEGIN_REDIRECT, FINISH_REDIRECT, SEARCH_PRINCIPALS, TEST_PROVIDER, ISSUE_REGISTRATION,
+    BEGIN_SECOND_FACTOR, CONFIRM_SECOND_FACTOR, REMOVE_SECOND_FACTOR, EXTEND_SESSION, SIGN_IN_OPTIONS, BEGIN_REDIRECT, FINISH_REDIRECT, SEARCH_PRINCIPALS, TEST_PROVIDER, ISSUE_REGISTRATION,
     CHECK_REGISTRATION, REGISTER_AGENT, RENEW_AGENT, GET_DESIRED, REPORT_APPLIED,
 )  # fmt: skip

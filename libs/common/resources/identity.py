@@ -26,6 +26,7 @@ class UserStatus(ConditionedStatus):
         default=False,
         description="True while the password is one that somebody else chose: sign-in asks for a new one.",
     )
+    second_factor: bool = Field(default=False, description="Whether a one-time code is asked for at sign-in.")
     last_login: Time | None = Field(default=None, description="When this person last signed in.")
     identities: list[LinkedIdentity] = Field(
         default_factory=list,
@@ -38,6 +39,10 @@ class UserPrivate(Model):
     """Argon2id in PHC string format; empty = no password, sign-in refused."""
     sealed: dict[str, str] = Field(default_factory=dict)
     """Purpose → sealed text: `refresh:<provider>` (a refresh token), `totp` (the seed of one-time codes)."""
+    totp_step: int = -1
+    """The last 30-second step of which a one-time code was used."""
+    recovery_hashes: list[str] = Field(default_factory=list)
+    """SHA-256 in hex of the recovery codes that are left."""
 
 
 class User(Resource):

@@ -1,0 +1,49 @@
+"""The methods around a second factor: set it up, confirm it, take it away. Each wants the password again: an open page is not its person."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from libs.common import errors
+from libs.common.bus.base import Message
+from libs.common.contracts import messages as m
+from libs.common.observe import log
+from services.identity.handlers import Handlers
+from services.identity.second_factor import SecondFactors
+
+
+@dataclass(slots=True)
+class SecondFactorHandlers:
+    """Beside `Handlers`, whose access rules these are, too."""
+
+    handlers: Handlers
+    factors: SecondFactors
+
+    async def begin(self, request: m.SecondFactorBegin, _message: Message) -> m.SecondFactorBegun:
+        """A secret for the caller's device; nothing is asked for before `confirm`."""
+        user = await self.handlers.access_own(request.identity, request.password)
+        enrolment = await self.factors.begin(user, request.hub)
+        return m.SecondFactorBegun(secret=enrolment.secret, uri=enrolment.uri)
+
+    async def confirm(self, request: m.SecondFactorConfirm, _message: Message) -> m.RecoveryCodes:
+        """From now on a code is asked for at sign-in. The recovery codes are seen here only."""
+        user = await self.handlers.access_own(request.identity, request.password)
+        codes = await self.factors.confirm(user, request.code)
+        log.get("identity").info("second_factor_set", user=user.name)
+        return m.RecoveryCodes(codes=codes)
+
+    async def remove(self, request: m.SecondFactorRemove, _message: Message) -> m.Empty:
+        """One's own with password and a code; another person's by whoever may set that person's password."""
+        principal = self.handlers.verifier.open(request.identity)
+        if request.user in ("", principal.user):
+            user = await self.handlers.access_own(request.identity, request.password)
+            self.handlers.throttle.begin(f"code/{user.name}", "")
+            await self.factors.check(user, request.code)
+            self.handlers.throttle.succeeded(f"code/{user.name}", "")
+        else:
+            if principal.clusters or principal.read_only or principal.projects:
+                raise errors.Denied("a restricted token cannot change how people sign in: sign in")
+            user = await self.handlers.access_other(principal, request.user)
+        await self.factors.remove(user)
+        log.get("identity").info("second_factor_removed", user=user.name, removed_by=principal.user)
+        return m.Empty()
