@@ -103,6 +103,7 @@ async def run() -> None:
         async with open_door(Path(folder), direct_clusters=clusters) as door:
             token = f"hm_adabench_{secrets.token_urlsafe(32)}"
             await make_member(door, "ada", token)
+            await _PARTS["Authenticator"].find("adabench")
             cluster = door.uids["cluster/reverse"]
             request = scene.render_request(
                 f"/k8s/clusters/reverse{scene.LIST_PATH}", [("Authorization", f"Bearer {token}")]

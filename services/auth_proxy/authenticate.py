@@ -1,7 +1,7 @@
-"""From a request's head to the caller: bearer tokens, resolved from informers, without a wait.
+"""From a request's head to the caller: bearer tokens, resolved from what this process knows, without a wait.
 
-A token that was seen once is ready: the principal, its identity bytes per cluster, its envelope. Any change of the token or of
-its user drops that at once; `revocation` then looks at what is open. Messages never say which part of a credential was wrong.
+A token that was seen once is ready: the principal, its identity bytes per cluster, its envelope. One that was not is `NotRemembered`:
+the route waits for `fetch`, and asks again. Any change of the token, of the one it was made with, or of its user drops that at once; `revocation` then looks at what is open. Messages never say which part of a credential was wrong.
 """
 
 from __future__ import annotations
@@ -18,15 +18,19 @@ from libs.common.access.membership import may_use, membership_of
 from libs.common.access.principal import Principal
 from libs.common.crypto.envelope import LIFETIME_S, Signer
 from libs.common.relay.head import RequestHead
-from libs.common.resources.identity import Token, User
+from libs.common.resources.identity import User
 from libs.common.resources.providers import IdentityProvider
 from libs.common.store.informer import Change
 from libs.common.store.objects import Objects
 from services.auth_proxy import identity
 from services.auth_proxy.credential import REFUSED, find_credential, is_from_our_page, take_session
+from services.auth_proxy.token_cache import Fact, NotRemembered, TokenCache
 
 Now = Callable[[], datetime]
 _ENVELOPE_REUSE_S = LIFETIME_S / 4
+_GENERATIONS = 4
+"""A token, the one it was made with, and so on: longer chains are refused."""
+_FETCHES = 3 * _GENERATIONS
 
 
 class Caller:
@@ -39,6 +43,7 @@ class Caller:
         "_made_with",
         "clusters",
         "expires",
+        "fact",
         "in_cookie",
         "principal",
         "secret_hash",
@@ -46,13 +51,14 @@ class Caller:
     )
 
     def __init__(
-        self, principal: Principal, secret_hash: bytes, expires: float, known_until: float = math.inf, *, in_cookie: bool = False
+        self, principal: Principal, fact: Fact, known_until: float = math.inf
     ) -> None:  # fmt: skip
-        self.in_cookie = in_cookie
+        self.fact = fact
+        self.in_cookie = fact.purpose == "session"
         self.principal = principal
-        self.secret_hash = secret_hash
-        self.expires = expires
-        self.until = min(expires, known_until)
+        self.secret_hash = fact.secret_hash
+        self.expires = fact.expires
+        self.until = min(fact.expires, known_until)
         """Until when this is true: then the token has expired, or groups have become too old to count."""
         self.clusters = frozenset(principal.clusters)
         self._blocks: dict[str, identity.Block] = {}
@@ -84,7 +90,7 @@ class Authenticator:
     """Follows tokens and users. Invariant: a caller that is remembered is one that would be made the same way now."""
 
     def __init__(
-        self, tokens: Objects[Token], users: Objects[User], providers: Objects[IdentityProvider], now: Now
+        self, tokens: TokenCache, users: Objects[User], providers: Objects[IdentityProvider], now: Now
     ) -> None:
         self._tokens = tokens
         self._users = users
@@ -92,12 +98,13 @@ class Authenticator:
         self._now = now
         self._callers: dict[str, Caller] = {}
         self._of_user: dict[str, set[str]] = {}
-        tokens.informer.subscribe(self._token_changed, replay=False)
+        self._of_parent: dict[str, set[str]] = {}
+        tokens.on_forget.append(self._token_forgotten)
         users.informer.subscribe(self._user_changed, replay=False)
         providers.informer.subscribe(self._provider_changed, replay=False)
 
     def authenticate(self, head: RequestHead) -> Caller | None:
-        """Who calls; None when no credential came. Raises Unauthenticated for any that is not good."""
+        """Who calls; None when no credential came. Raises Unauthenticated for any that is not good, NotRemembered before `fetch`."""
         known = head.block.memo
         if isinstance(known, Caller) and self._is_current(known):
             # The same bytes on the same connection: they were checked, and nothing that was true then has changed.
@@ -120,7 +127,7 @@ class Authenticator:
         return self.check(session, in_cookie=True)
 
     def check(self, credential: bytes, *, in_cookie: bool = False) -> Caller:
-        """The caller of `hm_<name>_<secret>`; a session's token counts in its cookie alone. Raises Unauthenticated."""
+        """The caller of `hm_<name>_<secret>`; a session's token counts in its cookie alone. Raises Unauthenticated, NotRemembered."""
         kind, _, rest = credential.partition(b"_")
         name, _, secret = rest.partition(b"_")
         if kind != b"hm" or not name or not secret or len(credential) > 512:
@@ -136,8 +143,21 @@ class Authenticator:
             raise errors.Unauthenticated(REFUSED)
         return caller
 
+    async def fetch(self, name: str) -> None:
+        """Wait for what `NotRemembered` named. Raises Unavailable."""
+        await self._tokens.fetch(name)
+
+    async def find(self, name: str) -> Caller | None:
+        """As `resolve`, waiting for what is not remembered. Raises Unavailable when that can't be had."""
+        for _ in range(_FETCHES):
+            try:
+                return self.resolve(name)
+            except NotRemembered as missing:
+                await self.fetch(missing.name)
+        raise errors.Unavailable("the token changes faster than it can be read: try again", retry_after_s=1)
+
     def resolve(self, name: str) -> Caller | None:
-        """The caller of the token with this name, if it may be used now."""
+        """The caller of the token with this name, if it may be used now. Raises NotRemembered."""
         caller = self._callers.get(name)
         moment = self._now().timestamp()
         if caller is not None and caller.until <= moment < caller.expires:
@@ -147,20 +167,29 @@ class Authenticator:
             caller = self._make(name)
             if caller is None:
                 return None
-        return caller if moment < caller.expires else None
+        if moment >= caller.expires:
+            return None
+        caller.fact.used = moment
+        return caller
 
     def _is_current(self, caller: Caller) -> bool:
-        return self._callers.get(caller.principal.token) is caller and self._now().timestamp() < caller.until
+        moment = self._now().timestamp()
+        if self._callers.get(caller.principal.token) is not caller or moment >= caller.until:
+            return False
+        caller.fact.used = moment
+        return True
 
     def _make(self, name: str) -> Caller | None:
-        token = self._tokens.get(name)
-        if token is None or token.deleting or not token.private.secret_hash:
-            return None
-        user = self._users.get(token.spec.user)
-        if user is None or user.uid != token.spec.user_uid or not user.spec.enabled or user.deleting:
+        fact = self._tokens.find(name)
+        if fact is None:
             return None
         now = self._now()
-        if not may_use(token.spec.provider, user, self._providers.get, now):
+        if not self._has_living_parents(fact, now.timestamp()):
+            return None
+        user = self._users.get(fact.user)
+        if user is None or user.uid != fact.user_uid or not user.spec.enabled or user.deleting:
+            return None
+        if not may_use(fact.provider, user, self._providers.get, now):
             return None
         membership = membership_of(user, self._providers.get, now)
         principal = Principal(
@@ -169,25 +198,40 @@ class Authenticator:
             principal_id=membership.principal_id,
             group_ids=list(membership.group_ids),
             token=name,
-            clusters=token.spec.clusters,
-            projects=token.spec.projects,
-            read_only=token.spec.read_only,
+            clusters=fact.clusters,
+            projects=fact.projects,
+            read_only=fact.read_only,
         )
         caller = Caller(
             principal,
-            token.private.secret_hash.encode("ascii"),
-            token.spec.expires_at.timestamp(),
+            fact,
             math.inf if membership.until is None else membership.until.timestamp(),
-            in_cookie=token.spec.purpose == "session",
         )
         self._callers[name] = caller
         self._of_user.setdefault(user.name, set()).add(name)
         return caller
 
-    def _token_changed(self, change: Change) -> None:
-        plural, _, name = change.key.partition(".")
-        if plural == "tokens":
-            self._drop(name)
+    def _has_living_parents(self, fact: Fact, moment: float) -> bool:
+        """Whether the token that this one was made with is there and is the same person's, and so on. Raises NotRemembered."""
+        name = fact.name
+        for _ in range(_GENERATIONS):
+            if not fact.parent:
+                return True
+            parent = self._tokens.find(fact.parent)
+            if parent is None or parent.user_uid != fact.user_uid or moment >= parent.expires:
+                return False
+            self._of_parent.setdefault(parent.name, set()).add(name)
+            parent.used = max(parent.used, parent.ranked + 1.0)
+            fact = parent
+        return False
+
+    def _token_forgotten(self, name: str) -> None:
+        if not name:
+            self._forget_all()
+            return
+        self._drop(name)
+        for child in self._of_parent.pop(name, ()):
+            self._drop(child)
 
     def _user_changed(self, change: Change) -> None:
         plural, _, user = change.key.partition(".")
@@ -198,10 +242,23 @@ class Authenticator:
     def _provider_changed(self, change: Change) -> None:
         if change.key.startswith("identityproviders."):
             # Rare, and it may concern anybody.
-            self._callers.clear()
-            self._of_user.clear()
+            self._forget_all()
+
+    def _forget_all(self) -> None:
+        self._callers.clear()
+        self._of_user.clear()
+        self._of_parent.clear()
 
     def _drop(self, name: str) -> None:
         caller = self._callers.pop(name, None)
         if caller is not None:
-            self._of_user.get(caller.principal.user, set()).discard(name)
+            _discard(self._of_user, caller.principal.user, name)
+            _discard(self._of_parent, caller.fact.parent, name)
+
+
+def _discard(index: dict[str, set[str]], key: str, name: str) -> None:
+    names = index.get(key)
+    if names is not None:
+        names.discard(name)
+        if not names:
+            del index[key]

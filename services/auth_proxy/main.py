@@ -12,7 +12,7 @@ from libs.common.crypto.envelope import Signer
 from libs.common.relay.pool import Address, Pool
 from libs.common.relay.server import Engine, Limits, listen, listen_on
 from libs.common.relay.sweeper import Sweeper
-from libs.common.resources.identity import Token, User
+from libs.common.resources.identity import User
 from libs.common.resources.providers import IdentityProvider
 from libs.common.runtime.config import ConfigError
 from libs.common.runtime.host import Host
@@ -38,6 +38,7 @@ from services.auth_proxy.neighbours import Neighbours, has_neighbours
 from services.auth_proxy.recording_start import start_recording
 from services.auth_proxy.revocation import Revoker
 from services.auth_proxy.routes import Routes
+from services.auth_proxy.token_cache import TokenCache
 from services.auth_proxy.tunnels import LocalTunnels, Tunnels
 
 
@@ -45,7 +46,7 @@ async def build(host: Host[AuthProxyConfig]) -> None:
     config = host.config
     tls = load_tls(config.tls_certificate, config.tls_key)
     signer = Signer.load(config.identity_private_key, host.now)
-    tokens = await host.informer("identity", "tokens")
+    tokens = TokenCache(host.store("identity"), monotonic=host.monotonic)
     users = await host.informer("identity", "users")
     providers = await host.informer("identity", "identityproviders")
     clusters_informer = await host.informer("cluster_controller", "clusters")
@@ -69,11 +70,10 @@ async def build(host: Host[AuthProxyConfig]) -> None:
     clusters = ClusterIndex(clusters_informer, forget)
     neighbours = await Neighbours.start(host, calls, clusters, local, sweeper) if has_neighbours(config) else None
     tunnels: Tunnels = neighbours.tunnels if neighbours is not None else local
-    authenticator = Authenticator(
-        Objects(tokens, Token), Objects(users, User), Objects(providers, IdentityProvider), host.now
-    )
+    authenticator = Authenticator(tokens, Objects(users, User), Objects(providers, IdentityProvider), host.now)
     revoker = Revoker(calls, authenticator, grants)
-    for informer in (tokens, users, providers, clusters_informer):
+    tokens.on_forget.append(lambda _name: revoker.wake())
+    for informer in (users, providers, clusters_informer):
         informer.subscribe(lambda _change: revoker.wake(), replay=False)
     grants.subscribe(lambda _grants: revoker.wake())
 
@@ -104,17 +104,25 @@ async def build(host: Host[AuthProxyConfig]) -> None:
         GatewayRoute(authenticator, signer, host.monotonic, gateway, calls),
         host.waiting_for,
         TrustedProxies(config.trusted_proxies),
+        authenticator.fetch,
     )
     engine = Engine(
         routes.route, limits=Limits(sessions=config.max_connections), sweeper=sweeper, on_malformed=audit.malformed
     )
 
+    figures.follow(
+        "herdsman_remembered_tokens", "Tokens that are remembered, of all that are stored", lambda: len(tokens)
+    )
+    host.ready_when("changes of tokens", tokens.live.is_set)
+    host.on_stop(tokens.close)
+    host.spawn("changes of tokens", tokens.run())
     host.spawn("revocation", revoker.run())
     host.spawn("tunnel pings", local.run())
     host.spawn("certificates", authorities.run())
     if config.direct_clusters is not None:
         host.spawn("direct clusters", direct.run())
     await host.synced()
+    await tokens.live.wait()
     inherited = take_sockets()
     servers = (
         await listen_on(engine, inherited, tls)

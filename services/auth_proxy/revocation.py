@@ -9,13 +9,17 @@ from __future__ import annotations
 
 import asyncio
 
+import structlog
+
 from libs.common import errors
 from libs.common.access.live import HasGrants
-from services.auth_proxy.authenticate import Authenticator
-from services.auth_proxy.calls import Call, Calls
+from services.auth_proxy.authenticate import Authenticator, Caller
+from services.auth_proxy.calls import Call, Calls, Key
+from services.auth_proxy.token_cache import NotRemembered
 
 _TICK_S = 0.5
 _PAIRS_AT_A_TIME = 200
+_READS_AT_A_TIME = 32
 
 
 class Revoker:
@@ -24,6 +28,7 @@ class Revoker:
         self._authenticator = authenticator
         self._grants = grants
         self._changed = asyncio.Event()
+        self._log = structlog.get_logger().bind(logger="revocation")
 
     def wake(self) -> None:
         """Something changed that may take a right away."""
@@ -42,16 +47,31 @@ class Revoker:
             await self.review()
 
     async def review(self) -> None:
-        """Cut every call that would not be let in now."""
+        """Cut every call that would not be let in now. What can't be looked up now stays open, and is looked at again."""
+        unknown: list[Key] = []
         for number, key in enumerate(list(self._calls.open), 1):
             streams = self._calls.open.get(key)
             if streams:
-                self._review_pair(key[0], list(streams))
+                try:
+                    self._review_pair(self._authenticator.resolve(key[0]), list(streams))
+                except NotRemembered:
+                    unknown.append(key)
             if number % _PAIRS_AT_A_TIME == 0:
                 await asyncio.sleep(0)
+        for start in range(0, len(unknown), _READS_AT_A_TIME):
+            await asyncio.gather(*(self._review_unknown(key) for key in unknown[start : start + _READS_AT_A_TIME]))
 
-    def _review_pair(self, token: str, streams: list[Call]) -> None:
-        caller = self._authenticator.resolve(token)
+    async def _review_unknown(self, key: Key) -> None:
+        try:
+            caller = await self._authenticator.find(key[0])
+        except errors.HerdsmanError as exc:
+            self._log.info("review_put_off", token=key[0], reason=exc.message)
+            return
+        streams = self._calls.open.get(key)
+        if streams:
+            self._review_pair(caller, list(streams))
+
+    def _review_pair(self, caller: Caller | None, streams: list[Call]) -> None:
         grants = self._grants.current
         for call in streams:
             before = call.caller

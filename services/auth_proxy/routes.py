@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 
+from libs.common import errors
 from libs.common.relay import sockets
-from libs.common.relay.decision import Answer, Decision, Route
-from libs.common.relay.head import RequestHead
+from libs.common.relay.decision import Answer, Decision, Later, Route
+from libs.common.relay.head import Field, RequestHead
 from libs.common.relay.session import Session
 from services.auth_proxy import agent_route, cluster_route, nats_route
 from services.auth_proxy.forwarded import TrustedProxies
 from services.auth_proxy.gateway_route import GatewayRoute
+from services.auth_proxy.token_cache import NotRemembered
 
+_FETCHES = 12
+"""For a token and those that it was made with, and once more for each that changes just then."""
 _TEXT = b"text/plain; charset=utf-8"
 
 
@@ -26,6 +30,7 @@ class Routes:
         gateway: GatewayRoute,
         waiting_for: Callable[[], list[str]],
         proxies: TrustedProxies,
+        fetch: Callable[[str], Awaitable[None]],
     ) -> None:
         self._cluster = cluster
         self._agent = agent
@@ -33,8 +38,29 @@ class Routes:
         self._gateway = gateway
         self._waiting_for = waiting_for
         self._proxies = proxies
+        self._fetch = fetch
 
     def route(self, head: RequestHead, session: Session) -> Decision:
+        """Decided at once, but for a token that this process has not seen lately: that one is read first."""
+        fields = head.fields
+        try:
+            return self._route(head, session)
+        except NotRemembered as missing:
+            name = missing.name
+            return Later(lambda: self._route_later(head, session, fields, name))
+
+    async def _route_later(self, head: RequestHead, session: Session, fields: list[Field], name: str) -> Decision:
+        for _ in range(_FETCHES):
+            await self._fetch(name)
+            # What was taken out of it (a browser's credential) has to be found again.
+            head.fields = fields
+            try:
+                return self._route(head, session)
+            except NotRemembered as missing:
+                name = missing.name
+        raise errors.Unavailable("the token changes faster than it can be read: try again", retry_after_s=1)
+
+    def _route(self, head: RequestHead, session: Session) -> Decision:
         if self._proxies:
             # A balancer's connection carries calls of many people, one after the other.
             session.peer = self._proxies.find_client(sockets.find_peer(session.transport), head)

@@ -266,3 +266,47 @@ class StoreConformance:
         assert Entry("users.ann", b"anew", revision) in items
         assert {"users.bob", "users.eve"} <= {i.key for i in items if isinstance(i, Vanished)}
         await watching.close()
+
+    # ── changes ──
+
+    async def test_changes_list_nothing_and_tell_every_later_write_in_order(self, bucket: Bucket) -> None:
+        ann = await bucket.store.create("users.ann", b"1")
+        changes = Watching(bucket.store.changes("users"))
+        before, synced = await changes.until_synced()
+        assert before == []
+        assert synced.revision >= ann
+        second = await bucket.store.update("users.ann", b"2", ann)
+        assert await changes.entry() == Entry("users.ann", b"2", second)
+        await bucket.store.create("tokens.t1", b"1")
+        third = await bucket.store.delete("users.ann", b"last", second)
+        assert await changes.entry() == Entry("users.ann", b"last", third, deleted=True)
+        await changes.close()
+
+    async def test_after_an_interruption_changes_say_so_and_what_was_written_before_can_be_read(
+        self, bucket: Bucket
+    ) -> None:
+        ann = await bucket.store.create("users.ann", b"1")
+        changes = Watching(bucket.store.changes())
+        await changes.until_synced()
+        await bucket.interrupt()
+        await bucket.store.delete("users.ann", b"1", ann)
+        _, synced = await changes.until_synced()
+        assert synced.listing == 2
+        with pytest.raises(errors.NotFound):
+            await bucket.store.get("users.ann")
+        bob = await bucket.store.create("users.bob", b"1")
+        while (entry := await changes.entry()).revision < bob:
+            pass
+        assert entry.key == "users.bob"
+        await changes.close()
+
+    async def test_changes_go_on_in_the_next_life_of_a_bucket(self, bucket: Bucket) -> None:
+        await bucket.store.create("users.ann", b"1")
+        changes = Watching(bucket.store.changes())
+        _, first = await changes.until_synced()
+        await bucket.recreate()
+        _, second = await changes.until_synced()
+        assert second.epoch != first.epoch
+        await bucket.store.create("users.bob", b"1")
+        assert (await changes.entry()).key == "users.bob"
+        await changes.close()

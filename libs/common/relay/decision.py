@@ -1,13 +1,13 @@
 """What a route answers the engine for one request head: answer it here, relay it there, or take the connection over.
 
-A route is a plain function: it decides on values at hand and never waits. Raising a `HerdsmanError` is an answer too.
+A route is a plain function: it decides on values at hand and never waits; what it must wait for first it answers with `Later`. Raising a `HerdsmanError` is an answer too.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from libs.common import errors
 from libs.common.relay.head import RequestHead, ResponseHead
@@ -100,5 +100,15 @@ class TakeOver:
     accept: Callable[[Session], None]
 
 
-Decision = Relay | Answer | Refusal | TakeOver
+@dataclass(slots=True)
+class Later:
+    """Something has to be fetched first: `decide` waits for it, for a limited time, and decides then. Rare by design: it costs a task.
+
+    Its errors are answers, as a route's are. It must not answer `Later` again.
+    """
+
+    decide: Callable[[], Coroutine[Any, Any, Decision]]
+
+
+Decision = Relay | Answer | Refusal | TakeOver | Later
 Route = Callable[[RequestHead, "Session"], Decision]

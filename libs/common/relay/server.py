@@ -14,7 +14,7 @@ from typing import Any
 import structlog
 
 from libs.common import errors
-from libs.common.relay.decision import Decision, Refusal, Route
+from libs.common.relay.decision import Decision, Later, Refusal, Route
 from libs.common.relay.drain import Ends, StreamEnder, let_finish
 from libs.common.relay.head import RequestHead
 from libs.common.relay.session import Session
@@ -44,6 +44,9 @@ def _ignore(_session: Session) -> None:
 
 def _ignore_error(_session: Session, _error: errors.HerdsmanError) -> None:
     """Nobody asked to be told."""
+
+
+_BUG = "internal error: the log of the hub has the details"
 
 
 class Engine:
@@ -84,7 +87,17 @@ class Engine:
             return Refusal(exc)
         except Exception:
             log.exception("request_failed", method=head.method.decode("ascii", "replace"), peer=session.peer)
-            return Refusal(errors.Internal("internal error: the log of the hub has the details"), close=True)
+            return Refusal(errors.Internal(_BUG), close=True)
+
+    async def decide_later(self, later: Later, head: RequestHead, session: Session) -> Decision:
+        """The decision of a route that had to wait; errors and bugs as for `decide`."""
+        try:
+            return await later.decide()
+        except errors.HerdsmanError as exc:
+            return Refusal(exc)
+        except Exception:
+            log.exception("request_failed", method=head.method.decode("ascii", "replace"), peer=session.peer)
+            return Refusal(errors.Internal(_BUG), close=True)
 
     def session_opened(self, session: Session) -> None:
         if self._closed or len(self.sessions) >= self.limits.sessions:

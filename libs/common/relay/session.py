@@ -11,10 +11,11 @@ from typing import TYPE_CHECKING, Any, cast
 
 from libs.common import errors
 from libs.common.relay import sockets, status
-from libs.common.relay.decision import Answer, Refusal, Relay, TakeOver
+from libs.common.relay.decision import Answer, Decision, Later, Refusal, Relay, TakeOver
 from libs.common.relay.exchange import Exchange
 from libs.common.relay.head import END, MAX_HEAD, Block, RequestHead, parse_request
 from libs.common.relay.sweeper import NEVER
+from libs.common.relay.waiting import Waiting
 
 if TYPE_CHECKING:
     from libs.common.relay.server import Engine
@@ -46,7 +47,7 @@ class Session(asyncio.Protocol):
         self.requests = 0
         self.deadline = NEVER
         self._block: Block | None = None
-        self._exchange: Exchange | None = None
+        self._exchange: Exchange | Waiting | None = None
         self._stash = b""
         self._holds = 0
         self._lingering = False
@@ -60,7 +61,7 @@ class Session(asyncio.Protocol):
     @property
     def exchange(self) -> Exchange | None:
         """The request that is under way."""
-        return self._exchange
+        return self._exchange if isinstance(self._exchange, Exchange) else None
 
     # what the engine and the exchange call
 
@@ -220,6 +221,20 @@ class Session(asyncio.Protocol):
     def _on_request(self, head: RequestHead) -> None:
         self.requests += 1
         decision = self.engine.decide(head, self)
+        if isinstance(decision, Later):
+            self._exchange = Waiting(self, head, decision)
+            self.engine.session_busy(self)
+        else:
+            self._act(head, decision)
+
+    def decided(self, head: RequestHead, decision: Decision) -> None:
+        """What `Waiting` waited for: go on as if it had been decided at once."""
+        self._exchange = None
+        if not self.closed:
+            self.release(HOLD_STASH)
+            self._act(head, decision)
+
+    def _act(self, head: RequestHead, decision: Decision) -> None:
         if isinstance(decision, Relay):
             if not head.minor:
                 decision = Refusal(errors.BadRequest("HTTP/1.0 is not relayed: use HTTP/1.1"), close=True)
@@ -239,6 +254,8 @@ class Session(asyncio.Protocol):
         elif isinstance(decision, TakeOver):
             self.write(decision.head)
             decision.accept(self)
+        elif isinstance(decision, Later):
+            self._act(head, Refusal(errors.Internal("internal error: a request was to wait twice"), close=True))
         else:
             self._answer(head, decision)
 

@@ -10,6 +10,9 @@ Promises, which the conformance suite checks on every implementation:
 - A watch yields the last entry of every key in revision order, tombstones too, then `Synced`, then every later write in
   order. After any interruption it lists again and yields the difference: an entry at least once for its newest revision,
   and a `Vanished` for each key that is no longer there at all (its tombstone was compacted while the watch was away).
+- `changes` lists nothing: after each `Synced` with a new `listing` it yields, in order, what is written after; of writes of one key
+  close behind each other perhaps the newest alone. What was written before that `Synced` can be read with `get` by then, and what was missed
+  between two of them is never told.
 """
 
 from __future__ import annotations
@@ -100,5 +103,12 @@ class Store(Protocol):
         """Everything under `prefix` (dotted tokens, "" = all), for ever; survives reconnects and server restarts.
 
         Iterate it inside `contextlib.aclosing`, so that it cleans up when you leave.
+        """
+        ...
+
+    def changes(self, prefix: str = "", *, name: str = "changes") -> AsyncGenerator[Entry | Synced, None]:
+        """What changes under `prefix` from now on, without a listing: costs the same however much is stored.
+
+        A `Synced` whose `listing` is new says: anything may have changed before. Whoever remembers something forgets it then.
         """
         ...

@@ -12,9 +12,10 @@ from libs.common import errors
 from libs.common.bus.jetstream_api import EXPECTED_SEQUENCE, JetStreamApi, Refused, Stored
 from libs.common.bus.nats import NatsBus
 from libs.common.contracts.permissions import stream_of
-from libs.common.store.base import TOMBSTONE_TTL_S, Entry, Put, WatchItem
+from libs.common.store.base import TOMBSTONE_TTL_S, Entry, Put, Synced, WatchItem
 from libs.common.store.breaker import WriteBreaker
 from libs.common.store.buckets import ensure_bucket
+from libs.common.store.changes import Changes
 from libs.common.store.entries import OPERATION, is_tombstone, to_entry
 from libs.common.store.keys import check_batch, check_key, check_prefix
 from libs.common.store.persist import BUDGET_S, OutcomeUnknown, persist
@@ -110,6 +111,9 @@ class JetStreamStore:
 
     def watch(self, prefix: str = "", *, name: str = "watch") -> AsyncGenerator[WatchItem, None]:
         return Watch(self.api, self.bucket, check_prefix(prefix), name).items()
+
+    def changes(self, prefix: str = "", *, name: str = "changes") -> AsyncGenerator[Entry | Synced, None]:
+        return Changes(self.api, self.bucket, check_prefix(prefix), name).items()
 
     # ── inside ───────────────────────────────────────────────────────────────────────────────────────────────────────
 

@@ -114,6 +114,25 @@ class MemoryStore:
         finally:
             self._watchers.discard(watcher)
 
+    async def changes(self, prefix: str = "", *, name: str = "changes") -> AsyncGenerator[Entry | Synced, None]:
+        watcher = _Watcher(check_prefix(prefix))
+        self._watchers.add(watcher)
+        listing = 0
+        try:
+            while True:
+                watcher.begin_listing()
+                position, life, listing = self._revision, self._life, listing + 1
+                yield Synced(position, str(life), listing)
+                while not watcher.interrupted:
+                    if watcher.backlog:
+                        entry = watcher.backlog.popleft()
+                        position = entry.revision
+                        yield entry
+                    elif not await _is_woken(watcher.wake):
+                        yield Synced(position, str(life), listing)
+        finally:
+            self._watchers.discard(watcher)
+
     # ── what tests do to it ──────────────────────────────────────────────────────────────────────────────────────────
 
     def interrupt(self) -> None:

@@ -12,7 +12,7 @@ import random
 import re
 import secrets
 import time
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
 from typing import Any
 
@@ -50,7 +50,9 @@ class Watch:
         self._listing = 0
         self._log = structlog.get_logger().bind(logger="watch", bucket=bucket, watch=name)
 
-    async def items(self) -> AsyncGenerator[WatchItem, None]:
+    deliver_policy = "last_per_subject"
+
+    async def items(self) -> AsyncGenerator[Any, None]:
         """See `Store.watch`. Raises Denied when the server does not let this process read the bucket."""
         pause_s, failures = 0.02, 0
         while True:
@@ -134,7 +136,7 @@ class Watch:
         else:
             self._known.add(entry.key)
 
-    def _close_listing(self, seen: set[str], upto: int) -> list[WatchItem]:
+    def _close_listing(self, seen: set[str], upto: int) -> Sequence[WatchItem]:
         """What the complete listing did not have, and that it is complete. All keys before `upto` were listed."""
         self._listing += 1
         revision = max(upto, self._position)
@@ -152,7 +154,7 @@ class Watch:
         config: dict[str, Any] = {
             "name": consumer,
             "filter_subject": self._filter,
-            "deliver_policy": "last_per_subject",
+            "deliver_policy": self.deliver_policy,
             "ack_policy": "none",
             "mem_storage": True,
             "num_replicas": 1,
