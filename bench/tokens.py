@@ -1,0 +1,225 @@
+"""`python -m bench.tokens`: what stored tokens cost a real hub: start, memory of its processes, and finding out whose a token is.
+
+The hub is started with none and with `--tokens` of them in its store; everything is side by side. `hot`: a token that was used lately, found and
+compared (CPU of one call, the best of some rounds). `cold`: the one read of a token that was not, over the bus. `revoked`: from before the delete until
+the token is forgotten. Tokens are loaded into the stream as a restore does, not one durable write after the other.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import shutil
+import statistics
+import sys
+import tempfile
+import time
+import timeit
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+from bench.processes import Hub, resident_mb
+from bench.state import _options
+from libs.common.access.token_text import TokenText, make_token_text
+from libs.common.bus.jetstream_api import JetStreamApi
+from libs.common.bus.nats import NatsBus, NatsOptions, connect
+from libs.common.observe import log
+from libs.common.resources import codec
+from libs.common.resources.identity import Token, TokenPrivate, TokenSpec, User
+from libs.common.resources.meta import ObjectMeta
+from libs.common.resources.providers import IdentityProvider
+from libs.common.store.informer import Informer
+from libs.common.store.jetstream import JetStreamStore
+from libs.common.store.objects import Objects
+from services.auth_proxy.authenticate import Authenticator
+from services.auth_proxy.token_cache import TokenCache
+
+SETTLE_S = 5.0
+COLD = 500
+REVOKED = 50
+PER_FLUSH = 2_000
+PROCESSES = ("auth_proxy", "identity", "gateway")
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("--tokens", type=int, default=250_000, help="how many are stored in the second round")
+    parser.add_argument("--users", type=int, default=1_000, help="people that they belong to, in both rounds")
+    wanted = parser.parse_args()
+    log.configure("bench", "error")
+    directory = Path(tempfile.mkdtemp(prefix="herdsman-bench-"))
+    hub = Hub(directory, "--no-local-cluster")
+    try:
+        hub.start()
+        asyncio.run(load_users(directory, wanted.users))
+        hub.stop()
+        none = measure_hub(hub)
+        none.update(asyncio.run(measure_front_door(directory)))
+        began = time.monotonic()
+        asyncio.run(load(directory, wanted.tokens, wanted.users))
+        sys.stderr.write(f"{wanted.tokens} tokens loaded in {time.monotonic() - began:.0f} s\n")
+        hub.stop()
+        many = measure_hub(hub)
+        many.update(asyncio.run(measure_front_door(directory)))
+    finally:
+        hub.stop()
+        shutil.rmtree(directory, ignore_errors=True)
+    budgets = {"find, hot, p50": "≤ 20 µs", "find, cold, p50": "≤ 2 ms"}
+    sys.stdout.write(f"{'what':<28}{'no tokens':>14}{wanted.tokens:>14}{'budget':>12}\n")
+    for what, measured in none.items():
+        sys.stdout.write(f"{what:<28}{measured:>14}{many[what]:>14}{budgets.get(what, ''):>12}\n")
+    return 0
+
+
+def measure_hub(hub: Hub) -> dict[str, str]:
+    """A start of the whole hub, then the memory of those that deal with tokens. Leaves it running."""
+    figures = {"hub ready": f"{hub.start(timeout_s=300):.1f} s"}
+    time.sleep(SETTLE_S)
+    pids = hub.pids()
+    for name in pids:
+        if name.startswith(PROCESSES):
+            figures[f"{name}, resident"] = f"{_resident_mb(pids[name]):.0f} MB"
+    return figures
+
+
+def _resident_mb(pid: int) -> float:
+    """With its children: the front door's parent holds nothing, its workers do."""
+    children = Path(f"/proc/{pid}/task/{pid}/children").read_text(encoding="ascii").split()
+    return resident_mb(pid) + sum(_resident_mb(int(child)) for child in children)
+
+
+async def load_users(directory: Path, users: int) -> None:
+    async with connect(_administration(directory)) as bus:
+        store = JetStreamStore(bus, "identity")
+        for number in range(users):
+            name = f"u{number}"
+            meta = ObjectMeta(name=name, uid=f"uid-of-{name}", creation_timestamp=datetime.now(UTC), generation=1)
+            await store.create(f"users.{name}", codec.encode(User(metadata=meta)))
+
+
+async def load(directory: Path, tokens: int, users: int) -> None:
+    """Straight into the stream, many under way; the stream's own count says that all came."""
+    expires = datetime.now(UTC) + timedelta(days=30)
+    async with connect(_administration(directory)) as bus:
+        api = JetStreamApi(bus.connection)
+        before = int((await api.call("STREAM.INFO.KV_identity"))["state"]["last_seq"])
+        for number in range(tokens):
+            text = make_token_text()
+            await bus.connection.publish(
+                f"$KV.identity.tokens.{text.name}", _token(text, f"u{number % users}", expires)
+            )
+            if number % PER_FLUSH == PER_FLUSH - 1:
+                await _caught_up(api, before + number + 1)
+        await _caught_up(api, before + tokens)
+
+
+async def _caught_up(api: JetStreamApi, sequence: int) -> None:
+    async with asyncio.timeout(60):
+        while int((await api.call("STREAM.INFO.KV_identity"))["state"]["last_seq"]) < sequence:  # noqa: ASYNC110 - the server tells nobody
+            await asyncio.sleep(0.005)
+
+
+def _token(text: TokenText, user: str, expires: datetime) -> bytes:
+    spec = TokenSpec(user=user, user_uid=f"uid-of-{user}", purpose="kubeconfig", expires_at=expires)
+    meta = ObjectMeta(name=text.name, uid=str(uuid4()), creation_timestamp=datetime.now(UTC), generation=1)
+    return codec.encode(Token(metadata=meta, spec=spec, private=TokenPrivate(secret_hash=text.secret_hash)))
+
+
+async def measure_front_door(directory: Path) -> dict[str, str]:
+    """The front door's own parts in this process, over the hub's bus, with its credential for reading and the administration's for writing."""
+    async with (
+        connect(_options(directory / "data" / "config", "auth_proxy")) as bus,
+        connect(_administration(directory)) as writing,
+    ):
+        store = JetStreamStore(bus, "identity")
+        users, providers = (
+            Informer(store, "users", name="bench-users"),
+            Informer(store, "identityproviders", name="bench-providers"),
+        )
+        cache = TokenCache(store)
+        tasks = [asyncio.create_task(work) for work in (users.run(), providers.run(), cache.run())]
+        try:
+            async with asyncio.timeout(30):
+                for event in (users.synced, providers.synced, cache.live):
+                    await event.wait()
+            authenticator = Authenticator(
+                cache, Objects(users, User), Objects(providers, IdentityProvider), lambda: datetime.now(UTC)
+            )
+            owner = next(iter(Objects(users, User).all()))
+            return await _measure(authenticator, cache, writing, owner)
+        finally:
+            await cache.close()
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+
+
+async def _measure(authenticator: Authenticator, cache: TokenCache, writing: NatsBus, owner: User) -> dict[str, str]:
+    admin = JetStreamStore(writing, "identity")
+    texts = [make_token_text() for _ in range(COLD)]
+    expires = datetime.now(UTC) + timedelta(hours=1)
+    for text in texts:
+        token = codec.decode(Token, _token(text, owner.name, expires), 0)
+        token.spec.user_uid = owner.uid
+        last = await admin.create(f"tokens.{text.name}", codec.encode(token))
+    async with asyncio.timeout(10):
+        while cache.revision < last:  # noqa: ASYNC110 - as above
+            await asyncio.sleep(0.01)
+    cold = []
+    for text in texts:
+        began = time.perf_counter()
+        assert await authenticator.find(text.name) is not None
+        cold.append(time.perf_counter() - began)
+    credential = texts[0].reveal().encode()
+    number = 2_000
+    hot = (
+        statistics.median(
+            timeit.repeat(lambda: authenticator.check(credential), timer=time.thread_time, number=number, repeat=15)
+        )
+        / number
+    )
+    revoked = [await _revoke(admin, cache, text) for text in texts[:REVOKED]]
+    for text in texts[REVOKED:]:
+        await _delete(admin, text)
+    return {
+        "find, hot, p50": f"{hot * 1e6:.1f} µs",
+        "find, cold, p50": f"{statistics.median(cold) * 1e3:.2f} ms",
+        "find, cold, p99": f"{statistics.quantiles(cold, n=100)[98] * 1e3:.2f} ms",
+        "revoked, p50": f"{statistics.median(revoked) * 1e3:.1f} ms",
+        "revoked, worst": f"{max(revoked) * 1e3:.1f} ms",
+    }
+
+
+async def _revoke(admin: JetStreamStore, cache: TokenCache, text: TokenText) -> float:
+    forgotten = asyncio.Event()
+
+    def told(name: str) -> None:
+        if name == text.name:
+            forgotten.set()
+
+    cache.on_forget.append(told)
+    try:
+        began = time.perf_counter()
+        await _delete(admin, text)
+        async with asyncio.timeout(10):
+            await forgotten.wait()
+        return time.perf_counter() - began
+    finally:
+        cache.on_forget.remove(told)
+
+
+async def _delete(admin: JetStreamStore, text: TokenText) -> None:
+    entry: Any = await admin.get(f"tokens.{text.name}")
+    await admin.delete(entry.key, entry.value, entry.revision)
+
+
+def _administration(directory: Path) -> NatsOptions:
+    of_service = _options(directory / "data" / "config", "auth_proxy")
+    file = next((directory / "data").rglob("administration.creds"))
+    return NatsOptions(servers=of_service.servers, creds_file=file, name="bench-administration")
+
+
+if __name__ == "__main__":
+    sys.exit(main())
