@@ -42,7 +42,7 @@ from services.identity.provider_handlers import ProviderHandlers
 from services.identity.provider_strategy import IdentityProviderStrategy
 from services.identity.providers.factories import FACTORIES
 from services.identity.providers.running import Providers
-from services.identity.reconciler import TokenReconciler, keys_of_token, keys_of_user
+from services.identity.reconciler import TokenReconciler, keys_of_children, keys_of_token, keys_of_user
 from services.identity.redirects import Redirects
 from services.identity.refresher import Refresher, keys_of_new_token
 from services.identity.refresher import keys_of_user as refreshed_user
@@ -81,6 +81,7 @@ async def build(host: Host[IdentityConfig]) -> None:
     reconciler = TokenReconciler(store, tokens, Objects(tokens_seen, Token), host.now)
     sweeper = Reconciler("tokens", reconciler.reconcile)
     follow(tokens_seen, sweeper, keys_of_token)
+    follow(tokens_seen, sweeper, keys_of_children(index))
     follow(users, sweeper, keys_of_user(index))
     host.spawn("token sweeper", sweeper.run())
 

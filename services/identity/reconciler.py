@@ -1,4 +1,5 @@
-"""Removes tokens that nobody should hold any more: expired ones, and those of users that are gone or were made again.
+"""Removes tokens that nobody should hold any more: expired ones, those of users that are gone or were made again, and
+those whose parent is gone.
 
 Keys are token names. It is a matter of tidiness, not of safety: the front door refuses such tokens by itself.
 """
@@ -40,7 +41,7 @@ class TokenReconciler:
         if token is None:
             return DONE
         left_s = (token.spec.expires_at - self._now()).total_seconds() + KEEP_EXPIRED_S
-        if left_s <= 0 or not await self._has_owner(token):
+        if left_s <= 0 or not await self._has_owner(token) or not await self._has_parent(token):
             await self._tokens.revoke(name)
             return DONE
         return After(min(left_s, LOOK_AGAIN_S))
@@ -53,9 +54,28 @@ class TokenReconciler:
             return False
         return user.uid == token.spec.user_uid
 
+    async def _has_parent(self, token: Token) -> bool:
+        """Asks the store itself, as for the owner. A token that was made with none has what it needs."""
+        if not token.spec.parent:
+            return True
+        try:
+            await read(self._store, Token, check_label(token.spec.parent))
+        except (errors.NotFound, ValueError):
+            return False
+        return True
+
 
 def keys_of_token(change: Change) -> Iterable[str]:
     return () if change.after is None else (change.key.partition(".")[2],)
+
+
+def keys_of_children(index: TokenIndex) -> Callable[[Change], Iterable[str]]:
+    """The tokens that were made with one that went away."""
+
+    def keys(change: Change) -> Iterable[str]:
+        return index.made_with(change.key.partition(".")[2]) if change.after is None else ()
+
+    return keys
 
 
 def keys_of_user(index: TokenIndex) -> Callable[[Change], Iterable[str]]:

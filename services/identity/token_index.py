@@ -22,6 +22,7 @@ class TokenFact:
     purpose: str
     expires_at: datetime
     provider: str = ""
+    parent: str = ""
 
 
 class TokenIndex:
@@ -29,6 +30,7 @@ class TokenIndex:
 
     def __init__(self, informer: Informer) -> None:
         self._by_user: dict[str, dict[str, TokenFact]] = {}
+        self._made_with: dict[str, set[str]] = {}
         self._stop = informer.subscribe(self._on_change, replay=True)
 
     def of(self, user: str) -> list[TokenFact]:
@@ -39,13 +41,25 @@ class TokenIndex:
         """Names of the users who hold a token that came from a sign-in there, in no order."""
         return [user for user, facts in self._by_user.items() if any(f.provider == provider for f in facts.values())]
 
+    def made_with(self, name: str) -> list[str]:
+        """Names of the tokens that were made with this one, in no order; also when it is gone."""
+        return list(self._made_with.get(name, ()))
+
     def note_added(self, token: Token) -> None:
-        fact = TokenFact(token.name, token.spec.purpose, token.spec.expires_at, token.spec.provider)
-        self._by_user.setdefault(token.spec.user, {})[token.name] = fact
+        spec = token.spec
+        fact = TokenFact(token.name, spec.purpose, spec.expires_at, spec.provider, spec.parent)
+        self._by_user.setdefault(spec.user, {})[token.name] = fact
+        if spec.parent:
+            self._made_with.setdefault(spec.parent, set()).add(token.name)
 
     def note_removed(self, user: str, name: str) -> None:
         tokens = self._by_user.get(user, {})
-        tokens.pop(name, None)
+        fact = tokens.pop(name, None)
+        if fact is not None and fact.parent in self._made_with:
+            children = self._made_with[fact.parent]
+            children.discard(name)
+            if not children:
+                del self._made_with[fact.parent]
         if not tokens:
             self._by_user.pop(user, None)
 
