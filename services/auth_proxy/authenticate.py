@@ -167,14 +167,18 @@ class Authenticator:
             caller = self._make(name)
             if caller is None:
                 return None
-        if moment >= caller.expires:
+        if moment >= caller.expires or caller.fact.is_idle(moment):
             return None
         caller.fact.used = moment
         return caller
 
     def _is_current(self, caller: Caller) -> bool:
         moment = self._now().timestamp()
-        if self._callers.get(caller.principal.token) is not caller or moment >= caller.until:
+        if (
+            self._callers.get(caller.principal.token) is not caller
+            or moment >= caller.until
+            or (caller.fact.idle_s and caller.fact.is_idle(moment))
+        ):
             return False
         caller.fact.used = moment
         return True
@@ -221,7 +225,6 @@ class Authenticator:
             if parent is None or parent.user_uid != fact.user_uid or moment >= parent.expires:
                 return False
             self._of_parent.setdefault(parent.name, set()).add(name)
-            parent.used = max(parent.used, parent.ranked + 1.0)
             fact = parent
         return False
 

@@ -39,6 +39,7 @@ from services.auth_proxy.recording_start import start_recording
 from services.auth_proxy.revocation import Revoker
 from services.auth_proxy.routes import Routes
 from services.auth_proxy.token_cache import TokenCache
+from services.auth_proxy.token_reports import TokenReports
 from services.auth_proxy.tunnels import LocalTunnels, Tunnels
 
 
@@ -72,7 +73,7 @@ async def build(host: Host[AuthProxyConfig]) -> None:
     tunnels: Tunnels = neighbours.tunnels if neighbours is not None else local
     authenticator = Authenticator(tokens, Objects(users, User), Objects(providers, IdentityProvider), host.now)
     revoker = Revoker(calls, authenticator, grants)
-    tokens.on_forget.append(lambda _name: revoker.wake())
+    tokens.on_change.append(revoker.wake)
     for informer in (users, providers, clusters_informer):
         informer.subscribe(lambda _change: revoker.wake(), replay=False)
     grants.subscribe(lambda _grants: revoker.wake())
@@ -116,6 +117,9 @@ async def build(host: Host[AuthProxyConfig]) -> None:
     host.ready_when("changes of tokens", tokens.live.is_set)
     host.on_stop(tokens.close)
     host.spawn("changes of tokens", tokens.run())
+    reports = TokenReports(tokens, host.bus)
+    host.on_stop(reports.report)
+    host.spawn("reports of used tokens", reports.run())
     host.spawn("revocation", revoker.run())
     host.spawn("tunnel pings", local.run())
     host.spawn("certificates", authorities.run())

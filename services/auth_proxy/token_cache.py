@@ -51,7 +51,7 @@ class Fact:
     """What of a token matters for letting a call in. `used` is the one thing that changes: when it was used last, in Unix seconds."""
 
     __slots__ = (
-        "clusters", "expires", "name", "parent", "projects", "provider", "purpose", "ranked", "read_only", "secret_hash", "used", "user",
+        "clusters", "expires", "idle_s", "name", "parent", "projects", "provider", "purpose", "ranked", "read_only", "reported", "secret_hash", "used", "user",
         "user_uid", "weight",
     )  # fmt: skip
 
@@ -69,7 +69,13 @@ class Fact:
         self.expires = spec.expires_at.timestamp()
         self.secret_hash = token.private.secret_hash.encode("ascii")
         self.weight = _BASE_BYTES + size_bytes
-        self.used = self.ranked = 0.0
+        self.idle_s = spec.idle_seconds
+        last = token.status.last_used or token.metadata.creation_timestamp
+        self.used = self.ranked = self.reported = last.timestamp() if last is not None else 0.0
+
+    def is_idle(self, moment: float) -> bool:
+        """Whether it was unused for longer than it may be."""
+        return bool(self.idle_s) and moment - self.used >= self.idle_s
 
 
 class _Reading:
@@ -85,7 +91,7 @@ class _Reading:
 class TokenCache:
     """Invariant: while `changes` is live, what is remembered is what the store holds; at most `most` tokens and `most_bytes` of them.
 
-    `on_forget` is told of each name whose fact is gone, and of "" when all are.
+    `on_forget` is told of each name whose fact is gone, and of "" when all are; `on_change` only when a right may be gone with it.
     """
 
     def __init__(
@@ -102,6 +108,7 @@ class TokenCache:
         """Of the newest write that was told of."""
         self.live = asyncio.Event()
         self.on_forget: list[Callable[[str], None]] = []
+        self.on_change: list[Callable[[], None]] = []
         self.reads = 0
         self._store = store
         self._monotonic = monotonic
@@ -111,6 +118,7 @@ class TokenCache:
         self._facts: OrderedDict[str, Fact] = OrderedDict()
         self._bytes = 0
         self._absent: OrderedDict[str, float] = OrderedDict()
+        self._uses: dict[str, float] = {}
         self._reading: dict[str, _Reading] = {}
         self._slots = asyncio.Semaphore(at_once)
         self._log = structlog.get_logger().bind(logger="token_cache")
@@ -145,6 +153,24 @@ class TokenCache:
             reading.task.add_done_callback(_look_at)
         # One that goes away does not take the read from the others.
         await asyncio.shield(reading.task)
+
+    def take_uses(self) -> dict[str, float]:
+        """Every use since the last time this was asked, also of tokens that are forgotten: name → Unix seconds."""
+        for fact in self._facts.values():
+            self._keep_use(fact)
+        uses, self._uses = self._uses, {}
+        return uses
+
+    def keep_uses(self, uses: dict[str, float]) -> None:
+        """They were taken, and could not be told."""
+        for name, at in uses.items():
+            if len(self._uses) < self._most:
+                self._uses[name] = max(at, self._uses.get(name, 0.0))
+
+    def _keep_use(self, fact: Fact) -> None:
+        if fact.used > fact.reported:
+            fact.reported = fact.used
+            self.keep_uses({fact.name: fact.used})
 
     async def run(self) -> None:
         """Follow what changes, for ever. For `Host.spawn`."""
@@ -186,21 +212,28 @@ class TokenCache:
         self._absent.pop(name, None)
         self._forget(name)
         self.revision = entry.revision
+        for told in self.on_change:
+            told()
 
     def _forget_all(self) -> None:
         """Something may have been missed: nothing that was read before now counts, nor what is being read."""
         for reading in self._reading.values():
             reading.changed = True
+        for fact in self._facts.values():
+            self._keep_use(fact)
         self._facts.clear()
         self._absent.clear()
         self._bytes = 0
         for told in self.on_forget:
             told("")
+        for changed in self.on_change:
+            changed()
 
     def _forget(self, name: str) -> None:
         fact = self._facts.pop(name, None)
         if fact is not None:
             self._bytes -= fact.weight
+            self._keep_use(fact)
         # Also when nothing was remembered: a token may hang on one that is not.
         for told in self.on_forget:
             told(name)
@@ -235,6 +268,8 @@ class TokenCache:
             self._remember_absent(name)
             return
         fact = Fact(token, len(entry.value))
+        # A use here that nobody wrote down yet counts as one.
+        fact.used = max(fact.used, self._uses.get(name, 0.0))
         self._facts[name] = fact
         self._bytes += fact.weight
         chances = _SECOND_CHANCES

@@ -17,6 +17,7 @@ from libs.common.contracts.methods import (
     FINISH_REDIRECT,
     ISSUE_TOKEN,
     LOGIN,
+    NOTE_TOKEN_USE,
     REMOVE_SECOND_FACTOR,
     REVOKE_TOKEN,
     SEARCH_PRINCIPALS,
@@ -52,6 +53,7 @@ from services.identity.sign_in import PasswordSignIn
 from services.identity.strategies import TokenStrategy, UserStrategy
 from services.identity.throttle import Throttle
 from services.identity.token_index import TokenIndex
+from services.identity.token_use import LastUses
 from services.identity.tokens import Tokens
 
 
@@ -137,6 +139,10 @@ async def build(host: Host[IdentityConfig]) -> None:
     await host.serve(TEST_PROVIDER, about_providers.test)
     await host.serve(ISSUE_TOKEN, handlers.issue_token)
     await host.serve(REVOKE_TOKEN, handlers.revoke_token)
+    uses = LastUses(store, host.now)
+    host.on_stop(uses.flush)
+    host.spawn("last uses", uses.run())
+    await host.serve(NOTE_TOKEN_USE, uses.note)
     await host.serve(EXTEND_SESSION, handlers.extend_session)
     await host.serve(CHANGE_PASSWORD, handlers.change_password)
 

@@ -218,6 +218,17 @@ class TokenRevoke(BaseModel):
     identity: str
 
 
+class TokenUse(BaseModel):
+    name: str = Field(max_length=63)
+    at: AwareDatetime
+
+
+class TokenUses(BaseModel):
+    """Tokens that a front door saw used, each with its last use there."""
+
+    uses: list[TokenUse] = Field(max_length=1000)
+
+
 class PasswordChange(BaseModel):
     """Set a password: one's own with the current one, another person's by whoever may update users and holds all their rights."""
 

@@ -55,6 +55,7 @@ CONFIRM_SECOND_FACTOR = Method(
 )
 REMOVE_SECOND_FACTOR = Method("identity", "remove_second_factor", m.SecondFactorRemove, m.Empty, ("gateway",))
 EXTEND_SESSION = Method("identity", "extend_session", m.SessionExtend, m.SessionExtended, ("gateway",))
+NOTE_TOKEN_USE = Method("identity", "note_token_use", m.TokenUses, m.Empty, ("auth_proxy",))
 SIGN_IN_OPTIONS = Method("identity", "sign_in_options", m.Empty, m.SignInOptions, ("gateway",))
 BEGIN_REDIRECT = Method("identity", "begin_redirect", m.RedirectBegin, m.RedirectBegun, ("gateway",))
 FINISH_REDIRECT = Method("identity", "finish_redirect", m.RedirectFinish, m.RedirectFinished, ("gateway",))
@@ -76,6 +77,7 @@ REPORT_APPLIED = Method("cluster_controller", "applied", m.AppliedReport, m.Empt
 
 METHODS: tuple[Method[Any, Any], ...] = (
     *WRITE.values(), *PING.values(), LOGIN, ISSUE_TOKEN, REVOKE_TOKEN, CHANGE_PASSWORD,
-    BEGIN_SECOND_FACTOR, CONFIRM_SECOND_FACTOR, REMOVE_SECOND_FACTOR, EXTEND_SESSION, SIGN_IN_OPTIONS, BEGIN_REDIRECT, FINISH_REDIRECT, SEARCH_PRINCIPALS, TEST_PROVIDER, ISSUE_REGISTRATION,
+    BEGIN_SECOND_FACTOR, CONFIRM_SECOND_FACTOR, REMOVE_SECOND_FACTOR, EXTEND_SESSION, NOTE_TOKEN_USE, SIGN_IN_OPTIONS,
+    BEGIN_REDIRECT, FINISH_REDIRECT, SEARCH_PRINCIPALS, TEST_PROVIDER, ISSUE_REGISTRATION,
     CHECK_REGISTRATION, REGISTER_AGENT, RENEW_AGENT, GET_DESIRED, REPORT_APPLIED,
 )  # fmt: skip
