@@ -188,7 +188,8 @@ class Authenticator:
         if fact is None:
             return None
         now = self._now()
-        if not self._has_living_parents(fact, now.timestamp()):
+        parents_until = self._find_parents_end(fact, now.timestamp())
+        if not parents_until:
             return None
         user = self._users.get(fact.user)
         if user is None or user.uid != fact.user_uid or not user.spec.enabled or user.deleting:
@@ -209,24 +210,24 @@ class Authenticator:
         caller = Caller(
             principal,
             fact,
-            math.inf if membership.until is None else membership.until.timestamp(),
+            min(parents_until, math.inf if membership.until is None else membership.until.timestamp()),
         )
         self._callers[name] = caller
         self._of_user.setdefault(user.name, set()).add(name)
         return caller
 
-    def _has_living_parents(self, fact: Fact, moment: float) -> bool:
-        """Whether the token that this one was made with is there and is the same person's, and so on. Raises NotRemembered."""
-        name = fact.name
+    def _find_parents_end(self, fact: Fact, moment: float) -> float:
+        """When the first of the tokens that this one hangs on ends; 0 if one is not there now, or another person's. Raises NotRemembered."""
+        name, until = fact.name, math.inf
         for _ in range(_GENERATIONS):
             if not fact.parent:
-                return True
+                return until
             parent = self._tokens.find(fact.parent)
             if parent is None or parent.user_uid != fact.user_uid or moment >= parent.expires:
-                return False
+                return 0.0
             self._of_parent.setdefault(parent.name, set()).add(name)
-            fact = parent
-        return False
+            fact, until = parent, min(until, parent.expires)
+        return 0.0
 
     def _token_forgotten(self, name: str) -> None:
         if not name:

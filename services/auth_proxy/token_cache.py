@@ -263,7 +263,11 @@ class TokenCache:
         raise errors.Unavailable("the token changes faster than it can be read: try again", retry_after_s=1)
 
     def _remember(self, name: str, entry: Entry) -> None:
-        token = codec.decode(Token, entry.value, entry.revision)
+        try:
+            token = codec.decode(Token, entry.value, entry.revision)
+        except (ValueError, KeyError, TypeError) as exc:
+            # As the codec says it of bytes: an answer to this call, and never the end of the review of all others.
+            raise errors.Internal("a stored token cannot be read: its fields are not a token's") from exc
         if token.deleting or not token.private.secret_hash:
             self._remember_absent(name)
             return

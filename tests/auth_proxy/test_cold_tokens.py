@@ -129,3 +129,14 @@ async def test_a_flood_of_made_up_names_does_not_stop_who_is_known(door, echo):
         replies = await asyncio.gather(*made_up, door.get(PATH, token))
         assert {reply.status for reply in replies[:-1]} == {401}
         assert replies[-1].status == 200
+
+
+async def test_a_token_ends_with_the_one_it_was_made_with(door, echo):
+    await door.member()
+    person = await door.user("ada")
+    parent = await door.token(person, "parent", ttl_s=1.5)
+    child = await door.token(person, "child", parent=name_of(parent))
+    async with door.agent("prod", echo.address):
+        assert (await door.get(PATH, child)).status == 200
+        await asyncio.sleep(1.6)
+        assert (await door.get(PATH, child)).status == 401

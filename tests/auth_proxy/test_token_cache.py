@@ -7,6 +7,7 @@ import datetime as dt
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
+import msgpack
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -222,6 +223,16 @@ async def test_a_store_that_does_not_answer_is_a_503_and_not_a_refusal():
             await cache.fetch("t1")
         with pytest.raises(NotRemembered):
             cache.find("t1")
+
+
+async def test_a_token_that_cannot_be_read_is_an_error_of_its_own_calls_alone():
+    store = MemoryStore("identity")
+    await store.create("tokens.t1", b"\xc1 no msgpack")
+    await store.create("tokens.t2", msgpack.packb({"v": 1, "object": {"metadata": {}}}))
+    async with remembering(store) as cache:
+        for name in ("t1", "t2"):
+            with pytest.raises(errors.Internal, match="cannot be read"):
+                await cache.fetch(name)
 
 
 NAMES = st.sampled_from(["t1", "t2", "t3"])
