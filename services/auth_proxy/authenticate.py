@@ -121,10 +121,16 @@ class Authenticator:
         """As `authenticate`, for the hub's own API, where the cookie of a browser's session counts when nothing else came."""
         session = take_session(head)
         caller = self.authenticate(head)
-        if caller is not None or session is None or not is_from_our_page(head, session):
+        if caller is not None or session is None:
             return caller
-        # Not remembered with the head: on the same connection a cluster may be called next, where a cookie is nothing.
-        return self.check(session, in_cookie=True)
+        try:
+            # Not remembered with the head: on the same connection a cluster may be called next, where a cookie is nothing.
+            caller = self.check(session, in_cookie=True)
+        except errors.Unauthenticated:
+            # A browser sends the cookie of a session that has ended with everything, and no script can take it away: were it refused here, the
+            # sign-in page itself could not be had. Nobody calls then, and the gateway says who must be signed in.
+            return None
+        return caller if is_from_our_page(head, session) else None
 
     def check(self, credential: bytes, *, in_cookie: bool = False) -> Caller:
         """The caller of `hm_<name>_<secret>`; a session's token counts in its cookie alone. Raises Unauthenticated, NotRemembered."""

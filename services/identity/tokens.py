@@ -45,7 +45,7 @@ class Lifetimes:
     def expiry(self, purpose: TokenPurpose, now: datetime, ttl_s: int | None, parent: datetime | None) -> datetime:
         """When it expires: what was asked for, cut to the longest, and never after the token that asked for it."""
         longest = {
-            "login": self.login_s, "session": self.session_idle_s, "exec": self.exec_s, "kubeconfig": self.kubeconfig_s,
+            "login": self.login_s, "session": min(self.session_idle_s, self.session_s), "exec": self.exec_s, "kubeconfig": self.kubeconfig_s,
             "api": self.api_s, "federated": self.federated_s,
         }[purpose]  # fmt: skip
         if ttl_s is not None and ttl_s <= 0:

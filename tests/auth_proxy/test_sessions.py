@@ -8,6 +8,7 @@ import json
 import pytest
 
 from libs.common.access.browser_session import COOKIE, csrf_token
+from libs.common.resources.identity import Token
 from tests.auth_proxy.conftest import Echo
 
 API = "/apis/management.herdsman.dev/v1/clusters"
@@ -37,6 +38,14 @@ def cookie(session: str) -> str:
 
 def proof(session: str) -> str:
     return f"X-CSRF-Token: {csrf_token(session.rpartition('_')[2])}"
+
+
+async def is_nobody(door, text: str) -> bool:
+    """Whether a page with this cookie is served as to anybody."""
+    reply = await ask(door, cookie(text))
+    assert reply.status == 200
+    seen = json.loads(reply.body)["head"]
+    return "Herdsman-Identity" not in seen and COOKIE not in seen
 
 
 async def ask(door, *lines: str, method: str = "GET", path: str = API, token: str = ""):
@@ -116,9 +125,15 @@ async def test_no_cookie_is_a_credential_on_the_way_to_a_cluster(door, session, 
 async def test_each_token_counts_in_its_own_place(door, session):
     bearer = await door.token(await door.user("ada"))
     assert (await ask(door, token=session)).status == 401
-    assert (await ask(door, cookie(bearer))).status == 401
-    assert (await ask(door, cookie("hm_wrong_wrong"))).status == 401
+    for wrong in (bearer, "hm_wrong_wrong", session + "x", "", "x" * 600):
+        assert await is_nobody(door, wrong)
     # What a program says for itself counts, whatever a browser adds.
     assert (await ask(door, cookie(session), token=bearer, method="POST")).status == 200
     assert (await ask(door, cookie(session), token=bearer)).status == 200
     assert (await ask(door, cookie(session) + f"; {COOKIE}={session}")).status == 401
+
+
+async def test_the_cookie_of_an_ended_session_keeps_nobody_from_signing_in_again(door, session):
+    await door.remove(Token, session.split("_")[1])
+    assert await is_nobody(door, session)
+    assert (await ask(door, cookie(session), method="POST", path="/v1/login")).status == 200

@@ -10,6 +10,7 @@ import time
 from urllib.parse import unquote_to_bytes
 
 from libs.common import errors
+from libs.common.access.browser_session import COOKIE
 from libs.common.audit.event import mask_uri
 from libs.common.audit.request import parse_request as parse_info
 from libs.common.relay import guard
@@ -18,7 +19,7 @@ from libs.common.relay.handshake import PLAIN, Handshake, TunnelIdentity, ask_fo
 from libs.common.relay.head import RequestHead, parse_request
 from libs.common.relay.outbound import Hub
 from services.auth_proxy.cluster_route import PREFIX, is_long, split_target
-from services.auth_proxy.credential import find_credential
+from services.auth_proxy.credential import find_credential, is_from_our_page, take_session
 from services.auth_proxy.doorstep import is_genuine
 from tests.relay.fuzz.heads import SLOW_S
 from tests.relay.fuzz.mutate import tear
@@ -114,6 +115,32 @@ def check_credential(parts: list[bytes]) -> None:
         coded = offered[0].strip(b" \t")[len(SUBPROTOCOL) :]
         assert found == base64.urlsafe_b64decode(coded + b"=" * (-len(coded) % 4))
     assert not [value for value in left if value.strip(b" \t").startswith(SUBPROTOCOL)]
+
+
+def check_cookie(parts: list[bytes], lines: list[bytes]) -> None:
+    """Of any cookies at most one is a session; none of it stays in the head. Without our proof no change is let through."""
+    pairs = b"".join(b"Cookie: " + part + b"\r\n" for part in parts)
+    raw = (
+        b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 0\r\n"
+        + pairs
+        + b"".join(line + b"\r\n" for line in lines)
+        + b"\r\n"
+    )
+    try:
+        head = parse_request(raw)
+        found = take_session(head)
+    except (errors.BadRequest, errors.Unauthenticated):
+        return
+    name = COOKIE.encode()
+    sent = [pair.strip(b" ") for part in parts for pair in part.strip(b" \t").split(b";")]
+    assert (found is not None) == any(pair.partition(b"=")[0] == name for pair in sent)
+    left = [pair.strip(b" ") for value in head.values(b"cookie") for pair in value.split(b";")]
+    assert not [pair for pair in left if pair.partition(b"=")[0] == name], "the session stays in the head"
+    try:
+        is_from_our_page(head, found or b"hm_a_b")
+    except errors.Denied:
+        return
+    raise AssertionError("a change without the proof")
 
 
 async def check_handshake(answer: bytes, source: random.Random) -> None:

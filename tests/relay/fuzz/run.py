@@ -100,6 +100,13 @@ def run_readers(source: random.Random, limit_s: float) -> int:
         readers.SUBPROTOCOL + b"\xff=",
         b"",
     ]
+    cookies = [
+        b"__Host-herdsman-session=hm_a_b",
+        b"a=b; __Host-herdsman-session=hm_a_b; c=d",
+        b"__Host-herdsman-session",
+        b"a=b;;c",
+    ]
+    claims = [b"X-CSRF-Token: ", b"X-CSRF-Token: \xff", b"Sec-Fetch-Site: same-origin", b"Origin: https://a"]
     for number in until(limit_s):
         body = mutate(source.choice(bodies), source, bodies)
         with watching("chunked", body, number):
@@ -114,6 +121,11 @@ def run_readers(source: random.Random, limit_s: float) -> int:
         chosen = [part for part in changed if not {0x0A, 0x0D} & set(part)]
         with watching("subprotocol", b", ".join(chosen), number):
             readers.check_credential(chosen)
+        pairs = [mutate(source.choice(cookies), source, cookies) for _ in range(source.randrange(4))]
+        pairs = [pair for pair in pairs if not {0x0A, 0x0D} & set(pair)]
+        lines = [source.choice(claims) for _ in range(source.randrange(3))]
+        with watching("cookie", b"\n".join(pairs), number):
+            readers.check_cookie(pairs, lines)
         with watching("signature", target, number):
             readers.check_signature(
                 source.choice(("", "UKEY", target.decode("ascii"))), source.randbytes(source.choice((0, 10, 64, 86)))
