@@ -61,8 +61,9 @@ class Screen:
                 return
         raise AssertionError(f"the button {name!r} can't be reached by Tab")
 
-    async def shows(self, text: str) -> None:
-        await playwright.expect(self.page.locator("body")).to_contain_text(text, timeout=10_000, use_inner_text=True)
+    async def shows(self, text: str, *, timeout_s: float = 10) -> None:
+        body = playwright.expect(self.page.locator("body"))
+        await body.to_contain_text(text, timeout=timeout_s * 1000, use_inner_text=True)
 
     async def focused(self) -> str:
         return await self.page.evaluate("document.activeElement.id")

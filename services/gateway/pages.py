@@ -1,12 +1,12 @@
 """The UI's files: read once at start, served with what keeps a browser from doing anything else with them.
 
-The page names its script and style by their content, so that they may be kept for ever and never fit another page.
+The page names its scripts and style, and scripts each other, by the content of all: they may be kept for ever and never fit another page.
 """
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from importlib import resources
 
@@ -36,7 +36,7 @@ FOR_EVER = "public, immutable, max-age=31536000"
 
 @dataclass(frozen=True, slots=True)
 class File:
-    """`digest` names this content: an address that carries it never has another one."""
+    """`digest` names the content of all files: an address that carries it never has another one."""
 
     body: bytes
     content_type: str
@@ -66,17 +66,22 @@ class Pages:
 
 
 def read_files() -> dict[str, File]:
-    """All files of the package's folder `ui` by name, the page with the versions of what it loads."""
-    found: dict[str, File] = {}
-    for entry in resources.files("services.gateway").joinpath("ui").iterdir():
-        suffix = entry.name.rpartition(".")[2]
-        if suffix in TYPES:
-            found[entry.name] = _make(entry.read_bytes(), TYPES[suffix])
-    page = found[INDEX].body
-    for name, file in found.items():
-        page = page.replace(f'"/ui/{name}"'.encode(), f'"/ui/{name}?v={file.digest}"'.encode())
-    return {**found, INDEX: _make(page, TYPES["html"])}
+    """All files of the package's folder `ui` by name, each with the versions of what it loads."""
+    found = {
+        entry.name: entry.read_bytes()
+        for entry in resources.files("services.gateway").joinpath("ui").iterdir()
+        if entry.name.rpartition(".")[2] in TYPES
+    }
+    # One version for all: modules load each other, and none may ever meet another release's.
+    version = hashlib.sha256(b"".join(found[name] for name in sorted(found))).hexdigest()[:16]
+    return {name: _make(name, _versioned(body, found, version), version) for name, body in found.items()}
 
 
-def _make(body: bytes, content_type: str) -> File:
-    return File(body, content_type, hashlib.sha256(body).hexdigest()[:16])
+def _versioned(body: bytes, names: Iterable[str], version: str) -> bytes:
+    for name in names:
+        body = body.replace(f'"/ui/{name}"'.encode(), f'"/ui/{name}?v={version}"'.encode())
+    return body
+
+
+def _make(name: str, body: bytes, version: str) -> File:
+    return File(body, TYPES[name.rpartition(".")[2]], version)

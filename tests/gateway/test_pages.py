@@ -35,6 +35,10 @@ async def test_all_that_the_page_loads_is_there_with_its_type_and_may_be_kept_fo
         text = await response.text()
     addresses = re.findall(r'(?:src|href)="(/[^"]+)"', text)
     assert {a.partition("?")[0] for a in addresses} >= {"/ui/app.js", "/ui/style.css"}
+    async with hub.session.get(f"http://hub{next(a for a in addresses if '/app.js' in a)}") as response:
+        modules = re.findall(r'from "(/[^"]+)"', await response.text())
+    assert modules
+    addresses += modules
     types = {"js": "text/javascript", "css": "text/css", "svg": "image/svg+xml"}
     for address in addresses:
         async with hub.session.get(f"http://hub{address}") as response:

@@ -1,0 +1,82 @@
+// One's own sessions and tokens: listed, revoked, and API tokens made. The text of a new one is shown once and kept nowhere.
+import { API, call, element, onSubmit, page, row, say, when } from "/ui/hub.js";
+
+const PURPOSES = { session: "Browser", login: "Command line", exec: "kubectl", kubeconfig: "Kubeconfig", api: "API token", federated: "Workload" };
+const LABELS = ["", "", "From", "Since", "Last used", "Until"];
+
+export async function showTokens() {
+  const selected = encodeURIComponent(`spec.user=${page.session.user}`);
+  const found = [];
+  let next = "";
+  do {
+    const list = await call("GET", `${API}/tokens?limit=500&fieldSelector=${selected}${next && `&continue=${encodeURIComponent(next)}`}`);
+    found.push(...list.items);
+    next = (list.metadata || {}).continue || "";
+  } while (next);
+  element("token-rows").replaceChildren(...found.map(tokenRow));
+}
+
+function tokenRow(token) {
+  const { spec, metadata, status = {} } = token;
+  const own = metadata.name === page.session.name;
+  const what = PURPOSES[spec.purpose] || spec.purpose;
+  const limits = [spec.readOnly && "read-only", spec.clusters && spec.clusters.length && `only ${spec.clusters.join(", ")}`].filter(Boolean).join(", ");
+  const description = [spec.description, limits && `(${limits})`].filter(Boolean).join(" ");
+  const line = row(
+    [what + (own ? " (this one)" : ""), description, spec.clientAddress, when(metadata.creationTimestamp), when(status.lastUsed), when(spec.expiresAt)],
+    LABELS,
+  );
+  const button = document.createElement("button");
+  button.type = "button";
+  button.textContent = "Revoke";
+  button.setAttribute("aria-label", `Revoke ${line.cells[0].textContent} ${description}`.trim());
+  button.addEventListener("click", async () => {
+    button.disabled = true;
+    try {
+      await call("DELETE", `${API}/tokens/${encodeURIComponent(metadata.name)}`);
+      if (own) page.ended();
+      else await showTokens();
+      say(own ? "You are signed out." : "It is revoked.");
+    } catch (error) {
+      button.disabled = false;
+      say(error.message, true);
+    }
+  });
+  line.insertCell().append(button);
+  return line;
+}
+
+export function forgetNewToken() {
+  element("new-token").textContent = "";
+  element("made").hidden = true;
+}
+
+onSubmit("make-token", async () => {
+  forgetNewToken();
+  const clusters = element("token-clusters").value.split(/[\s,]+/).filter(Boolean);
+  const spec = {
+    description: element("token-description").value.trim(), clusters, readOnly: element("token-read-only").checked,
+    ttlSeconds: Number(element("token-days").value) * 86400,
+  };
+  const made = await call("POST", `${API}/tokenrequests`, { apiVersion: "management.herdsman.dev/v1", kind: "TokenRequest", spec });
+  element("make-token").reset();
+  element("new-token").textContent = made.status.token;
+  element("made-until").textContent = when(made.status.expiresAt);
+  element("made").hidden = false;
+  element("copy").focus();
+  await showTokens();
+});
+
+element("copy").addEventListener("click", async () => {
+  try {
+    await navigator.clipboard.writeText(element("new-token").textContent);
+    say("The token is copied.");
+  } catch {
+    say("This browser does not let the page copy: mark the token and copy it yourself.", true);
+  }
+});
+
+element("made-done").addEventListener("click", () => {
+  forgetNewToken();
+  element("token-description").focus();
+});
