@@ -120,6 +120,9 @@ onSubmit("new-password", async () => {
   enter();
 });
 
+// Another account may need no code.
+for (const id of ["user", "provider"]) element(id).addEventListener("input", () => askForCode(false));
+
 element("later").addEventListener("click", () => {
   delete page.session.password;
   enter();
