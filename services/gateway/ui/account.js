@@ -1,4 +1,4 @@
-// One's accounts at providers, as the hub last saw them there.
+// One's accounts at providers, as the hub last saw them there, and the way to link another.
 import { API, call, element, page, row, when } from "/ui/hub.js";
 
 export async function showAccount() {
@@ -12,5 +12,18 @@ export async function showAccount() {
       ),
     ),
   );
-  element("account").hidden = identities.length === 0;
+  element("account-table").hidden = identities.length === 0;
+  const { options } = await call("GET", "/v1/sign-in");
+  const linked = new Set(identities.map((found) => found.provider));
+  const open = options.filter((option) => option.flow === "redirect" && !linked.has(option.provider));
+  element("links").replaceChildren(...open.map(link));
+  element("account").hidden = identities.length === 0 && open.length === 0;
+}
+
+function link(option) {
+  const made = document.createElement("a");
+  made.className = "button";
+  made.href = `/v1/sign-in/${encodeURIComponent(option.provider)}?link=1&return_to=/ui/`;
+  made.textContent = `Link your account at ${option.display_name}`;
+  return made;
 }

@@ -8,6 +8,7 @@ import { showAccount } from "/ui/account.js";
 const REFRESH_MS = 5000;
 const PROBLEM_COOKIE = "__Host-herdsman-problem=";
 let timer = null;
+let failed = false;
 
 function show(id) {
   for (const part of ["sign-in", "new-password", "clusters"]) element(part).hidden = part !== id;
@@ -18,6 +19,7 @@ function show(id) {
 
 function end() {
   page.session = null;
+  failed = false;
   clearTimeout(timer);
   forgetNewToken();
   askForCode(false);
@@ -53,8 +55,11 @@ async function refresh() {
     element("rows").replaceChildren(...list.items.map(clusterRow));
     element("none").hidden = list.items.length > 0;
     element("table").hidden = list.items.length === 0;
-    if (element("message").classList.contains("bad")) say("");
+    // Its own complaint is over; what somebody else said stays.
+    if (failed) say("");
+    failed = false;
   } catch (error) {
+    failed = Boolean(page.session);
     say(error.message, true);
   }
   if (page.session) timer = setTimeout(refresh, Math.min(REFRESH_MS, life.nextMs()));
@@ -154,7 +159,8 @@ async function start() {
     enter();
   } catch (error) {
     page.session = null;
-    say(error.status === 401 ? "Your session has ended. Sign in again." : error.message, true);
+    // What a sign-in on another page ended with is said already, and says more.
+    if (!element("message").textContent) say(error.status === 401 ? "Your session has ended. Sign in again." : error.message, true);
   }
 }
 
