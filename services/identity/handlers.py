@@ -106,7 +106,10 @@ class Handlers:
         )
 
     async def issue_token(self, request: m.TokenIssue, _message: Message) -> m.IssuedToken:
-        """A token for the caller, never good for more, nor (unless the caller signed in) for longer, than the caller's own."""
+        """A token for the caller, never good for more, nor (unless the caller signed in) for longer, than the caller's own.
+
+        One of purpose exec belongs to the token that asked for it and never outlives it, whichever that is.
+        """
         principal = self.verifier.open(request.identity)
         user = await self._caller(principal)
         clusters = _within(principal.clusters, request.clusters, "cluster")
@@ -116,7 +119,8 @@ class Handlers:
             projects=_within(principal.projects, request.projects, "project"),
             provider=parent.spec.provider if parent is not None else "",
             read_only=request.read_only or principal.read_only, ttl_s=request.ttl_s,
-            parent_expiry=None if parent is None or parent.spec.purpose in SIGN_INS else parent.spec.expires_at,
+            parent_expiry=None if parent is None or (parent.spec.purpose in SIGN_INS and request.purpose != "exec") else parent.spec.expires_at,
+            parent=principal.token if request.purpose == "exec" else "",
         )  # fmt: skip
 
     async def extend_session(self, request: m.SessionExtend, _message: Message) -> m.SessionExtended:

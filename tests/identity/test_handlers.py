@@ -318,3 +318,16 @@ async def test_the_ways_to_sign_in_are_the_enabled_providers(clock):
             ("a", "Zoo", "password"),
             ("b", "b", "password"),
         ]
+
+
+async def test_a_token_for_kubectl_belongs_to_the_one_that_asked_and_never_outlives_it(clock):
+    async with running(clock) as s:
+        login = parse_token_text((await s.login()).token).name
+        issued = await s.issue(ADA, purpose="exec", token=login, clusters=["east"], ttl_s=10**6)
+        assert issued.expires_at == clock() + timedelta(hours=1)
+        token = await s.token(issued.name)
+        assert (token.spec.parent, token.spec.clusters) == (login, ["east"])
+        assert (await s.token((await s.issue(ADA, token=login)).name)).spec.parent == ""
+        clock.forward(15.5 * 3600)
+        last = await s.issue(ADA, purpose="exec", token=login)
+        assert last.expires_at == clock() + timedelta(minutes=30)

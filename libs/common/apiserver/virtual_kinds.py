@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
+from typing import ClassVar, Literal
 
 from pydantic import Field
 
@@ -22,6 +22,10 @@ class KubeconfigSpec(Model):
         default=None, ge=60, description="How long the token in it lives; cut to the allowed maximum."
     )
     read_only: bool = Field(default=False, description="True: the token only gets, lists and watches.")
+    without_token: bool = Field(
+        default=False,
+        description="True: no token is made; whoever asked adds a way to get one, such as an exec plug-in.",
+    )
     description: str = Field(default="", max_length=256)
 
 
@@ -44,6 +48,10 @@ class Kubeconfig(Resource):
 
 
 class TokenRequestSpec(Model):
+    purpose: Literal["api", "exec"] = Field(
+        default="api",
+        description="api: for scripts. exec: for kubectl, short-lived, and revoked with the token that asked for it.",
+    )
     description: str = Field(default="", max_length=256, description="What the token is for.")
     clusters: list[Label] = Field(
         default_factory=list, max_length=1000, description="Good for calls into these clusters only; empty = no limit."

@@ -193,7 +193,7 @@ class TokenIssue(BaseModel):
     """Issue a token to the caller; `ttl_s` is cut to the allowed maximum for the purpose."""
 
     identity: str
-    purpose: Literal["kubeconfig", "api"]
+    purpose: Literal["kubeconfig", "api", "exec"]
     description: str = Field(default="", max_length=256)
     clusters: list[str] = Field(default_factory=list)
     projects: list[str] = Field(default_factory=list)
