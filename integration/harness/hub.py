@@ -82,7 +82,7 @@ class Person:
         await self.fetch_kubeconfig()
 
     async def fetch_kubeconfig(self) -> None:
-        await self.must("kubeconfig", "--output", str(self.kubeconfig))
+        await self.must("kubeconfig", "--static", "--output", str(self.kubeconfig))
 
     async def kubectl(self, context: str, *arguments: str, **options: Any) -> Answer:
         return await kubectl(self.kubeconfig, "--context", context, *arguments, **options)

@@ -19,6 +19,10 @@ from services.cli.files import explain_os_error, lock_beside, write_private
 
 Config = dict[str, Any]
 EXTENSION = "herdsman.dev/hub"
+EXEC_VERSION = "client.authentication.k8s.io/v1"
+INSTALL_HINT = (
+    "This kubeconfig needs the command herdsman: install it, put it on the PATH, and sign in with: herdsman login URL"
+)
 _SECTIONS = (("clusters", "cluster"), ("users", "user"), ("contexts", "context"))
 _EMPTY: Config = {"apiVersion": "v1", "kind": "Config", "preferences": {}, "clusters": [], "users": [], "contexts": []}
 
@@ -65,6 +69,32 @@ def _hub_of(inner: Mapping[str, Any] | None) -> str:
         if extension.get("name") == EXTENSION:
             return str((extension.get("extension") or {}).get("hub", ""))
     return ""
+
+
+def add_plugin(config: Config, hub: str, user: str, command: str, environ: Mapping[str, str]) -> Config:
+    """A copy without tokens: each context's user asks `herdsman credential` for a token that is good for that cluster alone."""
+    filled = copy.deepcopy(config)
+    servers = {str(e["name"]): str(e["cluster"]["server"]) for e in filled.get("clusters") or ()}
+    users: dict[str, Config] = {}
+    for entry in filled.get("contexts") or ():
+        context = entry["context"]
+        _, _, cluster = servers[str(context["cluster"])].partition("/k8s/clusters/")
+        if cluster:
+            context["user"] = f"{context['user']}@{cluster}"
+        arguments = [
+            "credential",
+            "--hub",
+            hub,
+            *(["--user", user] if user else []),
+            *(["--cluster", cluster] if cluster else []),
+        ]
+        users[context["user"]] = {
+            "apiVersion": EXEC_VERSION, "command": command, "args": arguments,
+            "env": [{"name": name, "value": value} for name, value in environ.items()],
+            "interactiveMode": "IfAvailable", "provideClusterInfo": False, "installHint": INSTALL_HINT,
+        }  # fmt: skip
+    filled["users"] = [{"name": name, "user": {"exec": plugin}} for name, plugin in users.items()]
+    return filled
 
 
 def context_names(config: Config) -> list[str]:

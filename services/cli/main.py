@@ -25,6 +25,7 @@ TABLE = {
     "password": Entry(f"{_COMMANDS}.session:password", "Change your password, or set another person's."),
     "context": Entry(f"{_COMMANDS}.contexts:context", "List, choose and forget the hubs you signed in to."),
     "kubeconfig": Entry(f"{_COMMANDS}.kubeconfig:kubeconfig", "Get a kubeconfig for your clusters and the hub."),
+    "credential": Entry(f"{_COMMANDS}.credential:credential", "Give kubectl a short-lived token (kubectl calls this)."),
     "cluster": Entry(f"{_COMMANDS}.clusters:cluster", "Import, list, show and delete clusters."),
     "user": Entry(f"{_COMMANDS}.users:user", "Create, list, disable and delete users."),
     "provider": Entry(f"{_COMMANDS}.providers:provider", "List, test and search identity providers."),

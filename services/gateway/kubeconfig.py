@@ -15,7 +15,7 @@ HUB_CONTEXT = "herdsman"
 def render_kubeconfig(
     public_url: str, ca: str, user: str, token: str, clusters: Sequence[str], *, with_hub: bool
 ) -> str:
-    """One context for each cluster, named as the cluster, and `herdsman` for the hub; the first one is current."""
+    """One context for each cluster, named as the cluster, and `herdsman` for the hub; the first one is current. An empty token leaves it out."""
     contexts = [HUB_CONTEXT] if with_hub else []
     contexts += [cluster for cluster in clusters if cluster != HUB_CONTEXT]
     login = f"{HUB_CONTEXT}-{user}"
@@ -25,7 +25,7 @@ def render_kubeconfig(
         "clusters": [
             {"name": c, "cluster": _cluster(public_url, ca, c, hub=with_hub and c == HUB_CONTEXT)} for c in contexts
         ],
-        "users": [{"name": login, "user": {"token": token}}],
+        "users": [{"name": login, "user": {"token": token} if token else {}}],
         "contexts": [{"name": c, "context": {"cluster": c, "user": login}} for c in contexts],
         "current-context": contexts[0] if contexts else "",
     }

@@ -27,12 +27,17 @@ class Virtual:
         self._state = state
 
     async def create_kubeconfig(self, call: Call) -> web.StreamResponse:
-        """A kubeconfig with a fresh token of the caller. Raises NotFound for a cluster that the caller can't see."""
+        """A kubeconfig with a fresh token of the caller, or with none. Raises NotFound for a cluster that the caller can't see."""
         rights.check_caller(call.principal, "create")
         wanted, warnings, dry_run = _parse(call, Kubeconfig, await read_body(call.request))
         visible = self._visible(call)
         _check_visible(wanted.spec.clusters, visible)
-        if not dry_run:
+        if wanted.spec.without_token:
+            wanted.status.kubeconfig = render_kubeconfig(
+                self._state.config.public_url, self._state.ca, call.principal.user, "",
+                wanted.spec.clusters or visible, with_hub=not wanted.spec.clusters,
+            )  # fmt: skip
+        elif not dry_run:
             issued = await self._state.bus.request(
                 ISSUE_TOKEN.subject,
                 TokenIssue(
@@ -57,7 +62,7 @@ class Virtual:
             issued = await self._state.bus.request(
                 ISSUE_TOKEN.subject,
                 TokenIssue(
-                    identity=call.envelope, purpose="api", description=wanted.spec.description,
+                    identity=call.envelope, purpose=wanted.spec.purpose, description=wanted.spec.description,
                     clusters=wanted.spec.clusters, read_only=wanted.spec.read_only, ttl_s=wanted.spec.ttl_seconds,
                 ),
                 ISSUE_TOKEN.reply,

@@ -115,6 +115,9 @@ async def test_a_kubeconfig_has_the_clusters_that_its_owner_sees(hub):
         0
     ] == 400
     asked = len(hub.asked)
+    status, document = await hub.call("POST", f"{OURS}/kubeconfigs", {"spec": {"withoutToken": True}}, by="ann")
+    assert (status, document["status"]["tokenName"], len(hub.asked)) == (201, "", asked)
+    assert yaml.safe_load(document["status"]["kubeconfig"])["users"] == [{"name": "herdsman-ann", "user": {}}]
     assert (await hub.call("POST", f"{OURS}/kubeconfigs?dryRun=All", {"spec": {}}, by="ann"))[0] == 201
     assert len(hub.asked) == asked
     assert (await hub.call("GET", f"{OURS}/kubeconfigs"))[0] == 404
@@ -133,6 +136,9 @@ async def test_a_token_request_is_answered_with_a_token_for_scripts(hub):
     assert (asked.purpose, asked.description, asked.clusters, asked.read_only, asked.ttl_s) == (
         "api", "ci", ["c1"], True, 3600,
     )  # fmt: skip
+    assert (await hub.call("POST", f"{OURS}/tokenrequests", {"spec": {"purpose": "exec"}}, by="ann"))[0] == 201
+    assert hub.asked[-1].purpose == "exec"
+    assert (await hub.call("POST", f"{OURS}/tokenrequests", {"spec": {"purpose": "login"}}, by="ann"))[0] == 422
     number = len(hub.asked)
     assert (await hub.call("POST", f"{OURS}/tokenrequests", {"spec": {"clusters": ["c2"]}}, by="ann"))[0] == 404
     assert (await hub.call("POST", f"{OURS}/tokenrequests", {"spec": {"ttlSeconds": 1}}, by="ann"))[0] == 422

@@ -118,6 +118,9 @@ def logout(app: App) -> None:
 
 
 def _forget(server: Server) -> None:
+    from services.cli.token_store import TokenStore
+
+    TokenStore(server.url).clear()
     known = settings.load_settings()
     if server.name in known.servers:
         # Address and CA stay, so that "herdsman login" is enough to come back.
