@@ -190,7 +190,7 @@ async def imported(world: World) -> World:
 
     await eventually(not_active, f'cluster "{NAME}" is Active')
     world.through_hub.parent.mkdir()
-    written = await world.herdsman("kubeconfig", NAME, "--output", str(world.through_hub))
+    written = await world.herdsman("kubeconfig", NAME, "--static", "--output", str(world.through_hub))
     assert written.code == 0, written.err
     return world
 
