@@ -34,3 +34,7 @@ def test_a_subclass_crosses_the_wire_as_its_family():
     back = errors.from_wire(DiskFull("no room", retry_after_s=2).to_wire())
     assert type(back) is errors.Unavailable
     assert back.retry_after_s == 2
+
+
+def test_being_asked_for_a_one_time_code_crosses_the_bus_as_itself():
+    assert type(errors.from_wire(errors.SecondFactorNeeded("give one").to_wire())) is errors.SecondFactorNeeded

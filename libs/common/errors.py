@@ -187,7 +187,7 @@ class Timeout(HerdsmanError):
 FAMILIES: Mapping[str, type[HerdsmanError]] = {
     family.__name__: family
     for family in (
-        BadRequest, Unauthenticated, Denied, NotFound, MethodNotAllowed, NotAcceptable, AlreadyExists, Conflict, Expired,
+        BadRequest, Unauthenticated, SecondFactorNeeded, Denied, NotFound, MethodNotAllowed, NotAcceptable, AlreadyExists, Conflict, Expired,
         TooLarge, UnsupportedMediaType, Invalid, TooManyRequests, Internal, Unavailable, Timeout,
     )
 }  # fmt: skip
