@@ -62,6 +62,7 @@ _EXIT_CODES: tuple[tuple[type[errors.HerdsmanError], int], ...] = (
     (errors.NotFound, EXIT_NOT_FOUND),
     (errors.Denied, EXIT_DENIED),
     (errors.Unauthenticated, EXIT_DENIED),
+    (errors.SecondFactorNeeded, EXIT_DENIED),
     (errors.Timeout, EXIT_TIMEOUT),
 )
 

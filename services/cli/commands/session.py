@@ -32,10 +32,16 @@ _REVIEW = "/apis/authentication.k8s.io/v1/selfsubjectreviews"
 @click.option(
     "--provider", default="local", show_default=True, help='Where your account is; see "herdsman provider list".'
 )
+@click.option(
+    "--one-time-code",
+    metavar="CODE",
+    help="Second factor: the code of your device, or a recovery code; asked for otherwise.",
+)
 @click.option("--name", help="Name of this hub in your settings; its host and port otherwise.")
 @pass_app
 def login(
-    app: App, url: str | None, ca_file: Path | None, user: str | None, password_file: Path | None, provider: str, name: str | None
+    app: App, url: str | None, ca_file: Path | None, user: str | None, password_file: Path | None, provider: str,
+    one_time_code: str | None, name: str | None,
 ) -> None:  # fmt: skip
     """Sign in to the hub at URL (or again to the current one).
 
@@ -53,15 +59,20 @@ def login(
         user = str(click.prompt("User", default=server.user or None, err=True))
     secret = read_secret(password_file) if password_file else out.ask_password("Password", "--password-file")
     with app.hub(replace(server, token="")) as hub:
-        answer = hub.post(
-            "/v1/login",
-            {
-                "user": user,
-                "password": secret,
-                "provider": provider,
-                "description": f"herdsman on {socket.gethostname()}"[:256],
-            },
-        )
+        given = {
+            "user": user,
+            "password": secret,
+            "provider": provider,
+            "description": f"herdsman on {socket.gethostname()}"[:256],
+        }
+        if one_time_code:
+            given["one_time_code"] = one_time_code
+        try:
+            answer = hub.post("/v1/login", given)
+        except errors.SecondFactorNeeded as error:
+            if not out.has_terminal():
+                raise errors.SecondFactorNeeded(f"{error.message}: add --one-time-code CODE") from error
+            answer = hub.post("/v1/login", {**given, "one_time_code": click.prompt("One-time code", err=True)})
     if not answer.get("token"):
         raise errors.Unavailable(
             f"{server.url} accepted the sign-in and sent no token: check that it is a Herdsman hub of this version"
