@@ -20,6 +20,7 @@ from libs.common import errors
 from libs.common.crypto import ca
 from libs.common.processes import ProcessId
 from services.cli.main import EXIT_TIMEOUT, run
+from services.cli.settings import Server, load_settings
 from services.cli.up import bus, disk, pki, ports
 from services.cli.up.config import SERVICES, Facts, render_configs
 from services.cli.up.greeting import greet, next_commands
@@ -217,7 +218,10 @@ def test_the_next_commands_are_commands(layout, monkeypatch):
     monkeypatch.setattr(
         "services.cli.hub.Hub.fetch", lambda *_args, **_more: (_ for _ in ()).throw(errors.Timeout("reached the hub"))
     )
-    monkeypatch.setenv("HERDSMAN_URL", "https://127.0.0.1:8443")
+    # As if the first of them had succeeded.
+    known = load_settings()
+    known.put(Server("hub", "https://127.0.0.1:8443", user="admin", token="hm_aaaaaaaaaa_secret"))
+    known.save()
     layout.ca_file.write_bytes(ca.generate_ca("x", datetime.now(UTC)).certificate)
     for line in next_commands(layout, "https://127.0.0.1:8443", "admin"):
         words = shlex.split(line)
