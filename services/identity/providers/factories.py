@@ -24,4 +24,10 @@ def _oidc(resource: IdentityProvider, settings: Any) -> Provider:
     return make_oidc(resource, settings)
 
 
-FACTORIES: dict[str, Factory] = {"ldap": _ldap, "activeDirectory": _ldap, "oidc": _oidc}
+def _github(resource: IdentityProvider, settings: Any) -> Provider:
+    from services.identity.providers.github import make_github
+
+    return make_github(resource, settings)
+
+
+FACTORIES: dict[str, Factory] = {"ldap": _ldap, "activeDirectory": _ldap, "github": _github, "oidc": _oidc}

@@ -40,37 +40,30 @@ class Web:
         self._timeout_s = timeout_s
         self._session: aiohttp.ClientSession | None = None
 
-    async def get(self, url: str, *, headers: Mapping[str, str] | None = None) -> Answer:
-        return await self._ask("GET", url, None, headers or {})
+    async def get(
+        self, url: str, *, headers: Mapping[str, str] | None = None, user: str = "", password: str = ""
+    ) -> Answer:
+        return await self._ask("GET", url, {**_basic(user, password), **(headers or {})})
 
     async def post(self, url: str, form: Mapping[str, str], *, user: str = "", password: str = "") -> Answer:
         """A form; `user` and `password` as HTTP Basic where given."""
-        # RFC 6749 2.3.1: both are form-encoded first.
-        headers = {"Authorization": aiohttp.encode_basic_auth(quote_plus(user), quote_plus(password))} if user else {}
-        return await self._ask("POST", url, form, headers)
+        return await self._ask("POST", url, _basic(user, password), data=form)
+
+    async def post_json(self, url: str, document: Mapping[str, Any], *, user: str = "", password: str = "") -> Answer:
+        return await self._ask("POST", url, _basic(user, password), json=document)
 
     async def aclose(self) -> None:
         session, self._session = self._session, None
         if session is not None:
             await session.close()
 
-    async def _ask(
-        self,
-        method: str,
-        url: str,
-        form: Mapping[str, str] | None,
-        headers: Mapping[str, str],
-    ) -> Answer:
+    async def _ask(self, method: str, url: str, headers: Mapping[str, str], **body: Any) -> Answer:
         where = urlsplit(url).netloc
         try:
             async with (
                 asyncio.timeout(self._timeout_s),
                 self._open().request(
-                    method,
-                    url,
-                    data=form,
-                    allow_redirects=False,
-                    headers={"Accept": "application/json", **headers},
+                    method, url, allow_redirects=False, headers={"Accept": "application/json", **headers}, **body
                 ) as response,
             ):
                 raw = await response.content.read(MAX_BYTES + 1)
@@ -87,10 +80,10 @@ class Web:
         if len(raw) > MAX_BYTES:
             raise errors.Unavailable(f"the answer of {where} is larger than {MAX_BYTES} bytes")
         try:
-            body = json.loads(raw) if raw.strip() else None
+            parsed = json.loads(raw) if raw.strip() else None
         except ValueError:
-            body = None
-        return Answer(response.status, body, {name.lower(): value for name, value in response.headers.items()})
+            parsed = None
+        return Answer(response.status, parsed, {name.lower(): value for name, value in response.headers.items()})
 
     def _open(self) -> aiohttp.ClientSession:
         if self._session is None:
@@ -100,3 +93,8 @@ class Web:
                 trust_env=True,
             )  # fmt: skip
         return self._session
+
+
+def _basic(user: str, password: str) -> dict[str, str]:
+    """RFC 6749 2.3.1: both are form-encoded first."""
+    return {"Authorization": aiohttp.encode_basic_auth(quote_plus(user), quote_plus(password))} if user else {}
