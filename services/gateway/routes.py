@@ -14,6 +14,7 @@ from services.gateway.api import Api
 from services.gateway.audit import AuditEvents
 from services.gateway.call import Call
 from services.gateway.core import EmptyCore
+from services.gateway.devices import Devices
 from services.gateway.documents import Documents
 from services.gateway.health import Health
 from services.gateway.pages import Pages, read_files
@@ -46,7 +47,7 @@ class Route:
 def render_routes(state: State) -> list[Route]:
     """All routes; the first that fits counts."""
     health, documents, sign_in, agents = Health(state), Documents(), SignIn(state), AgentEntry(state)
-    second_factor = SecondFactor(state)
+    second_factor, devices = SecondFactor(state), Devices(state)
     principals, redirects = Principals(state), Redirects(state)
     pages, audit = Pages(read_files()), AuditEvents(state)
     api, writes, virtual, reviews, core = (
@@ -81,6 +82,9 @@ def render_routes(state: State) -> list[Route]:
         Route("GET", "/v1/principals", principals.search),
         Route("POST", "/v1/identity-providers/{name}/test", principals.test),
         Route("POST", "/v1/password", sign_in.password),
+        Route("POST", "/v1/devices", devices.begin, "patience"),
+        Route("POST", "/v1/devices/fetch", devices.fetch, "patience"),
+        Route("POST", "/v1/devices/answer", devices.answer),
         Route("POST", "/v1/second-factor", second_factor.begin),
         Route("POST", "/v1/second-factor/confirm", second_factor.confirm),
         Route("POST", "/v1/second-factor/remove", second_factor.remove),

@@ -82,6 +82,20 @@ class Handlers:
         self.throttle.succeeded(user.name, "")
         return user
 
+    async def provider_of_token(self, name: str) -> str:
+        """Where the sign-in behind a token took place. Raises Unauthenticated when the token is gone."""
+        try:
+            return (await read(self.store, Token, name)).spec.provider
+        except errors.NotFound as exc:
+            raise errors.Unauthenticated("your token was revoked: sign in again") from exc
+
+    async def find_usable(self, name: str, uid: str) -> User:
+        """The user who let somebody in a moment ago. Raises Denied when it is gone or disabled meanwhile."""
+        user = await self._find(name)
+        if user is None or user.uid != uid or not user.spec.enabled or user.deleting:
+            raise errors.Denied("the user who let this machine in is gone or disabled")
+        return user
+
     async def let_in(self, signed_in: SignedIn, *, session: bool, description: str, address: str) -> m.IssuedToken:
         """The token of a person who has just signed in, whatever the way."""
         issued = await self.tokens.issue(

@@ -9,11 +9,14 @@ from libs.common.access.live import start_live_grants
 from libs.common.apiserver.strategy import Strategy
 from libs.common.apiserver.writer import ResourceWriter
 from libs.common.contracts.methods import (
+    ANSWER_DEVICE,
+    BEGIN_DEVICE,
     BEGIN_REDIRECT,
     BEGIN_SECOND_FACTOR,
     CHANGE_PASSWORD,
     CONFIRM_SECOND_FACTOR,
     EXTEND_SESSION,
+    FETCH_DEVICE,
     FINISH_REDIRECT,
     ISSUE_TOKEN,
     LOGIN,
@@ -35,6 +38,7 @@ from libs.common.store.objects import Objects
 from services.identity.accounts import Accounts
 from services.identity.bootstrap import bootstrap_admin, ensure_local_provider
 from services.identity.config import IdentityConfig
+from services.identity.device_logins import DeviceLogins
 from services.identity.handlers import Handlers
 from services.identity.logins import LastLogins
 from services.identity.passwords import Passwords
@@ -131,6 +135,10 @@ async def build(host: Host[IdentityConfig]) -> None:
     await host.serve(BEGIN_SECOND_FACTOR, second_factor.begin)
     await host.serve(CONFIRM_SECOND_FACTOR, second_factor.confirm)
     await host.serve(REMOVE_SECOND_FACTOR, second_factor.remove)
+    devices = DeviceLogins(store, handlers, host.verifier, Throttle(host.monotonic), host.now)
+    await host.serve(BEGIN_DEVICE, devices.begin)
+    await host.serve(ANSWER_DEVICE, devices.look)
+    await host.serve(FETCH_DEVICE, devices.fetch)
     redirects = Redirects(store, ring, providers, accounts, handlers, host.verifier, host.now)
     await host.serve(BEGIN_REDIRECT, redirects.begin)
     await host.serve(FINISH_REDIRECT, redirects.finish)

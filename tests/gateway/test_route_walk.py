@@ -16,7 +16,7 @@ from tests.gateway.support import Hub, real_monotonic
 
 PUBLIC = {
     ("GET", "/healthz"), ("GET", "/livez"), ("GET", "/readyz"), ("GET", "/"), ("GET", "/ui"), ("GET", "/ui/{file:.*}"), ("GET", "/version"),
-    ("GET", "/v1/sign-in"), ("GET", "/v1/sign-in/{provider}"), ("GET", "/v1/callback/{provider}"), ("POST", "/v1/login"), ("POST", "/v1/agents/register"), ("GET", "/v1/import/{token}.yaml"),
+    ("GET", "/v1/sign-in"), ("POST", "/v1/devices"), ("POST", "/v1/devices/fetch"), ("GET", "/v1/sign-in/{provider}"), ("GET", "/v1/callback/{provider}"), ("POST", "/v1/login"), ("POST", "/v1/agents/register"), ("GET", "/v1/import/{token}.yaml"),
 }  # fmt: skip
 """What answers without a name: probes, the page, sign-in and the ways to it, and what an agent's one-time token opens."""
 
@@ -28,7 +28,7 @@ FOR_ALL = {
 """What says the same to everybody who signed in: discovery, the empty core group, and the key that verifies the log."""
 
 OWN = {
-    "/v1/logout", "/v1/session", "/v1/second-factor", "/v1/second-factor/confirm", "/v1/second-factor/remove", "/v1/password", "/apis/authorization.k8s.io/v1/selfsubjectaccessreviews", "/apis/authorization.k8s.io/v1/selfsubjectrulesreviews",
+    "/v1/logout", "/v1/devices/answer", "/v1/session", "/v1/second-factor", "/v1/second-factor/confirm", "/v1/second-factor/remove", "/v1/password", "/apis/authorization.k8s.io/v1/selfsubjectaccessreviews", "/apis/authorization.k8s.io/v1/selfsubjectrulesreviews",
     "/apis/authentication.k8s.io/{version:v1|v1beta1}/selfsubjectreviews", OURS + "/kubeconfigs", OURS + "/tokenrequests",
 }  # fmt: skip
 """What is about the caller alone."""

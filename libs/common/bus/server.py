@@ -25,6 +25,9 @@ MIN_STORE_BYTES = 256 * 1024 * 1024
 MAX_PAYLOAD_BYTES = 2 * 1024 * 1024
 """Above the gateway's limit of 1.5 MiB for a body, so that the owner of a kind hears of everything that was let in and says
 itself what is too large. What agents may send is limited to less by their credentials."""
+MAX_CONTROL_LINE_BYTES = 32 * 1024
+"""A client's credential is a part of its first line, and a service's holds a subject for each method that it may call: 4 KiB, the server's own limit, is too
+short for the gateway's, which would be refused without a word of why."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +74,7 @@ jetstream {{
 }}
 feature_flags {{ js_ack_fc_v2: false }}
 max_payload: {MAX_PAYLOAD_BYTES}
+max_control_line: {MAX_CONTROL_LINE_BYTES}
 max_pending: 32MB
 write_deadline: "5s"
 ping_interval: "20s"

@@ -239,6 +239,48 @@ class PasswordChange(BaseModel):
     must_change: bool = Field(default=False, description="Another person's: it has to be changed at the next sign-in.")
 
 
+class DeviceBegin(BaseModel):
+    """A machine without a browser asks to be let in by somebody who is signed in elsewhere."""
+
+    description: str = Field(default="", max_length=256)
+    client_address: str = ""
+
+
+class DeviceBegun(BaseModel):
+    """`device_code` stays with the machine, `user_code` is shown to the person."""
+
+    device_code: str
+    user_code: str
+    interval_s: int
+    expires_at: AwareDatetime
+
+
+class DeviceAnswer(BaseModel):
+    """The signed-in person: what is that code (no answer yet), or the decision."""
+
+    identity: str
+    user_code: str = Field(max_length=32)
+    answer: Literal["", "approve", "deny"] = ""
+
+
+class DeviceShown(BaseModel):
+    """What asks, as it says, and from where, as the front door saw it."""
+
+    description: str
+    client_address: str
+
+
+class DeviceFetch(BaseModel):
+    device_code: str = Field(max_length=128)
+    client_address: str = ""
+
+
+class DeviceFetched(BaseModel):
+    """`issued` is absent while nobody has answered."""
+
+    issued: IssuedToken | None = None
+
+
 class SecondFactorBegin(BaseModel):
     """Set up one-time codes for the caller, who gives the password again. `hub` is the name that the device shows."""
 

@@ -49,6 +49,9 @@ PING = {service: Method(service, "ping", m.Empty, m.Health, ("gateway",)) for se
 LOGIN = Method("identity", "login", m.LoginRequest, m.IssuedToken, ("gateway",))
 ISSUE_TOKEN = Method("identity", "issue_token", m.TokenIssue, m.IssuedToken, ("gateway",))
 REVOKE_TOKEN = Method("identity", "revoke_token", m.TokenRevoke, m.Empty, ("gateway",))
+BEGIN_DEVICE = Method("identity", "begin_device", m.DeviceBegin, m.DeviceBegun, ("gateway",))
+ANSWER_DEVICE = Method("identity", "answer_device", m.DeviceAnswer, m.DeviceShown, ("gateway",))
+FETCH_DEVICE = Method("identity", "fetch_device", m.DeviceFetch, m.DeviceFetched, ("gateway",))
 BEGIN_SECOND_FACTOR = Method("identity", "begin_second_factor", m.SecondFactorBegin, m.SecondFactorBegun, ("gateway",))
 CONFIRM_SECOND_FACTOR = Method(
     "identity", "confirm_second_factor", m.SecondFactorConfirm, m.RecoveryCodes, ("gateway",)
@@ -77,6 +80,7 @@ REPORT_APPLIED = Method("cluster_controller", "applied", m.AppliedReport, m.Empt
 
 METHODS: tuple[Method[Any, Any], ...] = (
     *WRITE.values(), *PING.values(), LOGIN, ISSUE_TOKEN, REVOKE_TOKEN, CHANGE_PASSWORD,
+    BEGIN_DEVICE, ANSWER_DEVICE, FETCH_DEVICE,
     BEGIN_SECOND_FACTOR, CONFIRM_SECOND_FACTOR, REMOVE_SECOND_FACTOR, EXTEND_SESSION, NOTE_TOKEN_USE, SIGN_IN_OPTIONS,
     BEGIN_REDIRECT, FINISH_REDIRECT, SEARCH_PRINCIPALS, TEST_PROVIDER, ISSUE_REGISTRATION,
     CHECK_REGISTRATION, REGISTER_AGENT, RENEW_AGENT, GET_DESIRED, REPORT_APPLIED,

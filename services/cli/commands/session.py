@@ -37,11 +37,12 @@ _REVIEW = "/apis/authentication.k8s.io/v1/selfsubjectreviews"
     metavar="CODE",
     help="Second factor: the code of your device, or a recovery code; asked for otherwise.",
 )
+@click.option("--device", is_flag=True, help="For a machine without a browser: shows a code that you give elsewhere.")
 @click.option("--name", help="Name of this hub in your settings; its host and port otherwise.")
 @pass_app
 def login(
     app: App, url: str | None, ca_file: Path | None, user: str | None, password_file: Path | None, provider: str,
-    one_time_code: str | None, name: str | None,
+    one_time_code: str | None, device: bool, name: str | None,
 ) -> None:  # fmt: skip
     """Sign in to the hub at URL (or again to the current one).
 
@@ -49,30 +50,21 @@ def login(
     Examples:
       herdsman login https://hub.example:8443 --ca-file hub-ca.crt
       herdsman login hub.example --provider corp --user ana
+      herdsman login hub.example --device
       herdsman login hub.example --user ci --password-file -  < password
     """
     known = settings.load_settings()
     server = _target(app, known, url, ca_file, name)
-    if user is None:
-        if not out.has_terminal():
-            raise click.UsageError("there is no terminal to ask for the user name on: add --user NAME")
-        user = str(click.prompt("User", default=server.user or None, err=True))
-    secret = read_secret(password_file) if password_file else out.ask_password("Password", "--password-file")
-    with app.hub(replace(server, token="")) as hub:
-        given = {
-            "user": user,
-            "password": secret,
-            "provider": provider,
-            "description": f"herdsman on {socket.gethostname()}"[:256],
-        }
-        if one_time_code:
-            given["one_time_code"] = one_time_code
-        try:
-            answer = hub.post("/v1/login", given)
-        except errors.SecondFactorNeeded as error:
-            if not out.has_terminal():
-                raise errors.SecondFactorNeeded(f"{error.message}: add --one-time-code CODE") from error
-            answer = hub.post("/v1/login", {**given, "one_time_code": click.prompt("One-time code", err=True)})
+    if device:
+        if user or password_file or one_time_code:
+            raise click.UsageError("--device asks nothing here: leave the other options out")
+        from services.cli import device_login
+
+        with app.hub(replace(server, token="")) as hub:
+            answer = device_login.sign_in(hub, out.note)
+        user = str(answer.get("user") or "")
+    else:
+        user, answer = _with_password(app, server, user, password_file, provider, one_time_code)
     if not answer.get("token"):
         raise errors.Unavailable(
             f"{server.url} accepted the sign-in and sent no token: check that it is a Herdsman hub of this version"
@@ -93,6 +85,32 @@ def login(
         out.note(f"the sign-in is kept in {known.path}, readable by you alone")
     if answer.get("must_change_password"):
         out.note('your password was made by somebody else: change it now with "herdsman password"')
+
+
+def _with_password(
+    app: App, server: Server, user: str | None, password_file: Path | None, provider: str, one_time_code: str | None
+) -> tuple[str, dict[str, Any]]:
+    if user is None:
+        if not out.has_terminal():
+            raise click.UsageError("there is no terminal to ask for the user name on: add --user NAME")
+        user = str(click.prompt("User", default=server.user or None, err=True))
+    secret = read_secret(password_file) if password_file else out.ask_password("Password", "--password-file")
+    with app.hub(replace(server, token="")) as hub:
+        given = {
+            "user": user,
+            "password": secret,
+            "provider": provider,
+            "description": f"herdsman on {socket.gethostname()}"[:256],
+        }
+        if one_time_code:
+            given["one_time_code"] = one_time_code
+        try:
+            answer = hub.post("/v1/login", given)
+        except errors.SecondFactorNeeded as error:
+            if not out.has_terminal():
+                raise errors.SecondFactorNeeded(f"{error.message}: add --one-time-code CODE") from error
+            answer = hub.post("/v1/login", {**given, "one_time_code": click.prompt("One-time code", err=True)})
+    return user, answer
 
 
 def _target(app: App, known: settings.Settings, url: str | None, ca_file: Path | None, name: str | None) -> Server:

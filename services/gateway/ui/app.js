@@ -4,6 +4,7 @@ import { API, call, element, hasProof, onSubmit, page, row, say } from "/ui/hub.
 import * as life from "/ui/life.js";
 import { forgetNewToken, showTokens } from "/ui/tokens.js";
 import { showAccount } from "/ui/account.js";
+import { forgetDevice, showDevice } from "/ui/device.js";
 
 const REFRESH_MS = 5000;
 const PROBLEM_COOKIE = "__Host-herdsman-problem=";
@@ -22,6 +23,7 @@ function end() {
   failed = false;
   clearTimeout(timer);
   forgetNewToken();
+  forgetDevice();
   askForCode(false);
   element("ending").hidden = true;
   for (const form of document.forms) form.reset();
@@ -88,6 +90,7 @@ function enter() {
   element("who").textContent = `Signed in as ${page.session.user}`;
   show("clusters");
   refresh();
+  showDevice();
   for (const fill of [showTokens, showAccount]) fill().catch((error) => say(error.message, true));
 }
 

@@ -1,0 +1,141 @@
+"""Sign-in for a machine without a browser (after RFC 8628): it shows a short code, and a person who is signed in elsewhere lets it in.
+
+Everything lies in the store with a time to live, so any replica answers. The machine's own code is a secret of 256 bits and is stored as a hash; the short one is
+worth something only to who is signed in, for ten minutes, and tries cost a growing wait. An answer is fetched once.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import secrets
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any
+
+import msgpack
+
+from libs.common import errors
+from libs.common.bus.base import Message
+from libs.common.contracts import messages as m
+from libs.common.crypto.envelope import Verifier
+from libs.common.observe import log
+from libs.common.resources.identity import User
+from libs.common.store.base import Store
+from libs.common.store.objects import read
+from services.identity.handlers import Handlers
+from services.identity.sign_in import SignedIn
+from services.identity.throttle import Throttle
+
+LIFETIME_S = 600
+INTERVAL_S = 5
+_LETTERS = "BCDFGHJKLMNPQRSTVWXZ"
+"""No vowels, so that no words come out (RFC 8628 6.1)."""
+_LENGTH = 8
+_ENDED = "this code is unknown, or its time is over: begin again on the machine that shows it"
+
+
+@dataclass(slots=True)
+class DeviceLogins:
+    """What the methods need; stateless but for the throttle."""
+
+    store: Store
+    handlers: Handlers
+    verifier: Verifier
+    throttle: Throttle
+    now: Callable[[], datetime]
+
+    async def begin(self, request: m.DeviceBegin, _message: Message) -> m.DeviceBegun:
+        """A machine asks to be let in."""
+        device_code = secrets.token_urlsafe(32)
+        expires_at = self.now() + timedelta(seconds=LIFETIME_S)
+        asked = {"state": "pending", "description": request.description, "address": request.client_address}
+        await self.store.create(_device_key(device_code), _encode(asked), ttl_s=LIFETIME_S)
+        for _ in range(5):
+            user_code = "".join(secrets.choice(_LETTERS) for _ in range(_LENGTH))
+            try:
+                await self.store.create(
+                    _user_key(user_code), _encode({"device": _device_key(device_code)}), ttl_s=LIFETIME_S
+                )
+            except errors.AlreadyExists:
+                continue
+            shown = f"{user_code[:4]}-{user_code[4:]}"
+            return m.DeviceBegun(device_code=device_code, user_code=shown, interval_s=INTERVAL_S, expires_at=expires_at)
+        raise errors.Internal("no free code was found")
+
+    async def look(self, request: m.DeviceAnswer, _message: Message) -> m.DeviceShown:
+        """What asks, for the person who is to decide; with an `answer`, the decision. Raises NotFound."""
+        principal = self.verifier.open(request.identity)
+        if principal.clusters or principal.read_only or principal.projects:
+            raise errors.Denied("a restricted token lets nobody in: sign in")
+        user = await read(self.store, User, principal.user)
+        if user.uid != principal.user_uid:
+            raise errors.Unauthenticated("your user is gone: sign in again")
+        self.throttle.begin(f"device/{user.name}", "")
+        code = "".join(c for c in request.user_code.upper() if c in _LETTERS)
+        key, asked, revision = await self._find(code)
+        self.throttle.succeeded(f"device/{user.name}", "")
+        if request.answer:
+            provider = await self.handlers.provider_of_token(principal.token)
+            decided = {**asked, "state": request.answer, "user": user.name, "uid": user.uid, "provider": provider}
+            try:
+                await self.store.update(key, _encode(decided), revision, ttl_s=LIFETIME_S)
+            except errors.Conflict as exc:
+                raise errors.Conflict("it was answered already") from exc
+            log.get("identity").info(
+                "device_answered", user=user.name, answer=request.answer, client_address=asked["address"]
+            )
+        return m.DeviceShown(description=asked["description"], client_address=asked["address"])
+
+    async def fetch(self, request: m.DeviceFetch, _message: Message) -> m.DeviceFetched:
+        """The machine asks again and again. The token is given once. Raises NotFound when its time is over, Denied when it was refused."""
+        key = _device_key(request.device_code)
+        try:
+            entry = await self.store.get(key)
+        except errors.NotFound as exc:
+            raise errors.NotFound(_ENDED) from exc
+        asked = _decode(entry.value)
+        if asked["state"] == "pending":
+            return m.DeviceFetched()
+        try:
+            # Whoever takes it away first has it.
+            await self.store.delete(key, b"", entry.revision)
+        except (errors.Conflict, errors.NotFound) as exc:
+            raise errors.NotFound(_ENDED) from exc
+        if asked["state"] != "approve":
+            raise errors.Denied("the person refused to let this machine in")
+        user = await self.handlers.find_usable(asked["user"], asked["uid"])
+        issued = await self.handlers.let_in(
+            SignedIn(user, asked["provider"]),
+            session=False,
+            description=asked["description"],
+            address=request.client_address,
+        )
+        return m.DeviceFetched(issued=issued)
+
+    async def _find(self, code: str) -> tuple[str, dict[str, Any], int]:
+        try:
+            key = str(_decode((await self.store.get(_user_key(code))).value)["device"]) if len(code) == _LENGTH else ""
+            entry = await self.store.get(key) if key else None
+        except errors.NotFound:
+            entry = None
+        if entry is None or _decode(entry.value)["state"] != "pending":
+            raise errors.NotFound(_ENDED)
+        return entry.key, _decode(entry.value), entry.revision
+
+
+def _device_key(device_code: str) -> str:
+    return f"devices.{hashlib.sha256(device_code.encode('utf-8')).hexdigest()[:40]}"
+
+
+def _user_key(user_code: str) -> str:
+    return f"devicecodes.{user_code.lower()}"
+
+
+def _encode(content: dict[str, Any]) -> bytes:
+    packed: bytes = msgpack.packb({"v": 1, "op": secrets.token_hex(12), "object": content})
+    return packed
+
+
+def _decode(value: bytes) -> dict[str, Any]:
+    return dict(msgpack.unpackb(value)["object"])
