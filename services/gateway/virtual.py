@@ -58,12 +58,13 @@ class Virtual:
         rights.check_caller(call.principal, "create")
         wanted, warnings, dry_run = _parse(call, TokenRequest, await read_body(call.request))
         _check_visible(wanted.spec.clusters, self._visible(call))
+        self._check_projects(call, wanted.spec.projects)
         if not dry_run:
             issued = await self._state.bus.request(
                 ISSUE_TOKEN.subject,
                 TokenIssue(
                     identity=call.envelope, purpose=wanted.spec.purpose, description=wanted.spec.description,
-                    clusters=wanted.spec.clusters, read_only=wanted.spec.read_only, ttl_s=wanted.spec.ttl_seconds,
+                    clusters=wanted.spec.clusters, projects=wanted.spec.projects, read_only=wanted.spec.read_only, ttl_s=wanted.spec.ttl_seconds,
                 ),
                 ISSUE_TOKEN.reply,
             )  # fmt: skip
@@ -85,6 +86,17 @@ class Virtual:
             wanted.status.token, wanted.status.expires_at = issued.token, issued.expires_at
             wanted.status.manifest_url, wanted.status.command = url, import_command(url, self._state.ca)
         return self._answer(wanted, warnings)
+
+    def _check_projects(self, call: Call, wanted: list[str]) -> None:
+        """Raises NotFound for a project in which the caller has no role, whether there is one of the name or not."""
+        held = self._state.grants.current.held_projects(call.principal)
+        for name in wanted:
+            if name not in held:
+                raise errors.NotFound(
+                    f'projects.management.herdsman.dev "{name}" not found, or you have no role in it',
+                    kind="projects",
+                    name=name,
+                )
 
     def _visible(self, call: Call) -> list[str]:
         """Names of the clusters that the caller may see, sorted."""

@@ -66,7 +66,7 @@ class DeviceLogins:
     async def look(self, request: m.DeviceAnswer, _message: Message) -> m.DeviceShown:
         """What asks, for the person who is to decide; with an `answer`, the decision. Raises NotFound."""
         principal = self.verifier.open(request.identity)
-        if principal.clusters or principal.read_only or principal.projects:
+        if principal.is_scoped or principal.read_only:
             raise errors.Denied("a restricted token lets nobody in: sign in")
         user = await read(self.store, User, principal.user)
         if user.uid != principal.user_uid:

@@ -71,7 +71,7 @@ class Handlers:
     async def access_own(self, identity: str, password: str) -> User:
         """The caller's own user, for who gives the password again. Raises Denied."""
         principal = self.verifier.open(identity)
-        if principal.clusters or principal.read_only or principal.projects:
+        if principal.is_scoped or principal.read_only:
             raise errors.Denied("a restricted token cannot change how people sign in: sign in")
         user = await self._caller(principal)
         if not user.private.password_hash:
@@ -159,7 +159,7 @@ class Handlers:
         Ends the person's other sign-ins; a password that somebody else set ends all of the person's tokens.
         """
         principal = self.verifier.open(request.identity)
-        if principal.clusters or principal.read_only:
+        if principal.is_scoped or principal.read_only:
             raise errors.Denied("a restricted token cannot change passwords: sign in")
         caller = await self._caller(principal)
         own = request.user == caller.name

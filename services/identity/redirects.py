@@ -130,7 +130,7 @@ class Redirects:
             user = await read(self.store, User, principal.user)
         except errors.NotFound as exc:
             raise errors.Unauthenticated("your user is gone: sign in again") from exc
-        if user.uid != principal.user_uid or principal.clusters or principal.read_only or principal.projects:
+        if user.uid != principal.user_uid or principal.is_scoped or principal.read_only:
             raise errors.Denied("accounts are linked by the signed-in person, with an unrestricted sign-in")
         return user
 

@@ -41,7 +41,7 @@ class SecondFactorHandlers:
             await self.factors.check(user, request.code)
             self.handlers.throttle.succeeded(f"code/{user.name}", "")
         else:
-            if principal.clusters or principal.read_only or principal.projects:
+            if principal.is_scoped or principal.read_only:
                 raise errors.Denied("a restricted token cannot change how people sign in: sign in")
             user = await self.handlers.access_other(principal, request.user)
         await self.factors.remove(user)

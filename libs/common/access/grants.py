@@ -113,10 +113,23 @@ class Grants:
         if not self._is_active(principal):
             return set()
         seen = self._seen_clusters(self._held(principal))
+        if principal.projects:
+            within = {
+                c for name in principal.projects if (p := self.projects.get(name)) is not None for c in p.clusters
+            }
+            seen = within & self.clusters.keys() if seen is None else within & seen
         if not principal.clusters:
             return seen
         scope = set(principal.clusters) & self.clusters.keys()
         return scope if seen is None else scope & seen
+
+    def held_projects(self, principal: Principal) -> set[str]:
+        """Names of the living projects in which the caller has a role of the project's own."""
+        if not self._is_active(principal):
+            return set()
+        held = self._held(principal)
+        found = {name for name in held.projects if any(True for _ in self.roles_in_project(held, name))}
+        return found & set(principal.projects) if principal.projects else found
 
     # ── inside clusters ──────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -128,8 +141,11 @@ class Grants:
             return ()
         held = self._held(principal)
         groups = {f"{USER_PREFIX}cluster:{cluster_name}:{r.name}" for r in self.roles_in_cluster(held, cluster_name)}
+        if principal.projects:
+            # Whoever has the whole cluster has its projects, too, but through the cluster's role, which this token is not good for.
+            groups = set()
         for project, fact in self.projects.items() if held.projects else ():
-            if cluster_name in fact.clusters:
+            if cluster_name in fact.clusters and (not principal.projects or project in principal.projects):
                 groups |= {f"{USER_PREFIX}project:{project}:{r.name}" for r in self.roles_in_project(held, project)}
         return tuple(sorted(groups))
 
@@ -137,7 +153,7 @@ class Grants:
 
     def rules(self, principal: Principal) -> list[PolicyRule]:
         """The caller's rights on hub objects for people to read; rights limited to a cluster or project are listed unlimited."""
-        if not self._is_active(principal) or principal.clusters:
+        if not self._is_active(principal) or principal.is_scoped:
             return []
         rules = [
             *IMPLIED_RULES,
@@ -148,7 +164,7 @@ class Grants:
 
     def covers(self, principal: Principal, role: RoleTemplate | EffectiveRole, scope: BindingScope) -> list[str]:
         """The rights in `role` that the caller lacks in `scope`, for people; [] = may give it there."""
-        if not self._is_active(principal) or principal.read_only or principal.clusters:
+        if not self._is_active(principal) or principal.read_only or principal.is_scoped:
             return ["any right: only an enabled user with an unrestricted token can give roles"]
         resolved = role if isinstance(role, EffectiveRole) else escalation.resolve_against(role, self.roles)
         return escalation.find_lacking(self, self._held(principal), resolved, scope)
@@ -246,8 +262,8 @@ class Grants:
         return user is not None and user.enabled and user.uid == principal.user_uid
 
     def _is_admitted(self, principal: Principal, verb: str) -> bool:
-        """A token that is good for some clusters is not good for the hub; a read-only one only reads."""
-        if principal.clusters or (principal.read_only and verb not in READ_VERBS):
+        """A token that is good for some clusters or projects is not good for the hub; a read-only one only reads."""
+        if principal.is_scoped or (principal.read_only and verb not in READ_VERBS):
             return False
         return self._is_active(principal)
 

@@ -30,6 +30,11 @@ class Principal(BaseModel):
     read_only: bool = False
 
     @property
+    def is_scoped(self) -> bool:
+        """Whether the token is good for some clusters or projects alone, and so for nothing of the hub itself."""
+        return bool(self.clusters or self.projects)
+
+    @property
     def principal_ids(self) -> tuple[str, ...]:
         return (self.principal_id, *self.group_ids)
 

@@ -20,7 +20,7 @@ READ_VERBS = frozenset({"get", "list", "watch"})
 
 def check_caller(principal: Principal, verb: str) -> None:
     """What the token itself forbids, whatever its user may. Raises Denied."""
-    if principal.clusters:
+    if principal.is_scoped:
         raise errors.Denied(
             "this token is good for clusters only, not for the hub: sign in, or make a token without a list of clusters"
         )

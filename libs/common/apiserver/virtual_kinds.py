@@ -56,6 +56,11 @@ class TokenRequestSpec(Model):
     clusters: list[Label] = Field(
         default_factory=list, max_length=1000, description="Good for calls into these clusters only; empty = no limit."
     )
+    projects: list[Label] = Field(
+        default_factory=list,
+        max_length=1000,
+        description="Good for calls into these projects' namespaces only, with the roles held in them; empty = no such limit.",
+    )
     read_only: bool = Field(default=False, description="True: the token only gets, lists and watches.")
     ttl_seconds: int | None = Field(
         default=None, ge=60, description="How long the token lives; cut to the allowed maximum."

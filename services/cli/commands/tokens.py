@@ -31,12 +31,21 @@ def list_tokens(app: App, user: str | None, output: str | None) -> None:
 @click.option(
     "--cluster", "clusters", multiple=True, metavar="NAME", help="Good for this cluster only; may be repeated."
 )
+@click.option(
+    "--project", "projects", multiple=True, metavar="NAME", help="Good for this project only; may be repeated."
+)
 @click.option("--read-only", is_flag=True, help="Good for reading only.")
 @click.option("--ttl", metavar="TIME", help="How long it lives, such as 30d; the hub cuts what is too long.")
 @click.option("-o", "--output", type=click.Choice(["json", "yaml"]), help="Print the answer of the API.")
 @pass_app
 def create(
-    app: App, description: str, clusters: tuple[str, ...], read_only: bool, ttl: str | None, output: str | None
+    app: App,
+    description: str,
+    clusters: tuple[str, ...],
+    projects: tuple[str, ...],
+    read_only: bool,
+    ttl: str | None,
+    output: str | None,
 ) -> None:
     """Create a token with your own rights, or fewer; print it.
 
@@ -44,7 +53,12 @@ def create(
     Example:
       herdsman token create --description ci --cluster prod --read-only --ttl 30d > ci-token
     """
-    spec: dict[str, object] = {"description": description, "clusters": list(clusters), "readOnly": read_only}
+    spec: dict[str, object] = {
+        "description": description,
+        "clusters": list(clusters),
+        "projects": list(projects),
+        "readOnly": read_only,
+    }
     if ttl:
         spec["ttlSeconds"] = parse_duration(ttl)
     with app.hub() as hub:
