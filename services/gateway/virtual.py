@@ -58,13 +58,14 @@ class Virtual:
         rights.check_caller(call.principal, "create")
         wanted, warnings, dry_run = _parse(call, TokenRequest, await read_body(call.request))
         _check_visible(wanted.spec.clusters, self._visible(call))
-        self._check_projects(call, wanted.spec.projects)
+        if not wanted.spec.user:
+            self._check_projects(call, wanted.spec.projects)
         if not dry_run:
             issued = await self._state.bus.request(
                 ISSUE_TOKEN.subject,
                 TokenIssue(
                     identity=call.envelope, purpose=wanted.spec.purpose, description=wanted.spec.description,
-                    clusters=wanted.spec.clusters, projects=wanted.spec.projects, read_only=wanted.spec.read_only, ttl_s=wanted.spec.ttl_seconds,
+                    user=wanted.spec.user, clusters=wanted.spec.clusters, projects=wanted.spec.projects, read_only=wanted.spec.read_only, ttl_s=wanted.spec.ttl_seconds,
                 ),
                 ISSUE_TOKEN.reply,
             )  # fmt: skip

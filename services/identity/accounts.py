@@ -249,7 +249,7 @@ def check_allowed(provider: IdentityProvider, snapshot: LinkedIdentity) -> None:
 
 def check_usable(user: User) -> None:
     """Raises Denied for a user that was disabled here: the provider has vouched for the person, who may know it."""
-    if not user.spec.enabled or user.deleting:
+    if not user.spec.enabled or user.deleting or user.spec.service:
         raise errors.Denied("your user is disabled on this hub: ask an administrator")
 
 

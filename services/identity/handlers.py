@@ -126,6 +126,8 @@ class Handlers:
         """
         principal = self.verifier.open(request.identity)
         user = await self._caller(principal)
+        if request.user and request.user != user.name:
+            return await self._issue_for_service(principal, user, request)
         clusters = _within(principal.clusters, request.clusters, "cluster")
         parent = await self._own_token(principal)
         return await self.tokens.issue(
@@ -136,6 +138,26 @@ class Handlers:
             parent_expiry=None if parent is None or (parent.spec.purpose in SIGN_INS and request.purpose != "exec") else parent.spec.expires_at,
             parent=principal.token if request.purpose == "exec" else "",
         )  # fmt: skip
+
+    async def _issue_for_service(self, principal: Principal, caller: User, request: m.TokenIssue) -> m.IssuedToken:
+        """A token for a machine. It depends on nobody's sign-in: who issued it may leave, and the job goes on."""
+        if principal.is_scoped or principal.read_only:
+            raise errors.Denied("a restricted token issues none for others: sign in")
+        user = await self.access_other(principal, request.user)
+        if not user.spec.service:
+            raise errors.Denied(
+                f'user "{user.name}" is a person, who makes tokens for themselves; tokens for others are issued to service users'
+            )
+        if not user.spec.enabled or user.deleting:
+            raise errors.Denied(f'the service user "{user.name}" is disabled')
+        if request.purpose != "api":
+            raise errors.Invalid("a service user has tokens of purpose api")
+        issued = await self.tokens.issue(
+            user, "api", description=request.description, clusters=_within([], request.clusters, "cluster"),
+            projects=_within([], request.projects, "project"), read_only=request.read_only, ttl_s=request.ttl_s,
+        )  # fmt: skip
+        log.get("identity").info("service_token_issued", user=user.name, token=issued.name, issued_by=caller.name)
+        return issued
 
     async def extend_session(self, request: m.SessionExtend, _message: Message) -> m.SessionExtended:
         """The session that was used for this call goes on."""
@@ -171,6 +193,8 @@ class Handlers:
             self.throttle.succeeded(caller.name, "")
             if request.new_password == request.current_password:
                 raise errors.Invalid("the new password must differ from the current one")
+        if user.spec.service:
+            raise errors.Invalid(f'"{user.name}" is a service user: nobody signs in as it, tokens are issued for it')
         check_policy(request.new_password, user.name)
         stored = await self.passwords.hash(request.new_password)
         await self._store_hash(user, None, stored, must_change=request.must_change and not own)

@@ -77,7 +77,7 @@ class PasswordSignIn:
         user = await self._find(user_name)
         stored = user.private.password_hash if user is not None else ""
         right = await self.passwords.verify(stored, password)
-        if user is None or not right or not user.spec.enabled or user.deleting:
+        if user is None or not right or not user.spec.enabled or user.deleting or user.spec.service:
             # A name that nobody has may be a password, typed into the wrong field: it is not written down.
             log.get("identity").info("login_refused", user=user_name if user is not None else "", provider=LOCAL)
             raise errors.Unauthenticated(WRONG)

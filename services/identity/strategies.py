@@ -33,6 +33,13 @@ class UserStrategy(Strategy[User]):
     async def admit(self, ctx: WriteContext, old: User | None, new: User) -> None:
         if ctx.subresource:
             raise errors.Denied("the status of a user is written by the hub alone", kind="User", name=new.name)
+        if old is not None and old.spec.service != new.spec.service:
+            raise validate.forbidden_field(
+                User,
+                new.name,
+                "spec.service",
+                "a person does not become a machine, nor the other way round: make another user",
+            )
         if old is not None and old.spec.enabled and not new.spec.enabled:
             self._check_not_last_admin(new.name, "disabled")
 

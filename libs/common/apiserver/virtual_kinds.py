@@ -53,6 +53,11 @@ class TokenRequestSpec(Model):
         description="api: for scripts. exec: for kubectl, short-lived, and revoked with the token that asked for it.",
     )
     description: str = Field(default="", max_length=256, description="What the token is for.")
+    user: str = Field(
+        default="",
+        max_length=63,
+        description="Service user that it is for, by whoever may update that; empty = yourself.",
+    )
     clusters: list[Label] = Field(
         default_factory=list, max_length=1000, description="Good for calls into these clusters only; empty = no limit."
     )

@@ -190,9 +190,13 @@ class ProviderTested(BaseModel):
 
 
 class TokenIssue(BaseModel):
-    """Issue a token to the caller; `ttl_s` is cut to the allowed maximum for the purpose."""
+    """Issue a token to the caller; `ttl_s` is cut to the allowed maximum for the purpose.
+
+    With `user`, for that service user, by whoever may update it and holds all of its rights.
+    """
 
     identity: str
+    user: str = Field(default="", max_length=253)
     purpose: Literal["kubeconfig", "api", "exec"]
     description: str = Field(default="", max_length=256)
     clusters: list[str] = Field(default_factory=list)

@@ -18,6 +18,11 @@ class UserSpec(Model):
 
     display_name: str = Field(default="", max_length=256, description="The name that people see.")
     enabled: bool = Field(default=True, description="A disabled user is refused everywhere, at once.")
+    service: bool = Field(
+        default=False,
+        description="A machine, such as a CI job: nobody signs in as it, tokens are issued for it. Cannot change.",
+    )
+    description: str = Field(default="", max_length=512, description="What it is for, and who looks after it.")
 
 
 class UserStatus(ConditionedStatus):

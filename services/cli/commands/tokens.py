@@ -31,6 +31,7 @@ def list_tokens(app: App, user: str | None, output: str | None) -> None:
 @click.option(
     "--cluster", "clusters", multiple=True, metavar="NAME", help="Good for this cluster only; may be repeated."
 )
+@click.option("--for", "user", default="", metavar="NAME", help="For this service user, instead of yourself.")
 @click.option(
     "--project", "projects", multiple=True, metavar="NAME", help="Good for this project only; may be repeated."
 )
@@ -41,22 +42,25 @@ def list_tokens(app: App, user: str | None, output: str | None) -> None:
 def create(
     app: App,
     description: str,
+    user: str,
     clusters: tuple[str, ...],
     projects: tuple[str, ...],
     read_only: bool,
     ttl: str | None,
     output: str | None,
 ) -> None:
-    """Create a token with your own rights, or fewer; print it.
+    """Create a token with your own rights (or those of a service user), or fewer; print it.
 
     \b
     Example:
       herdsman token create --description ci --cluster prod --read-only --ttl 30d > ci-token
+      herdsman token create --for deploy-bot --project shop --ttl 30d > ci-token
     """
     spec: dict[str, object] = {
         "description": description,
         "clusters": list(clusters),
         "projects": list(projects),
+        "user": user,
         "readOnly": read_only,
     }
     if ttl:

@@ -61,6 +61,25 @@ def create(app: App, name: str, password_file: Path | None, display_name: str) -
     out.note(f'user "{name}" created; give rights with: herdsman grant --user {name} --role ROLE --cluster CLUSTER')
 
 
+@user.command("create-service")
+@click.argument("name")
+@click.option("--description", required=True, help="What it is for, and who looks after it.")
+@pass_app
+def create_service(app: App, name: str, description: str) -> None:
+    """Create a service user: a machine that nobody signs in as, and that tokens are issued for.
+
+    \b
+    Example:
+      herdsman user create-service deploy-bot --description "deploys the shop; team shop"
+      herdsman grant --user deploy-bot --role project-member --project shop
+      herdsman token create --for deploy-bot --ttl 30d > ci-token
+    """
+    spec = {"service": True, "description": description, "displayName": name}
+    with app.hub() as hub:
+        hub.post(resources.path("users"), resources.new("User", name, spec))
+    out.note(f'service user "{name}" created; a token for it: herdsman token create --for {name} --ttl 30d')
+
+
 @user.command("list")
 @out.output_option("wide", "json", "yaml", "name")
 @pass_app
