@@ -117,7 +117,7 @@ async def test_a_session_outlives_a_reload_and_ends_for_both_sides_when_it_is_re
         await screen.picture("sessions-1-list")
 
         # An API token: shown once, gone from the page with Done, and good for what it was made for.
-        await screen.page.locator("summary").click()
+        await screen.page.locator("summary", has_text="Make an API token").click()
         await screen.page.locator("#token-description").fill("backup <b>script</b>")
         await screen.picture("sessions-2-make")
         await screen.page.keyboard.press("Enter")
