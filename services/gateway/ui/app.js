@@ -25,7 +25,7 @@ function end() {
   forgetNewToken();
   forgetDevice();
   askForCode(false);
-  element("ending").hidden = true;
+  life.end();
   for (const form of document.forms) form.reset();
   for (const rows of ["rows", "token-rows", "account-rows"]) element(rows).replaceChildren();
   show("sign-in");
@@ -52,7 +52,6 @@ async function refresh() {
   clearTimeout(timer);
   if (!page.session) return;
   try {
-    await life.check();
     const list = await call("GET", `${API}/clusters?limit=500`);
     element("rows").replaceChildren(...list.items.map(clusterRow));
     element("none").hidden = list.items.length > 0;
@@ -64,7 +63,7 @@ async function refresh() {
     failed = Boolean(page.session);
     say(error.message, true);
   }
-  if (page.session) timer = setTimeout(refresh, Math.min(REFRESH_MS, life.nextMs()));
+  if (page.session) timer = setTimeout(refresh, REFRESH_MS);
 }
 
 async function showProviders() {

@@ -2,6 +2,7 @@
 // the proof that it is the hub's own. Text is only ever set as text.
 
 export const API = "/apis/management.herdsman.dev/v1";
+const ENDED = "Your session has ended. Sign in again.";
 const CSRF_COOKIE = "__Host-herdsman-csrf=";
 export const element = (id) => document.getElementById(id);
 
@@ -38,7 +39,9 @@ export async function call(method, path, body) {
   if (answer.ok) return content;
   if (answer.status === 401 && page.session) {
     page.ended();
-    throw new Error("Your session has ended. Sign in again.");
+    // Said here, whoever asked: a caller whose part of the page is gone has nowhere to say it.
+    say(ENDED, true);
+    throw new Error(ENDED);
   }
   const error = new Error(content.message || `The hub answered ${answer.status}.`);
   throw Object.assign(error, { status: answer.status, reason: content.reason });

@@ -24,7 +24,7 @@ pytestmark = [
     pytest.mark.timeout(300),
     pytest.mark.skipif(CHROMIUM is None, reason="no browser: apt-get install chromium, or set HERDSMAN_CHROMIUM"),
 ]
-IDLE_S = 12
+IDLE_S = 20
 TOKENS = "/apis/management.herdsman.dev/v1/tokens"
 ATTACK = """async ([url, tokens]) => {
   const tries = [
