@@ -310,3 +310,32 @@ class StoreConformance:
         await bucket.store.create("users.bob", b"1")
         assert (await changes.entry()).key == "users.bob"
         await changes.close()
+
+    # ── scans ──
+
+    async def test_a_scan_yields_the_last_entry_of_every_key_in_order_and_ends(self, bucket: Bucket) -> None:
+        ann = await bucket.store.create("users.ann", b"1")
+        bob = await bucket.store.create("users.bob", b"1")
+        await bucket.store.create("tokens.t1", b"1")
+        second = await bucket.store.update("users.ann", b"2", ann)
+        gone = await bucket.store.delete("users.bob", b"last", bob)
+        expected = [Entry("users.ann", b"2", second), Entry("users.bob", b"last", gone, deleted=True)]
+        assert [entry async for entry in bucket.store.scan("users")] == expected
+        assert [entry async for entry in bucket.store.scan("users", after=second)] == expected[1:]
+        assert [entry async for entry in bucket.store.scan("users", after=gone)] == []
+        assert len([entry async for entry in bucket.store.scan()]) == 3
+
+    async def test_a_scan_leaves_nothing_out_that_is_written_meanwhile(self, bucket: Bucket) -> None:
+        revisions = {
+            f"users.u{number}": await bucket.store.create(f"users.u{number}", b"1") for number in range(1500)
+        }
+        seen: dict[str, Entry] = {}
+        async for entry in bucket.store.scan("users"):
+            if not seen:
+                await bucket.interrupt()
+                moved = await bucket.store.update("users.u1400", b"2", revisions["users.u1400"])
+                await bucket.store.delete("users.u1499", b"1", revisions["users.u1499"])
+            seen[entry.key] = entry
+        assert seen.keys() == revisions.keys()
+        assert seen["users.u1400"] == Entry("users.u1400", b"2", moved)
+        assert seen["users.u1499"].deleted

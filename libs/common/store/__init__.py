@@ -2,6 +2,6 @@
 
 Reading order: `base` is the contract, `memory` and `jetstream` fulfil it (one conformance suite runs on both); `informer` is the
 cache that readers use, with its `brake`, and `objects` the typed view. Beneath `jetstream`: `buckets` (the table of all), `watch`,
-`persist` (trying until it is certain), `breaker`, `entries`, `keys`. Beside it: `lease` (one replica works), `backup`. Only a
-bucket's owning service writes it.
+`persist` (trying until it is certain), `breaker`, `entries`, `keys`; `changes` and `scan` are for what is too much to copy. Beside
+it: `lease` (one replica works), `backup`. Only a bucket's owning service writes it.
 """

@@ -13,6 +13,8 @@ Promises, which the conformance suite checks on every implementation:
 - `changes` lists nothing: after each `Synced` with a new `listing` it yields, in order, what is written after; of writes of one key
   close behind each other perhaps the newest alone. What was written before that `Synced` can be read with `get` by then, and what was missed
   between two of them is never told.
+- `scan` yields the last entry of every key in revision order, tombstones too, and ends when it has caught up. A key that is written
+  meanwhile comes once more at its newest revision; none is left out.
 """
 
 from __future__ import annotations
@@ -110,5 +112,12 @@ class Store(Protocol):
         """What changes under `prefix` from now on, without a listing: costs the same however much is stored.
 
         A `Synced` whose `listing` is new says: anything may have changed before. Whoever remembers something forgets it then.
+        """
+        ...
+
+    def scan(self, prefix: str = "", *, after: int = 0) -> AsyncGenerator[Entry, None]:
+        """Everything under `prefix` that was written after revision `after`, once through, with little in memory at a time.
+
+        Iterate it inside `contextlib.aclosing`. Raises Unavailable when it gets no further.
         """
         ...

@@ -19,6 +19,7 @@ from libs.common.store.changes import Changes
 from libs.common.store.entries import OPERATION, is_tombstone, to_entry
 from libs.common.store.keys import check_batch, check_key, check_prefix
 from libs.common.store.persist import BUDGET_S, OutcomeUnknown, persist
+from libs.common.store.scan import Scan
 from libs.common.store.watch import Watch
 
 # PURGE, not DEL: when a tombstone's own time is over, the server writes no further tombstone in its place.
@@ -114,6 +115,9 @@ class JetStreamStore:
 
     def changes(self, prefix: str = "", *, name: str = "changes") -> AsyncGenerator[Entry | Synced, None]:
         return Changes(self.api, self.bucket, check_prefix(prefix), name).items()
+
+    def scan(self, prefix: str = "", *, after: int = 0) -> AsyncGenerator[Entry, None]:
+        return Scan(self.api, self.bucket, check_prefix(prefix), after, self._budget_s).entries()
 
     # ── inside ───────────────────────────────────────────────────────────────────────────────────────────────────────
 

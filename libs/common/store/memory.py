@@ -133,6 +133,16 @@ class MemoryStore:
         finally:
             self._watchers.discard(watcher)
 
+    async def scan(self, prefix: str = "", *, after: int = 0) -> AsyncGenerator[Entry, None]:
+        check_prefix(prefix)
+        while True:
+            later = [e for e in self._last.values() if e.revision > after and is_below(prefix, e.key)]
+            if not later:
+                return
+            entry = min(later, key=lambda e: e.revision)
+            after = entry.revision
+            yield entry
+
     # ── what tests do to it ──────────────────────────────────────────────────────────────────────────────────────────
 
     def interrupt(self) -> None:
