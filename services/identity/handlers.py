@@ -199,9 +199,9 @@ class Handlers:
         stored = await self.passwords.hash(request.new_password)
         await self._store_hash(user, None, stored, must_change=request.must_change and not own)
         if own:
-            await self.tokens.revoke_all(user.name, keep=principal.token, purposes=SIGN_INS)
+            await self.tokens.revoke_all(user.uid, keep=principal.token, purposes=SIGN_INS)
         else:
-            await self.tokens.revoke_all(user.name)
+            await self.tokens.revoke_all(user.uid)
         log.get("identity").info("password_changed", user=user.name, changed_by=caller.name)
         return m.Empty()
 

@@ -30,7 +30,7 @@ from libs.common.contracts.methods import (
 )
 from libs.common.crypto.sealed import KeyRing
 from libs.common.reconcile import Reconciler, follow
-from libs.common.resources.identity import Token, User
+from libs.common.resources.identity import User
 from libs.common.resources.providers import IdentityProvider
 from libs.common.runtime.config import ConfigError
 from libs.common.runtime.host import Host
@@ -47,16 +47,15 @@ from services.identity.provider_handlers import ProviderHandlers
 from services.identity.provider_strategy import IdentityProviderStrategy
 from services.identity.providers.factories import FACTORIES
 from services.identity.providers.running import Providers
-from services.identity.reconciler import TokenReconciler, keys_of_children, keys_of_token, keys_of_user
 from services.identity.redirects import Redirects
-from services.identity.refresher import Refresher, keys_of_new_token
+from services.identity.refresher import Refresher
 from services.identity.refresher import keys_of_user as refreshed_user
 from services.identity.second_factor import SecondFactors
 from services.identity.second_factor_handlers import SecondFactorHandlers
 from services.identity.sign_in import PasswordSignIn
 from services.identity.strategies import TokenStrategy, UserStrategy
+from services.identity.sweeper import TokenSweeper, keys_of_user
 from services.identity.throttle import Throttle
-from services.identity.token_index import TokenIndex
 from services.identity.token_use import LastUses
 from services.identity.tokens import Tokens
 
@@ -65,15 +64,14 @@ async def build(host: Host[IdentityConfig]) -> None:
     config = host.config
     store = host.store("identity")
     grants = await start_live_grants(host)
-    users, tokens_seen = await host.informer("identity", "users"), await host.informer("identity", "tokens")
+    users = await host.informer("identity", "users")
     configured = await host.informer("identity", "identityproviders")
     ring = load_ring(config.secrets_keys)
     await host.synced()
 
     passwords = Passwords()
     host.on_stop(passwords.aclose)
-    index = TokenIndex(tokens_seen)
-    tokens = Tokens(store, index, host.now, config.lifetimes, config.tokens_per_user)
+    tokens = Tokens(store, host.now, config.lifetimes, config.tokens_per_user)
     logins = LastLogins(store, host.now)
     host.on_stop(logins.flush)
     host.spawn("last logins", logins.run())
@@ -84,12 +82,12 @@ async def build(host: Host[IdentityConfig]) -> None:
             any_user=bool(users.entries), now=host.now,
         )  # fmt: skip
 
-    reconciler = TokenReconciler(store, tokens, Objects(tokens_seen, Token), host.now)
-    sweeper = Reconciler("tokens", reconciler.reconcile)
-    follow(tokens_seen, sweeper, keys_of_token)
-    follow(tokens_seen, sweeper, keys_of_children(index))
-    follow(users, sweeper, keys_of_user(index))
-    host.spawn("token sweeper", sweeper.run())
+    host.spawn("token adoption", tokens.adoption.run())
+    sweeper = TokenSweeper(store, tokens.records, Objects(users, User), host.now)
+    sweeping = Reconciler("tokens", sweeper.reconcile)
+    follow(users, sweeping, keys_of_user)
+    host.spawn("token sweeper", sweeping.run())
+    host.spawn("token records", sweeper.run(sweeping.add))
 
     providers = Providers(Objects(configured, IdentityProvider), FACTORIES, ring)
     host.on_stop(providers.aclose)
@@ -100,19 +98,19 @@ async def build(host: Host[IdentityConfig]) -> None:
 
     refresher = Reconciler(
         "accounts",
-        Refresher(Objects(users, User), providers, accounts, tokens, index, ring, host.now).reconcile,
+        Refresher(Objects(users, User), providers, accounts, tokens, ring, host.now).reconcile,
         workers=8,
         timeout_s=180,
     )
     follow(users, refresher, refreshed_user)
-    follow(tokens_seen, refresher, keys_of_new_token)
+    tokens.on_issued.append(lambda user: refresher.add(user.name))
     host.spawn("account refresher", refresher.run())
-    enders = Reconciler("provider ends", ProviderEnds(providers, index, tokens).reconcile, workers=1, timeout_s=600)
+    enders = Reconciler("provider ends", ProviderEnds(providers, tokens).reconcile, workers=1, timeout_s=600)
     follow(configured, enders, keys_of_provider)
     host.spawn("provider ends", enders.run())
 
     strategies: dict[str, Strategy[Any]] = {
-        "users": UserStrategy(grants), "tokens": TokenStrategy(), "identityproviders": IdentityProviderStrategy(providers, ring),
+        "users": UserStrategy(grants), "tokens": TokenStrategy(tokens), "identityproviders": IdentityProviderStrategy(providers, ring),
     }  # fmt: skip
     writer = ResourceWriter(store, strategies, host.verifier, grants, host.now)
     handlers = Handlers(

@@ -13,7 +13,6 @@ from libs.common.observe import log
 from libs.common.reconcile import DONE, Outcome
 from libs.common.resources.providers import LOCAL
 from services.identity.providers.running import Providers
-from services.identity.token_index import TokenIndex
 from services.identity.tokens import Tokens
 
 if TYPE_CHECKING:
@@ -23,9 +22,8 @@ if TYPE_CHECKING:
 class ProviderEnds:
     """One provider at a time."""
 
-    def __init__(self, providers: Providers, index: TokenIndex, tokens: Tokens) -> None:
+    def __init__(self, providers: Providers, tokens: Tokens) -> None:
         self._providers = providers
-        self._index = index
         self._tokens = tokens
 
     async def reconcile(self, name: str) -> Outcome:
@@ -35,9 +33,7 @@ class ProviderEnds:
         if name == LOCAL and provider is None:
             # A hub that never wrote it down has it.
             return DONE
-        ended = 0
-        for user in self._index.users_of_provider(name):
-            ended += await self._tokens.revoke_all(user, provider=name)
+        ended = await self._tokens.revoke_of_provider(name)
         if ended:
             log.get("identity").info("provider_sign_ins_ended", provider=name, tokens_revoked=ended)
         return DONE

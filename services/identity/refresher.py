@@ -1,8 +1,8 @@
 """Keeps what is known of accounts fresh: groups are read again in the background, and who is gone at the provider loses access.
 
 Keys are user names, level-based: a look at a user refreshes each account that is due and says when the next is. Only people who hold a token are
-refreshed; everybody else is seen at the next sign-in. A provider that is away costs nobody anything until `maxAgeSeconds` has passed, and a
-second replica that refreshes the same account does no harm.
+refreshed; everybody else is seen at the next sign-in, and whether they hold one is looked up as often as a refresh would be due. A provider that is
+away costs nobody anything until `maxAgeSeconds` has passed, and a second replica that refreshes the same account does no harm.
 """
 
 from __future__ import annotations
@@ -16,14 +16,12 @@ from libs.common import errors
 from libs.common.crypto.sealed import KeyRing
 from libs.common.observe import log
 from libs.common.reconcile import DONE, After, Outcome
-from libs.common.resources import codec
-from libs.common.resources.identity import Token, User
+from libs.common.resources.identity import User
 from libs.common.resources.providers import IdentityProvider, LinkedIdentity
 from libs.common.store.objects import Objects
 from services.identity.accounts import Accounts, refresh_key
 from services.identity.providers.base import Gone
 from services.identity.providers.running import Providers
-from services.identity.token_index import TokenIndex
 from services.identity.tokens import Tokens
 
 if TYPE_CHECKING:
@@ -38,20 +36,18 @@ class Refresher:
     """One user at a time."""
 
     def __init__(
-        self, users: Objects[User], providers: Providers, accounts: Accounts, tokens: Tokens, index: TokenIndex, ring: KeyRing,
-        now: Callable[[], datetime],
+        self, users: Objects[User], providers: Providers, accounts: Accounts, tokens: Tokens, ring: KeyRing, now: Callable[[], datetime],
     ) -> None:  # fmt: skip
         self._users = users
         self._providers = providers
         self._accounts = accounts
         self._tokens = tokens
-        self._index = index
         self._ring = ring
         self._now = now
 
     async def reconcile(self, name: str) -> Outcome:
         user = self._users.get(name)
-        if user is None or not user.status.identities or not user.spec.enabled or not self._index.of(name):
+        if user is None or not user.status.identities or not user.spec.enabled:
             return DONE
         waits = [await self._look(user, identity) for identity in user.status.identities]
         due = [wait_s for wait_s in waits if wait_s is not None]
@@ -66,6 +62,8 @@ class Refresher:
         left_s = provider.spec.refresh_seconds - age_s
         if left_s > 0:
             return left_s + random.uniform(0, JITTER * provider.spec.refresh_seconds)
+        if not (await self._tokens.records.read(user.uid)).tokens:
+            return provider.spec.refresh_seconds * random.uniform(1, 1 + JITTER)
         try:
             return await self._refresh(user, identity, provider)
         except Gone as exc:
@@ -101,7 +99,7 @@ class Refresher:
     async def _end(self, user: User, identity: LinkedIdentity, reason: str) -> None:
         """The account is no more: it counts for nothing, and what it signed in with ends."""
         await self._accounts.mark_gone(user, identity.principal_id, reason)
-        ended = await self._tokens.revoke_all(user.name, provider=identity.provider)
+        ended = await self._tokens.revoke_all(user.uid, provider=identity.provider)
         log.get("identity").info(
             "account_gone", user=user.name, provider=identity.provider, reason=reason, tokens_revoked=ended
         )
@@ -110,10 +108,3 @@ class Refresher:
 def keys_of_user(change: Change) -> Iterable[str]:
     """A user with a new account; what a refresh wrote itself is known to be due later."""
     return () if change.after is None else (change.key.partition(".")[2],)
-
-
-def keys_of_new_token(change: Change) -> Iterable[str]:
-    """A token that came makes its user one of those who are refreshed."""
-    if change.before is not None or change.after is None:
-        return ()
-    return (codec.decode(Token, change.after.value, change.after.revision).spec.user,)

@@ -12,6 +12,7 @@ from libs.common.apiserver import validate
 from libs.common.apiserver.strategy import Strategy, WriteContext
 from libs.common.resources.identity import Token, User
 from services.identity import rules
+from services.identity.tokens import Tokens
 
 
 class UserStrategy(Strategy[User]):
@@ -59,6 +60,14 @@ class TokenStrategy(Strategy[Token]):
     """Tokens are made by sign-in and by TokenIssue; through the API they are only read and deleted."""
 
     model = Token
+
+    def __init__(self, tokens: Tokens) -> None:
+        self._tokens = tokens
+
+    async def after_write(self, ctx: WriteContext, old: Token | None, new: Token | None) -> None:
+        """What is cut short here is made up for by `adoption`, which sees the deletion."""
+        if old is not None and new is None:
+            await self._tokens.forget(old)
 
     async def admit(self, ctx: WriteContext, old: Token | None, new: Token) -> None:
         raise errors.MethodNotAllowed(

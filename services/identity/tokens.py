@@ -1,32 +1,33 @@
-"""Issuing and revoking tokens. `handlers` asks for them, `reconciler` removes those that nobody should hold any more.
+"""Issuing and revoking tokens. `handlers` asks for them, `sweeper` removes those that nobody should hold any more.
 
-The text is made here, shown once, and only its hash is stored.
+The text is made here, shown once, and only its hash is stored. Each write of a token is one batch with the record of its user's tokens
+(`token_records`): both or none.
 """
 
 from __future__ import annotations
 
 import asyncio
 from collections import defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from contextlib import aclosing
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from uuid import uuid4
 
 from libs.common import errors
+from libs.common.access.token_record import TokenFact, TokenRecord, fact_of
 from libs.common.access.token_text import make_token_text
 from libs.common.contracts.messages import IssuedToken
 from libs.common.resources import codec
 from libs.common.resources.identity import Token, TokenPrivate, TokenPurpose, TokenSpec, User
 from libs.common.resources.meta import ObjectMeta
-from libs.common.resources.registry import BY_MODEL
-from libs.common.store.base import Store
-from libs.common.store.objects import encode_last, encode_unique, modify
-from services.identity.token_index import TokenIndex
+from libs.common.store.base import Put, Store
+from libs.common.store.objects import encode_unique, modify
+from services.identity.adoption import Adoption
+from services.identity.token_records import TOKEN, TRIES, Plan, TokenRecords, pause
 
 SIGN_INS: tuple[TokenPurpose, ...] = ("login", "session")
 """What a person gets for signing in; everything else is made from one of these."""
-TOKEN = BY_MODEL[Token]
-_NAME_TRIES = 5
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,13 +58,18 @@ class Lifetimes:
 
 
 class Tokens:
-    """Invariant: at most `per_user` live tokens per user (within this replica's knowledge), each with an expiry."""
+    """Invariant: at most `per_user` live tokens per user, each with an expiry, each named by its user's record.
+
+    `on_issued` is told of each user who was given one here.
+    """
 
     def __init__(
-        self, store: Store, index: TokenIndex, now: Callable[[], datetime], lifetimes: Lifetimes, per_user: int = 100
-    ) -> None:
+        self, store: Store, now: Callable[[], datetime], lifetimes: Lifetimes, per_user: int = 100
+    ) -> None:  # fmt: skip
+        self.records = TokenRecords(store)
+        self.adoption = Adoption(store, self.records, now)
+        self.on_issued: list[Callable[[User], None]] = []
         self._store = store
-        self._index = index
         self._now = now
         self._lifetimes = lifetimes
         self._per_user = per_user
@@ -82,14 +88,16 @@ class Tokens:
             projects=list(projects), read_only=read_only, provider=provider, parent=parent,
             client_address=client_address[:64], expires_at=expires_at,
         )  # fmt: skip
-        lock = self._locks[user.name]
+        lock = self._locks[user.uid]
         try:
             async with lock:
-                await self._make_room(user, purpose, now)
-                return await self._create(user, spec, now)
+                issued = await self._create(user, spec, now)
         finally:
             if not lock.locked():
-                self._locks.pop(user.name, None)
+                self._locks.pop(user.uid, None)
+        for told in self.on_issued:
+            told(user)
+        return issued
 
     async def extend(self, name: str) -> tuple[datetime, datetime]:
         """A session that was used goes on. Returns when it ends if it is not used again, and when in any case. Raises NotFound, BadRequest."""
@@ -111,66 +119,99 @@ class Tokens:
         return stored.spec.expires_at, end_of(stored)
 
     async def revoke(self, name: str) -> bool:
-        """Delete a token. Returns whether it was there; a token that is gone is as revoked as can be."""
-        key = TOKEN.key(name)
-        for _ in range(_NAME_TRIES):
-            try:
-                entry = await self._store.get(key)
-                token = codec.decode(Token, entry.value, entry.revision)
-                await self._store.delete(key, encode_last(token), entry.revision)
-            except errors.NotFound:
-                return False
-            except errors.Conflict:
-                continue
-            self._index.note_removed(token.spec.user, name)
-            return True
-        raise errors.Conflict("the token changes faster than it can be deleted: try again", name=name, kind="Token")
+        """Delete a token and those made with it. Returns whether it was there; a token that is gone is as revoked as can be."""
+        entry = await self.records.find(name)
+        if entry is None:
+            return False
+        token = codec.decode(Token, entry.value, entry.revision)
+        return await self.records.remove(token.spec.user_uid, lambda _record: [name]) > 0
+
+    async def forget(self, token: Token) -> None:
+        """It was deleted by the API: take it out of its record, and what was made with it with it."""
+        await self.records.remove(token.spec.user_uid, lambda _record: [token.name])
 
     async def revoke_all(
-        self, user: str, *, keep: str = "", purposes: tuple[TokenPurpose, ...] = (), provider: str = ""
+        self, uid: str, *, keep: str = "", purposes: tuple[TokenPurpose, ...] = (), provider: str = ""
     ) -> int:
-        """Delete a user's tokens (all, or those of some purposes, or of one provider) but the one to keep. Returns how many were there."""
-        names = [
-            f.name for f in self._index.of(user)
-            if f.name != keep and (not purposes or f.purpose in purposes) and provider in ("", f.provider)
-        ]  # fmt: skip
-        return sum([await self.revoke(name) for name in names])
+        """Delete a user's tokens (all, or those of some purposes, or of one provider) but the one to keep. Returns how many there were.
+
+        Those too that are in no record yet: it looks for such ones first.
+        """
+        await self.adoption.catch_up()
+        return await self.records.remove(uid, choose(keep=keep, purposes=purposes, provider=provider))
+
+    async def revoke_of_provider(self, provider: str) -> int:
+        """Delete all tokens that came from a sign-in at one provider, whoever has them. Returns how many there were."""
+        await self.adoption.catch_up()
+        chosen, removed = choose(provider=provider), 0
+        async with aclosing(self.records.all()) as records:
+            async for record in records:
+                if chosen(record):
+                    removed += await self.records.remove(record.uid, chosen)
+        return removed
 
     async def _create(self, user: User, spec: TokenSpec, now: datetime) -> IssuedToken:
-        for _ in range(_NAME_TRIES):
+        for failed in range(1, TRIES + 1):
+            record = await self.records.read(user.uid, user.name)
+            plan = await self._make_room(record, spec.purpose, now)
             text = make_token_text()
             token = Token(
                 metadata=ObjectMeta(name=text.name, uid=str(uuid4()), creation_timestamp=now, generation=1),
                 spec=spec,
                 private=TokenPrivate(secret_hash=text.secret_hash),
             )
+            create = Put(TOKEN.key(text.name), encode_unique(token), 0)
             try:
-                await self._store.create(TOKEN.key(text.name), encode_unique(token))
-            except errors.AlreadyExists:
-                continue  # 50 random bits met a token that exists
-            self._index.note_added(token)
+                await self.records.write(Plan(record, {**plan.tokens, text.name: fact_of(token)}, (create, *plan.puts)))
+            except errors.Conflict:
+                # Another token of this user came or went, or 50 random bits met a token that exists.
+                await pause(failed)
+                continue
             return IssuedToken(
                 token=text.reveal(), name=text.name, user=user.name, expires_at=spec.expires_at,
                 must_change_password=user.status.must_change_password,
             )  # fmt: skip
-        raise errors.Internal("no free token name was found")
+        raise errors.Conflict(f'tokens of user "{user.name}" come and go too fast at the moment: try again')
 
-    async def _make_room(self, user: User, purpose: TokenPurpose, now: datetime) -> None:
+    async def _make_room(self, record: TokenRecord, purpose: TokenPurpose, now: datetime) -> Plan:
         """Keep under the cap: expired ones go first; to sign in, the oldest sign-in makes room; else it is refused."""
-        facts = self._index.of(user.name)
-        if len(facts) < self._per_user:
-            return
-        live = []
-        for fact in facts:
-            if fact.expires_at <= now:
-                await self.revoke(fact.name)
-            else:
-                live.append(fact)
+        if len(record.tokens) < self._per_user:
+            return Plan(record, record.tokens)
+        moment = now.timestamp()
+        over = [name for name, fact in record.tokens.items() if fact.expires <= moment]
+        plan = await self.records.plan_removal(record, over, lambda token: token.spec.expires_at > now)
+        # A session that is used lives on beyond what its fact says: it counts as long as nobody looked.
+        live = {n: f for n, f in plan.tokens.items() if f.expires > moment or f.purpose == "session"}
         if len(live) < self._per_user:
-            return
-        logins = [fact for fact in live if fact.purpose in SIGN_INS]
+            return plan
+        logins = {name: fact for name, fact in live.items() if fact.purpose in SIGN_INS}
         if purpose not in SIGN_INS or not logins:
             raise errors.TooManyRequests(
-                f'user "{user.name}" has {len(live)} live tokens, and {self._per_user} are allowed: revoke some that are not needed'
+                f'user "{record.user}" has {len(live)} live tokens, and {self._per_user} are allowed: revoke some that are not needed'
             )
-        await self.revoke(min(logins, key=lambda fact: (fact.expires_at, fact.name)).name)
+        oldest = await self._oldest(logins)
+        return await self.records.plan_removal(
+            record, [oldest, *over], lambda token: token.name != oldest and token.spec.expires_at > now
+        )
+
+    async def _oldest(self, logins: Mapping[str, TokenFact]) -> str:
+        """The sign-in that ends first. Sessions that are used end later than their record says."""
+        expires = {name: fact.expires for name, fact in logins.items()}
+        sessions = [name for name, fact in logins.items() if fact.purpose == "session"]
+        for name, entry in zip(sessions, await asyncio.gather(*map(self.records.find, sessions)), strict=True):
+            expires[name] = 0 if entry is None else fact_of(codec.decode(Token, entry.value, entry.revision)).expires
+        return min(expires, key=lambda name: (expires[name], name))
+
+
+def choose(
+    *, keep: str = "", purposes: tuple[TokenPurpose, ...] = (), provider: str = ""
+) -> Callable[[TokenRecord], list[str]]:
+    """The names in a record of all tokens, or those of some purposes, or of one provider, but for the one to keep."""
+
+    def chosen(record: TokenRecord) -> list[str]:
+        return [
+            name for name, fact in record.tokens.items()
+            if name != keep and (not purposes or fact.purpose in purposes) and provider in ("", fact.provider)
+        ]  # fmt: skip
+
+    return chosen

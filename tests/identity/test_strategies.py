@@ -7,6 +7,7 @@ import pytest
 from libs.common import errors
 from libs.common.resources.identity import Token, User
 from services.identity.strategies import TokenStrategy, UserStrategy
+from services.identity.tokens import Lifetimes, Tokens
 from tests.access import made
 from tests.access.hub import ADMIN, running_hub
 
@@ -17,7 +18,8 @@ ADA, BOB, EVE = made.user("ada"), made.user("bob"), made.user("eve")
 async def running(clock, *admins):
     async with running_hub(clock) as hub:
         await hub.put(ADA, BOB, EVE, ADMIN, *(made.binding(a, "admin", everywhere=True) for a in admins))
-        yield hub, hub.writer("identity", {"users": UserStrategy(hub.live), "tokens": TokenStrategy()})
+        tokens = Tokens(hub.stores["identity"], hub.now, Lifetimes())
+        yield hub, hub.writer("identity", {"users": UserStrategy(hub.live), "tokens": TokenStrategy(tokens)})
 
 
 async def test_a_new_user_gets_a_principal_of_its_own_uid(clock):
@@ -80,3 +82,18 @@ async def test_people_delete_their_own_tokens_and_nobody_elses(clock):
         await hub.write(writer, ADA, "delete", "bobs", plural="tokens")
         with pytest.raises(errors.MethodNotAllowed):
             await hub.write(writer, ADA, "create", token("forged", ADA))
+
+
+async def test_a_token_that_is_deleted_leaves_its_record_with_all_that_was_made_with_it(clock):
+    async with running(clock, ADA) as (hub, writer):
+        tokens = Tokens(hub.stores["identity"], hub.now, Lifetimes())
+        login = await tokens.issue(EVE, "login")
+        child = await tokens.issue(EVE, "exec", parent=login.name)
+        other = await tokens.issue(EVE, "api")
+        await hub.settle()
+        await hub.write(writer, EVE, "delete", login.name, plural="tokens", dry_run=True)
+        assert len((await tokens.records.read(EVE.uid)).tokens) == 3
+        await hub.write(writer, EVE, "delete", login.name, plural="tokens")
+        assert (await tokens.records.read(EVE.uid)).tokens.keys() == {other.name}
+        with pytest.raises(errors.NotFound):
+            await hub.get(Token, child.name)

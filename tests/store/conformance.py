@@ -326,9 +326,7 @@ class StoreConformance:
         assert len([entry async for entry in bucket.store.scan()]) == 3
 
     async def test_a_scan_leaves_nothing_out_that_is_written_meanwhile(self, bucket: Bucket) -> None:
-        revisions = {
-            f"users.u{number}": await bucket.store.create(f"users.u{number}", b"1") for number in range(1500)
-        }
+        revisions = {f"users.u{number}": await bucket.store.create(f"users.u{number}", b"1") for number in range(1500)}
         seen: dict[str, Entry] = {}
         async for entry in bucket.store.scan("users"):
             if not seen:
