@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Iterable, Mapping, Sequence
+from contextlib import aclosing
 from typing import Any
 
 from aiohttp import web
@@ -41,6 +42,35 @@ async def answer_list(envelope: Mapping[str, Any], field: str, items: Sequence[A
         parts.append(dump(item))
     # `field` is the last key: the list is filled in before the closing "]}".
     return web.Response(body=head[:-2] + b",".join(parts) + head[-2:], content_type="application/json")
+
+
+async def stream_list(
+    request: web.Request, envelope: Mapping[str, Any], field: str, items: AsyncGenerator[Any, None]
+) -> web.StreamResponse:
+    """As `answer_list`, sent while the items come: for lists that are too long to hold. What fails on the way cuts the answer short."""
+    head = dump({**envelope, field: []})
+    response = web.StreamResponse(headers={"Content-Type": "application/json"})
+    async with aclosing(items):
+        parts = [item async for item in _take(items)]
+        await response.prepare(request)
+        await response.write(head[:-2])
+        separator = b""
+        while parts:
+            await response.write(separator + b",".join(map(dump, parts)))
+            separator = b","
+            parts = [item async for item in _take(items)]
+    await response.write(head[-2:])
+    await response.write_eof()
+    return response
+
+
+async def _take(items: AsyncGenerator[Any, None]) -> AsyncGenerator[Any, None]:
+    """The next `YIELD_EVERY` at most."""
+    for _ in range(YIELD_EVERY):
+        try:
+            yield await anext(items)
+        except StopAsyncIteration:
+            return
 
 
 def answer_cached(request: web.Request, body: bytes, content_type: str = "application/json") -> web.Response:

@@ -1,4 +1,5 @@
-"""Reads of the management API: get and list from the informers, filtered by what the caller may see. Watches are in `streams`."""
+"""Reads of the management API: get and list from the informers, filtered by what the caller may see. Watches are in `streams`, lists
+of tokens in `token_lists`."""
 
 from __future__ import annotations
 
@@ -13,16 +14,17 @@ from libs.common.apiserver.paging import Cursor, cut_page, parse_cursor, parse_l
 from libs.common.apiserver.selectors import Selectors, parse_selectors
 from libs.common.apiserver.table import render_partial, render_table
 from libs.common.apiserver.watch import WatchCache
-from libs.common.resources import codec
-from libs.common.resources.meta import API_VERSION, GROUP, check_name
+from libs.common.resources.meta import GROUP
 from libs.common.resources.registry import BY_PLURAL, ResourceType
 from libs.common.store.base import Entry
 from services.gateway.answers import answer, answer_list
 from services.gateway.call import Call
+from services.gateway.listing import Listing
 from services.gateway.negotiate import Form, parse_accept
 from services.gateway.sight import check_collection, make_filter
 from services.gateway.state import State
 from services.gateway.streams import Streams
+from services.gateway.token_lists import TokenLists
 
 START_TIMEOUT_S = 5.0
 _INCLUDE = ("Metadata", "Object", "None")
@@ -34,6 +36,7 @@ class Api:
     def __init__(self, state: State, streams: Streams) -> None:
         self._state = state
         self._streams = streams
+        self._token_lists = TokenLists(state)
 
     async def collection(self, call: Call) -> web.StreamResponse:
         """GET of a collection: a list, or with `watch` a stream."""
@@ -50,6 +53,8 @@ class Api:
         await start_cache(cache)
         if watching:
             return await self._streams.watch(call, rtype, cache, selectors, form, include)
+        if rtype.plural == "tokens":
+            return await self._token_lists.list(call, cache, selectors, form, include)
         return await self._list(call, rtype, cache, selectors, form, include)
 
     async def _list(
@@ -68,16 +73,8 @@ class Api:
             metadata["continue"] = render_cursor(page.next)
             if page.remaining is not None:
                 metadata["remainingItemCount"] = page.remaining
-        if form.kind == "Table":
-            table = render_table(
-                rtype, page.documents, metadata, self._state.now(), include=include, version=form.version
-            )
-            return await answer_list({k: v for k, v in table.items() if k != "rows"}, "rows", table["rows"])
-        if form.kind:
-            partial = {"kind": f"{form.kind}List", "apiVersion": f"meta.k8s.io/{form.version}", "metadata": metadata}
-            return await answer_list(partial, "items", [render_partial(d, form.version) for d in page.documents])
-        envelope = {"kind": f"{rtype.kind}List", "apiVersion": API_VERSION, "metadata": metadata}
-        return await answer_list(envelope, "items", page.documents)
+        listing = Listing(rtype, form, include, self._state.now(), metadata)
+        return await answer_list(listing.envelope, listing.field, [listing.item(d) for d in page.documents])
 
     async def _snapshot(self, call: Call, cache: WatchCache, cursor: Cursor | None) -> tuple[list[Entry], int]:
         """The entries of the moment that the request names: newest, at least, exactly, or that of the first page."""
@@ -113,7 +110,7 @@ class Api:
         revision = parse_version(call)
         if revision:
             await cache.wait_for(revision)
-        document = find_document(cache, rtype, name)
+        document = await self._state.find(rtype, name)
         rights.check_object(self._state.grants.current, call.principal, "get", rtype, name, document, subresource)
         if document is None:
             raise rights.absent(rtype, name)
@@ -145,16 +142,6 @@ def check_verb(rtype: ResourceType, verb: str, subresource: str = "") -> None:
         raise errors.NotFound("the server could not find the requested resource")
     if verb not in rtype.verbs:
         raise errors.MethodNotAllowed(f"{verb} is not supported on {rtype.plural}.{GROUP}", kind=rtype.plural)
-
-
-def find_document(cache: WatchCache, rtype: ResourceType, name: str) -> dict[str, Any] | None:
-    """The object as this process has it; None when it has none of this name."""
-    try:
-        check_name(name)
-    except ValueError:
-        return None
-    entry = cache.informer.get(rtype.key(name))
-    return None if entry is None else codec.decode_document(entry.value, entry.revision)
 
 
 def render_form(

@@ -12,10 +12,11 @@ from libs.common.access.live import start_live_grants
 from libs.common.apiserver.watch import WatchCache
 from libs.common.resources.registry import RESOURCE_TYPES
 from libs.common.runtime.host import Host
-from libs.common.store.informer import Change
 from services.gateway.app import build_app, make_runner
 from services.gateway.config import GatewayConfig
 from services.gateway.state import State
+from services.gateway.token_feed import TOKENS, TokenFeed
+from services.gateway.token_reader import TokenReader
 
 CA_LOOK_EVERY_S = 2.0
 
@@ -24,21 +25,22 @@ async def build(host: Host[GatewayConfig]) -> None:
     """Informers and grants first, then the door: whoever comes in finds everything there."""
     config = host.config
     # The caches come before all who wait for an informer: they want to hear its first listing, too.
-    caches = {t.plural: WatchCache(await host.informer(t.bucket, t.plural), now=host.now) for t in RESOURCE_TYPES}
+    feed = TokenFeed(host.store(TOKENS.bucket))
+    informers = {t.plural: await host.informer(t.bucket, t.plural) for t in RESOURCE_TYPES if t is not TOKENS}
+    caches = {plural: WatchCache(informer, now=host.now) for plural, informer in {**informers, "tokens": feed}.items()}
+    feed.gaps.append(caches["tokens"].cut)
+    host.spawn("token feed", feed.run())
+    host.ready_when("token feed", feed.synced.is_set)
     grants = await start_live_grants(host)
     ca = await asyncio.to_thread(_read_ca, config.public_ca_file)
     state = State(
         config=config, bus=host.bus, verifier=host.verifier, grants=grants, caches=caches, now=host.now,
-        monotonic=host.monotonic, waiting_for=host.waiting_for, ca=ca,
+        monotonic=host.monotonic, waiting_for=host.waiting_for, ca=ca, feed=feed, tokens=TokenReader(host.store(TOKENS.bucket), grants),
     )  # fmt: skip
 
     # A revoked token or a changed right ends the watches that it opened.
-    def on_token(change: Change) -> None:
-        if change.after is None:
-            state.wake_streams()
-
     grants.subscribe(lambda _grants: state.wake_streams())
-    caches["tokens"].informer.subscribe(on_token, replay=False)
+    feed.ended.append(state.wake_streams)
 
     host.spawn("public ca", _follow_ca(state))
     runner = make_runner(build_app(state))

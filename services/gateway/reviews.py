@@ -13,7 +13,6 @@ from libs.common.apiserver.rights import READ_VERBS, check_caller
 from libs.common.resources.meta import GROUP
 from libs.common.resources.registry import BY_PLURAL
 from services.gateway.answers import answer
-from services.gateway.api import find_document
 from services.gateway.bodies import check_object, read_body
 from services.gateway.call import Call
 from services.gateway.state import State
@@ -50,7 +49,7 @@ class Reviews:
         ):
             raise errors.BadRequest("the attributes of the review can't be understood")
         if resource is not None:
-            allowed, reason = self._is_allowed(call.principal, resource)
+            allowed, reason = await self._is_allowed(call.principal, resource)
         else:
             allowed = given.get("verb") in ("get", "head") and _is_open(str(given.get("path", "")))
             reason = "" if allowed else "the hub has no such open path"
@@ -59,7 +58,7 @@ class Reviews:
             status["reason"] = reason
         return answer({**document, "metadata": document.get("metadata") or {}, "status": status}, 201)
 
-    def _is_allowed(self, principal: Principal, asked: dict[str, str]) -> tuple[bool, str]:
+    async def _is_allowed(self, principal: Principal, asked: dict[str, str]) -> tuple[bool, str]:
         verb, group, plural = asked.get("verb", ""), asked.get("group", ""), asked.get("resource", "")
         name, sub = asked.get("name", ""), asked.get("subresource", "")
         grants = self._state.grants.current
@@ -81,7 +80,7 @@ class Reviews:
             return False, f'the hub does not serve "{plural}.{group}"'
         if plural == "clusters" and sub == surface.REGISTRATION.name:
             return verb == "create" and grants.is_allowed(principal, "create", "registrationtokens", cluster=name), ""
-        document = find_document(self._state.caches[plural], rtype, name) if name else None
+        document = await self._state.find(rtype, name) if name else None
         if document is not None:
             return grants.is_allowed_on(principal, verb, plural, document, sub), ""
         if not name and not sub and verb in READ_VERBS:

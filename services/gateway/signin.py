@@ -10,7 +10,6 @@ from pydantic import BaseModel, Field, ValidationError
 from libs.common import errors
 from libs.common.contracts.messages import Empty, LoginRequest, PasswordChange, SessionExtend, TokenRevoke
 from libs.common.contracts.methods import CHANGE_PASSWORD, EXTEND_SESSION, LOGIN, REVOKE_TOKEN, SIGN_IN_OPTIONS
-from libs.common.resources import codec
 from services.gateway.answers import answer
 from services.gateway.bodies import check_object, read_body
 from services.gateway.call import Call
@@ -58,8 +57,8 @@ class SignIn:
 
     async def session(self, call: Call) -> web.StreamResponse:
         """Who the page's session is, and how long it lasts. Asking is no use of it."""
-        token = self._state.caches["tokens"].informer.get(f"tokens.{call.principal.token}")
-        expires_at = "" if token is None else codec.decode_document(token.value, token.revision)["spec"]["expiresAt"]
+        token = await self._state.tokens.document(call.principal.token)
+        expires_at = "" if token is None else token["spec"]["expiresAt"]
         shown = {"user": call.principal.user, "name": call.principal.token, "expires_at": expires_at}
         return answer(shown, headers=_NO_STORE)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import random
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Callable
 from contextlib import aclosing
 from typing import Any
 
@@ -16,7 +16,7 @@ from libs.common.apiserver.selectors import Selectors
 from libs.common.apiserver.table import render_partial, render_table
 from libs.common.apiserver.watch import Event, WatchCache
 from libs.common.resources.meta import API_VERSION
-from libs.common.resources.registry import BY_PLURAL, ResourceType
+from libs.common.resources.registry import ResourceType
 from services.gateway.answers import dump
 from services.gateway.call import Call
 from services.gateway.negotiate import Form
@@ -39,7 +39,12 @@ class Streams:
         self, call: Call, rtype: ResourceType, cache: WatchCache, selectors: Selectors, form: Form, include: str
     ) -> web.StreamResponse:
         """Answer with a stream of watch events. What ends it early is told as an ERROR event with a Status."""
-        events = self._open(call, rtype, cache, selectors)
+        with self._state.feed.following(call.principal.token) as is_gone:
+            return await self._stream(call, self._open(call, rtype, cache, selectors, is_gone), rtype, form, include)
+
+    async def _stream(
+        self, call: Call, events: AsyncGenerator[Event], rtype: ResourceType, form: Form, include: str
+    ) -> web.StreamResponse:
         timeout_s = call.number("timeoutSeconds") or MIN_WATCH_S * (1 + random.random())
         response = web.StreamResponse(
             headers={"Content-Type": "application/json", "Cache-Control": "no-cache, private"}
@@ -60,7 +65,9 @@ class Streams:
         await response.write_eof()
         return response
 
-    def _open(self, call: Call, rtype: ResourceType, cache: WatchCache, selectors: Selectors) -> AsyncGenerator[Event]:
+    def _open(
+        self, call: Call, rtype: ResourceType, cache: WatchCache, selectors: Selectors, is_gone: Callable[[], bool]
+    ) -> AsyncGenerator[Event]:
         """The events that the parameters ask for. Raises Invalid for a combination that must not be ignored."""
         revision, bookmarks = call.number("resourceVersion"), call.is_set("allowWatchBookmarks")
         initial, match = call.query("sendInitialEvents"), call.query("resourceVersionMatch")
@@ -77,15 +84,8 @@ class Streams:
         grants, principal = self._state.grants, call.principal
         before = standing(grants.current, principal, rtype)
 
-        tokens, token = self._state.caches["tokens"].informer, BY_PLURAL["tokens"].key(principal.token)
-        seen = False
-
         def check() -> None:
-            # A token that was issued a moment ago may not have arrived here yet: only one that was here can be gone.
-            nonlocal seen
-            if tokens.get(token) is not None:
-                seen = True
-            elif seen:
+            if is_gone():
                 raise errors.Unauthenticated("the token was revoked: sign in again")
             if standing(grants.current, principal, rtype) != before:
                 raise errors.Expired("too old resource version: your rights have changed, list again")
@@ -96,9 +96,10 @@ class Streams:
         every = self._bookmark_s * random.uniform(0.8, 1.2) if bookmarks else None
         shown = make_filter(grants, principal, "watch", rtype, selectors)
         key = rtype.key(selectors.exact_name) if selectors.exact_name is not None else ""
+        listed = self._state.tokens.entries(principal, "watch", selectors) if rtype.plural == "tokens" else None
         return cache.watch(
-            start, shown, bookmark_every_s=every, initial_events_end=begin and bookmarks, check=check, key=key
-        )
+            start, shown, bookmark_every_s=every, initial_events_end=begin and bookmarks, check=check, key=key, initial=listed,
+        )  # fmt: skip
 
 
 class _Renderer:

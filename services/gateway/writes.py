@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import random
+from collections.abc import Callable, Mapping
+from contextlib import aclosing
 from typing import Any
 
 import structlog
@@ -11,7 +13,7 @@ from aiohttp import web
 
 from libs.common import errors
 from libs.common.apiserver import rights, validate
-from libs.common.apiserver.selectors import parse_selectors
+from libs.common.apiserver.selectors import Selectors, parse_selectors
 from libs.common.contracts.messages import PatchType, ResourceWrite, ResourceWriteReply, WriteOptions
 from libs.common.contracts.methods import WRITE
 from libs.common.resources import codec
@@ -93,10 +95,13 @@ class Writes:
         cache = self._state.caches[rtype.plural]
         await start_cache(cache)
         shown = make_filter(self._state.grants, call.principal, "deletecollection", rtype, selectors)
-        entries, revision = cache.snapshot()
-        names = [
-            d["metadata"]["name"] for d in (codec.decode_document(e.value, e.revision) for e in entries) if shown(d)
-        ]
+        if rtype.plural == "tokens":
+            revision = cache.informer.revision
+            names = await self._names_of_tokens(call, selectors, shown)
+        else:
+            entries, revision = cache.snapshot()
+            documents = (codec.decode_document(e.value, e.revision) for e in entries)
+            names = [d["metadata"]["name"] for d in documents if shown(d)]
         slots = asyncio.Semaphore(_DELETES_AT_ONCE)
 
         async def delete(name: str) -> dict[str, Any] | None:
@@ -110,6 +115,16 @@ class Writes:
         items = [document for document in gone if document is not None]
         metadata = {"resourceVersion": str(revision)}
         return answer({"kind": f"{rtype.kind}List", "apiVersion": API_VERSION, "metadata": metadata, "items": items})
+
+    async def _names_of_tokens(
+        self, call: Call, selectors: Selectors, shown: Callable[[Mapping[str, Any]], bool]
+    ) -> list[str]:
+        async with aclosing(self._state.tokens.entries(call.principal, "deletecollection", selectors)) as entries:
+            return [
+                document["metadata"]["name"]
+                async for entry in entries
+                if shown(document := codec.decode_document(entry.value, entry.revision))
+            ]
 
     # ── the way to the owner ─────────────────────────────────────────────────────────────────────────────────────────
 

@@ -34,11 +34,13 @@ from libs.common.crypto.envelope import HEADER
 from libs.common.resources import codec
 from libs.common.resources.meta import Resource
 from libs.common.resources.registry import BUCKETS, BY_MODEL, BY_PLURAL, RESOURCE_TYPES
-from libs.common.store.informer import Change, Informer
+from libs.common.store.informer import Informer
 from libs.common.store.memory import MemoryStore
 from services.gateway.app import build_app, make_runner
 from services.gateway.config import GatewayConfig
 from services.gateway.state import State
+from services.gateway.token_feed import TokenFeed
+from services.gateway.token_reader import TokenReader
 from tests.apiserver.support import ADMIN_ROLE, OWNER_ROLE, Keys, make_binding, make_cluster, make_principal, make_user
 
 OURS = "/apis/management.herdsman.dev/v1"
@@ -73,7 +75,9 @@ class Hub:
         self.now, self.keys, self.bus = now, Keys(now), MemoryBus()
         self.stores = {bucket: MemoryStore(bucket) for bucket in BUCKETS}
         self.informers = {t.plural: Informer(self.stores[t.bucket], t.plural, name=t.plural) for t in RESOURCE_TYPES}
+        self.feed = self.informers["tokens"] = TokenFeed(self.stores["identity"])
         self.caches = {plural: WatchCache(informer) for plural, informer in self.informers.items()}
+        self.feed.gaps.append(self.caches["tokens"].cut)
         self.grants = LiveGrants({p: self.informers[p] for p in SOURCES}, now)
         self.socket = folder / "gateway.sock"
         settings = {
@@ -83,7 +87,7 @@ class Hub:
         self.waiting: list[str] = []
         self.state = State(
             config=GatewayConfig.model_validate(settings), bus=self.bus, verifier=self.keys.verifier, grants=self.grants,
-            caches=self.caches, now=now, monotonic=monotonic, waiting_for=lambda: self.waiting, ca="-----BEGIN CERTIFICATE-----\nAA==\n-----END CERTIFICATE-----\n",
+            caches=self.caches, feed=self.feed, tokens=TokenReader(self.stores["identity"], self.grants), now=now, monotonic=monotonic, waiting_for=lambda: self.waiting, ca="-----BEGIN CERTIFICATE-----\nAA==\n-----END CERTIFICATE-----\n",
         )  # fmt: skip
         self.stack = AsyncExitStack()
         self.session: aiohttp.ClientSession
@@ -161,7 +165,7 @@ class Hub:
         tasks = [asyncio.create_task(i.run(), name=f"informer {p}") for p, i in self.informers.items()]
         tasks.append(asyncio.create_task(self.grants.run(), name="grants"))
         self.grants.subscribe(lambda _grants: self.state.wake_streams())
-        self.informers["tokens"].subscribe(self._on_token, replay=False)
+        self.feed.ended.append(self.state.wake_streams)
         for owner, method in WRITE.items():
             writer = ResourceWriter(
                 self.stores[owner], make_strategies(owner), self.keys.verifier, self.grants, self.now
@@ -186,10 +190,6 @@ class Hub:
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
-
-    def _on_token(self, change: Change) -> None:
-        if change.after is None:
-            self.state.wake_streams()
 
 
 def real_monotonic() -> float:

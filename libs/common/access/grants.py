@@ -108,6 +108,21 @@ class Grants:
             return True
         return any(s.reaches(verb, GROUP, plural) for s in self._all_hub_sets(self._held(principal)))
 
+    def names(self, principal: Principal, verb: str, plural: str) -> frozenset[str] | None:
+        """Names on which roles on the whole hub give the right, for a kind that belongs to no cluster or project; None = all.
+
+        What is the caller's own comes beside that.
+        """
+        found: frozenset[str] = frozenset()
+        if not self._is_admitted(principal, verb):
+            return found
+        for role in self.roles_everywhere(self._held(principal), "global"):
+            names = role.hub_set.names(verb, GROUP, plural)
+            if names is None:
+                return None
+            found |= names
+        return found
+
     def visible_clusters(self, principal: Principal) -> set[str] | None:
         """Names of the clusters that the caller may see; None = all."""
         if not self._is_active(principal):

@@ -60,8 +60,12 @@ class Selectors:
     @property
     def exact_name(self) -> str | None:
         """The one name that can match, if the selector pins it."""
+        return self.exact("metadata.name")
+
+    def exact(self, path: str) -> str | None:
+        """The one value of a field that can match, if the selector pins it."""
         for requirement in self.fields:
-            if requirement.key == "metadata.name" and requirement.operator == "in":
+            if requirement.key == path and requirement.operator == "in":
                 return next(iter(requirement.values))
         return None
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncGenerator, Callable, Mapping
+from contextlib import aclosing
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Literal
@@ -122,8 +123,9 @@ class WatchCache:
         initial_events_end: bool = False,
         check: Callable[[], None] = lambda: None,
         key: str = "",
+        initial: AsyncGenerator[Entry, None] | None = None,
     ) -> AsyncGenerator[Event]:
-        """Changes after `revision`, for ever; None = first everything that is here, as ADDED.
+        """Changes after `revision`, for ever; None = first everything that is here (or in `initial`, if the copy has no entries), as ADDED.
 
         `predicate` sees old and new documents: what begins to match is ADDED, what ceases to is DELETED. Bookmarks pass
         every filter. `check` is called before anything is sent and on every `wake`; what it raises ends the stream. `key` is
@@ -137,10 +139,11 @@ class WatchCache:
             check()
             position, seen = self._next, self.informer.revision
             if revision is None:
-                for entry in sorted(self.informer.entries.values(), key=lambda e: e.key):
-                    document = codec.decode_document(entry.value, entry.revision)
-                    if predicate(document):
-                        yield Event("ADDED", document)
+                async with aclosing(initial if initial is not None else self._entries()) as entries:
+                    async for entry in entries:
+                        document = codec.decode_document(entry.value, entry.revision)
+                        if predicate(document):
+                            yield Event("ADDED", document)
                 if initial_events_end:
                     yield bookmark(seen, initial_events_end=True)
             elif revision < self.since:
@@ -176,6 +179,10 @@ class WatchCache:
         finally:
             self.streams -= 1
             self._wakers.discard(waker)
+
+    async def _entries(self) -> AsyncGenerator[Entry, None]:
+        for entry in sorted(self.informer.entries.values(), key=lambda e: e.key):
+            yield entry
 
     def _replay(self, revision: int, predicate: Predicate, key: str) -> list[Event]:
         """What the first listing tells of the time after `revision`. Raises Expired when that leaves a doubt.
@@ -226,13 +233,17 @@ class WatchCache:
         self.wake()
 
     def _reset(self, change: Change) -> None:
+        self.cut(max(change.last.revision, self.informer.revision))
+        self._last_revision = change.last.revision
+
+    def cut(self, since: int) -> None:
+        """Nothing certain is known of the time before `since`: every stream ends, and its client lists again."""
         self._ring.clear()
         self._history.clear()
         self._bytes = 0
         self._first = self._next
         self._life += 1
-        self._last_revision = change.last.revision
-        self.since = max(change.last.revision, self.informer.revision)
+        self.since = self._last_revision = since
         self.wake()
 
     def wake(self) -> None:

@@ -12,7 +12,7 @@ Promises, which the conformance suite checks on every implementation:
   and a `Vanished` for each key that is no longer there at all (its tombstone was compacted while the watch was away).
 - `changes` lists nothing: after each `Synced` with a new `listing` it yields, in order, what is written after; of writes of one key
   close behind each other perhaps the newest alone. What was written before that `Synced` can be read with `get` by then, and what was missed
-  between two of them is never told.
+  between two of them is never told. Its revision is exact: everything after it is told.
 - `scan` yields the last entry of every key in revision order, tombstones too, and ends when it has caught up. A key that is written
   meanwhile comes once more at its newest revision; none is left out.
 """

@@ -20,5 +20,6 @@ class Changes(Watch):
     def _close_listing(self, seen: set[str], upto: int) -> list[Synced]:
         """The consumer stands: whatever was written before it did can be read in the store by now."""
         self._listing += 1
-        self._position = max(upto, self._position)
+        # `upto` was asked for before the consumer was made: what came between the two is told by nobody.
+        self._position = max(upto, self._begin, self._position)
         return [self._sync(self._position)]

@@ -48,6 +48,8 @@ class Watch:
         self._position = 0
         self._life: tuple[str, int] = ("", 0)
         self._listing = 0
+        self._begin = 0
+        """The last sequence before what the consumer delivers."""
         self._log = structlog.get_logger().bind(logger="watch", bucket=bucket, watch=name)
 
     deliver_policy = "last_per_subject"
@@ -164,6 +166,7 @@ class Watch:
             f"CONSUMER.CREATE.{self._stream}.{consumer}.{self._filter}",
             {"stream_name": self._stream, "config": config, "action": "create"},
         )
+        self._begin = int(created["delivered"]["stream_seq"])
         return int(created["num_pending"])
 
     async def _delete_consumer(self, consumer: str) -> None:
