@@ -1,6 +1,8 @@
 """`python -m bench.tokens`: what stored tokens cost a real hub: start, memory of its processes, and finding out whose a token is.
 
-The hub is started with none and with `--tokens` of them in its store; everything is side by side. `hot`: a token that was used lately, found and
+The hub is started with none and with `--tokens` of them in its store; everything is side by side. `ready, alone`: identity or the gateway by
+itself on a running bus, from its start to 200 on /readyz; nats-server's own start, which reads its files, is in `hub ready` only. `adopted`:
+until every token, loaded as an older version writes it, is in its user's record, and the most memory that took. `hot`: a token that was used lately, found and
 compared (CPU of one call, the best of some rounds). `cold`: the one read of a token that was not, over the bus. `revoked`: from before the delete until
 the token is forgotten. Tokens are loaded into the stream as a restore does, not one durable write after the other.
 """
@@ -9,7 +11,10 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import http.client
+import json
 import os
+import re
 import shutil
 import statistics
 import subprocess
@@ -17,8 +22,9 @@ import sys
 import tempfile
 import time
 import timeit
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Awaitable, Iterator
+from contextlib import aclosing, contextmanager
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -26,11 +32,16 @@ from uuid import uuid4
 
 from bench.processes import Hub, resident_mb
 from bench.state import _options
+from libs.common.access.grants import Grants, compile_grants
+from libs.common.access.principal import Principal
+from libs.common.access.token_record import read_progress
 from libs.common.access.token_text import TokenText, make_token_text
+from libs.common.apiserver.selectors import Selectors
 from libs.common.bus.jetstream_api import JetStreamApi
 from libs.common.bus.nats import NatsBus, NatsOptions, connect
 from libs.common.observe import log
 from libs.common.resources import codec
+from libs.common.resources.access import PolicyRule, RoleTemplate, RoleTemplateBinding
 from libs.common.resources.identity import Token, TokenPrivate, TokenSpec, User
 from libs.common.resources.meta import ObjectMeta
 from libs.common.resources.providers import IdentityProvider
@@ -39,10 +50,14 @@ from libs.common.store.jetstream import JetStreamStore
 from libs.common.store.objects import Objects
 from services.auth_proxy.authenticate import Authenticator
 from services.auth_proxy.token_cache import TokenCache
+from services.gateway.token_reader import TokenReader
+from services.identity.tokens import Lifetimes, Tokens
 
 SETTLE_S = 5.0
 COLD = 500
 REVOKED = 50
+LISTS = 20
+ISSUED = 50
 PER_FLUSH = 2_000
 PROCESSES = ("auth_proxy", "identity", "gateway")
 
@@ -59,15 +74,21 @@ def main() -> int:
         hub.start()
         asyncio.run(load_users(directory, wanted.users))
         hub.stop()
+        with bus_alone(directory):
+            alone = measure_alone(directory)
         none = measure_hub(hub)
-        none.update(asyncio.run(measure_front_door(directory)))
+        none.update({**alone, "identity, adopted": "", "identity, most, adopting": ""})
+        none.update(asyncio.run(measure_parts(directory)))
         hub.stop()
         began = time.monotonic()
         with bus_alone(directory):
-            asyncio.run(load(directory, wanted.tokens, wanted.users))
-        sys.stderr.write(f"{wanted.tokens} tokens loaded in {time.monotonic() - began:.0f} s\n")
+            last = asyncio.run(load(directory, wanted.tokens, wanted.users))
+            sys.stderr.write(f"{wanted.tokens} tokens loaded in {time.monotonic() - began:.0f} s\n")
+            adopted = measure_adoption(directory, last)
+            alone = measure_alone(directory)
         many = measure_hub(hub)
-        many.update(asyncio.run(measure_front_door(directory)))
+        many.update({**alone, **adopted})
+        many.update(asyncio.run(measure_parts(directory)))
     finally:
         hub.stop()
         shutil.rmtree(directory, ignore_errors=True)
@@ -87,6 +108,75 @@ def measure_hub(hub: Hub) -> dict[str, str]:
         if name.startswith(PROCESSES):
             figures[f"{name}, resident"] = f"{_resident_mb(pids[name]):.0f} MB"
     return figures
+
+
+def measure_alone(directory: Path) -> dict[str, str]:
+    """Time to ready and memory of those that had a copy of all tokens once, each by itself beside the bus."""
+    figures = {}
+    for name in ("identity", "gateway"):
+        with service_alone(directory, name) as (process, seconds):
+            time.sleep(SETTLE_S)
+            figures[f"{name}, ready, alone"] = f"{seconds:.1f} s"
+            figures[f"{name}, resident, alone"] = f"{resident_mb(process.pid):.0f} MB"
+            figures[f"{name}, most, alone"] = f"{_most_mb(process.pid):.0f} MB"
+    return figures
+
+
+def measure_adoption(directory: Path, last: int) -> dict[str, str]:
+    """The first start of identity after all those tokens came."""
+    began = time.monotonic()
+    with service_alone(directory, "identity") as (process, _seconds):
+        asyncio.run(_wait_adopted(directory, last))
+        return {
+            "identity, adopted": f"{time.monotonic() - began:.1f} s",
+            "identity, most, adopting": f"{_most_mb(process.pid):.0f} MB",
+        }
+
+
+def _most_mb(pid: int) -> float:
+    """The most that was ever resident; identity's own start takes 64 MB for a moment, to hash a password that nobody has."""
+    most = re.search(r"VmHWM:\s+(\d+)", Path(f"/proc/{pid}/status").read_text(encoding="ascii"))
+    return int(most[1]) / 1024 if most is not None else 0.0
+
+
+async def _wait_adopted(directory: Path, last: int) -> None:
+    async with connect(_administration(directory)) as bus, asyncio.timeout(600):
+        store = JetStreamStore(bus, "identity")
+        while (progress := await read_progress(store)) is None or progress.revision < last:  # noqa: ASYNC110 - nobody is told
+            await asyncio.sleep(0.1)
+
+
+@contextmanager
+def service_alone(directory: Path, name: str) -> Iterator[tuple[subprocess.Popen[bytes], float]]:
+    """One service of the hub on the bus, ready, and how many seconds that took."""
+    config = directory / "data" / "config" / f"{name}.json"
+    health = Path(json.loads(config.read_text(encoding="utf-8"))["health_file"])
+    health.unlink(missing_ok=True)
+    began = time.monotonic()
+    process = subprocess.Popen(
+        [sys.executable, "-m", f"services.{name}", "--config", str(config)],
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    try:
+        while not _is_ready(health):
+            if process.poll() is not None or time.monotonic() - began > 300:
+                raise RuntimeError(f"{name} did not become ready")
+            time.sleep(0.01)
+        yield process, time.monotonic() - began
+    finally:
+        process.terminate()
+        process.wait(timeout=30)
+
+
+def _is_ready(health: Path) -> bool:
+    try:
+        address = health.read_text(encoding="ascii").strip().removeprefix("http://")
+        connection = http.client.HTTPConnection(address, timeout=2)
+        connection.request("GET", "/readyz")
+        return connection.getresponse().status == 200
+    except (OSError, ValueError, http.client.HTTPException):
+        return False
 
 
 def _resident_mb(pid: int) -> float:
@@ -120,8 +210,8 @@ async def load_users(directory: Path, users: int) -> None:
             await store.create(f"users.{name}", codec.encode(User(metadata=meta)))
 
 
-async def load(directory: Path, tokens: int, users: int) -> None:
-    """Straight into the stream, many under way; the stream's own count says that all came."""
+async def load(directory: Path, tokens: int, users: int) -> int:
+    """Straight into the stream, many under way; the stream's own count says that all came. Returns the last revision."""
     expires = datetime.now(UTC) + timedelta(days=30)
     async with connect(_administration(directory)) as bus:
         api = JetStreamApi(bus.connection)
@@ -134,6 +224,7 @@ async def load(directory: Path, tokens: int, users: int) -> None:
             if number % PER_FLUSH == PER_FLUSH - 1:
                 await _caught_up(api, before + number + 1)
         await _caught_up(api, before + tokens)
+        return before + tokens
 
 
 async def _caught_up(api: JetStreamApi, sequence: int) -> None:
@@ -146,6 +237,67 @@ def _token(text: TokenText, user: str, expires: datetime) -> bytes:
     spec = TokenSpec(user=user, user_uid=f"uid-of-{user}", purpose="kubeconfig", expires_at=expires)
     meta = ObjectMeta(name=text.name, uid=str(uuid4()), creation_timestamp=datetime.now(UTC), generation=1)
     return codec.encode(Token(metadata=meta, spec=spec, private=TokenPrivate(secret_hash=text.secret_hash)))
+
+
+async def measure_parts(directory: Path) -> dict[str, str]:
+    """What is asked of the parts of a hub that runs, by one caller at a time."""
+    return {**await measure_front_door(directory), **await measure_records(directory)}
+
+
+async def measure_records(directory: Path) -> dict[str, str]:
+    """Identity's and the gateway's own parts in this process, with the administration's credential."""
+    async with connect(_administration(directory)) as bus:
+        store = JetStreamStore(bus, "identity")
+        users = Informer(store, "users", name="bench-users")
+        following = asyncio.create_task(users.run())
+        await users.synced.wait()
+        people = Objects(users, User).all()
+        following.cancel()
+        await asyncio.gather(following, return_exceptions=True)
+        owner, admin = (next(user for user in people if user.name == name) for name in ("u1", "u2"))
+        reader = TokenReader(store, Fixed(_everything_for(admin, people)))
+        own = [await _timed(_walk(reader, owner, 10_000)) for _ in range(LISTS)]
+        pages = [await _timed(_walk(reader, admin, 500)) for _ in range(LISTS)]
+        tokens = Tokens(store, lambda: datetime.now(UTC), Lifetimes(), per_user=100_000)
+        issued = [await _timed(tokens.issue(owner, "api", ttl_s=600)) for _ in range(ISSUED)]
+        revoked = await _timed(tokens.revoke_all(owner.uid))
+        return {
+            "issue, p50": f"{statistics.median(issued) * 1e3:.1f} ms",
+            "list one's own, p50": f"{statistics.median(own) * 1e3:.1f} ms",
+            "list a page of 500, p50": f"{statistics.median(pages) * 1e3:.1f} ms",
+            "revoke all of one user": f"{revoked * 1e3:.0f} ms",
+        }
+
+
+@dataclass(frozen=True)
+class Fixed:
+    """Grants that stay as they are."""
+
+    current: Grants
+
+
+def _everything_for(user: User, people: list[User]) -> Grants:
+    rule = PolicyRule(verbs=["*"], api_groups=["*"], resources=["*"])
+    spec = {"scope": "global", "hubRules": [rule.to_document()]}
+    role = RoleTemplate.model_validate({"metadata": {"name": "everything"}, "spec": spec})
+    bound = {"principal": f"local:user:{user.uid}", "role": "everything", "scope": {"global": True}}
+    binding = RoleTemplateBinding.model_validate({"metadata": {"name": "all"}, "spec": bound})
+    return compile_grants([role], [binding], [], people, datetime.now(UTC))
+
+
+async def _walk(reader: TokenReader, user: User, most: int) -> None:
+    caller = Principal(user=user.name, user_uid=user.uid, principal_id=f"local:user:{user.uid}")
+    async with aclosing(reader.walk(caller, "list", Selectors())) as found:
+        async for _ in found:
+            most -= 1
+            if not most:
+                return
+
+
+async def _timed(work: Awaitable[object]) -> float:
+    began = time.perf_counter()
+    await work
+    return time.perf_counter() - began
 
 
 async def measure_front_door(directory: Path) -> dict[str, str]:

@@ -21,7 +21,7 @@ from libs.common.store.base import Entry, Store
 from services.identity.token_records import TOKEN, TokenRecords
 
 EVERY_S = 60.0
-PAGE = 10_000
+PAGE = 20_000
 """Tokens held at a time; the more, the fewer writes of records there are in the first reading."""
 RECORDS_AT_ONCE = 8
 SKEW = timedelta(minutes=10)

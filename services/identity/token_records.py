@@ -70,7 +70,9 @@ class TokenRecords:
         puts = list(plan.puts)
         if plan.tokens != plan.record.tokens:
             puts.append(self._put(plan.record, plan.tokens))
-        if puts:
+        if len(puts) == 1:
+            await self._write_one(puts[0])
+        elif puts:
             await self._store.batch(puts)
 
     async def plan_removal(
@@ -142,6 +144,18 @@ class TokenRecords:
             return await self._store.get(TOKEN.key(name))
         except (errors.NotFound, ValueError):
             return None
+
+    async def _write_one(self, put: Put) -> None:
+        """As a batch of one, for a fraction of its time: a server that has no replica lays out files for every batch."""
+        if put.deleted:
+            await self._store.delete(put.key, put.value, put.revision or 0)
+        elif put.revision:
+            await self._store.update(put.key, put.value, put.revision)
+        else:
+            try:
+                await self._store.create(put.key, put.value)
+            except errors.AlreadyExists as exc:
+                raise errors.Conflict(f'"{put.key}" was made by somebody else') from exc
 
     @staticmethod
     def _put(record: TokenRecord, tokens: Mapping[str, TokenFact]) -> Put:

@@ -148,10 +148,23 @@ class Interrupted(MemoryStore):
         self.left, self._after = 10**9, after
 
     async def batch(self, writes):
+        return await self._interrupted(super().batch(writes))
+
+    async def create(self, key, value, *, ttl_s=None):
+        return await self._interrupted(super().create(key, value, ttl_s=ttl_s))
+
+    async def update(self, key, value, revision, *, ttl_s=None):
+        return await self._interrupted(super().update(key, value, revision, ttl_s=ttl_s))
+
+    async def delete(self, key, last, revision):
+        return await self._interrupted(super().delete(key, last, revision))
+
+    async def _interrupted(self, write):
         self.left -= 1
         if self.left < 0 and not self._after:
+            write.close()
             raise errors.Unavailable("the plug was pulled")
-        revision = await super().batch(writes)
+        revision = await write
         if self.left < 0:
             raise errors.Timeout("the plug was pulled before the answer")
         return revision
