@@ -23,6 +23,7 @@ from services.gateway.recordings import Recordings
 from services.gateway.redirects import Redirects
 from services.gateway.registration import AgentEntry
 from services.gateway.reviews import Reviews
+from services.gateway.scim import METHODS, Scim
 from services.gateway.second_factor import SecondFactor
 from services.gateway.signin import SignIn
 from services.gateway.state import State
@@ -58,6 +59,7 @@ def render_routes(state: State) -> list[Route]:
         EmptyCore(),
     )
     recordings = Recordings(state, state.recordings or JetStreamLog(state.bus))
+    scim = Scim(state)
     item = OURS + "/{plural}/{name}"
     status = item + "/{subresource}"
     access, whoami = (
@@ -93,6 +95,7 @@ def render_routes(state: State) -> list[Route]:
         Route("GET", "/v1/recordings", recordings.collection),
         Route("GET", "/v1/recordings/{name}", recordings.read),
         Route("GET", "/v1/recordings/{name}/events", recordings.events),
+        *(Route(method, "/v1/scim/{provider}/v2/{path:.*}", scim.serve) for method in METHODS),
         Route("GET", "/api", documents.api),
         Route("GET", "/apis", documents.apis),
         Route("GET", "/openapi/v2", documents.openapi_v2),

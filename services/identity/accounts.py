@@ -29,6 +29,7 @@ from libs.common.resources.registry import BY_MODEL
 from libs.common.store.base import Put, Store
 from libs.common.store.objects import encode_unique, modify, read
 from services.identity.providers.base import Group, Identity
+from services.identity.pushed import as_pushed
 
 USER = BY_MODEL[User]
 MAX_GROUPS = 5000
@@ -59,9 +60,9 @@ class Accounts:
     async def sign_in(self, provider: IdentityProvider, identity: Identity) -> User:
         """The user of this account, with what was just seen of it. Raises Denied for whoever may not come in."""
         snapshot = make_snapshot(provider, identity, self._now())
-        check_allowed(provider, snapshot)
         for _ in range(_TRIES):
             claim, user = await self.owner(snapshot.principal_id)
+            check_allowed(provider, snapshot if user is None else as_pushed(user, provider, snapshot))
             if user is not None:
                 check_usable(user)
                 return await self.note(user, provider, identity)
@@ -77,7 +78,7 @@ class Accounts:
 
     async def owner(self, principal_id: str) -> tuple[Claim, User | None]:
         """The claim on an account, and the living user that has it."""
-        claim = await self._read_claim(principal_id)
+        claim = await self.read_claim(principal_id)
         if not claim.user:
             return claim, None
         try:
@@ -94,6 +95,7 @@ class Accounts:
         for _ in range(_TRIES):
             claim, owner = await self.owner(snapshot.principal_id)
             if owner is not None and owner.uid == user.uid:
+                check_allowed(provider, as_pushed(owner, provider, snapshot))
                 return await self.note(owner, provider, identity)
             if owner is not None:
                 raise errors.Conflict(f'that account at "{_shown(provider)}" belongs to another user of this hub')
@@ -104,7 +106,7 @@ class Accounts:
                 raise errors.Conflict(f'you have an account at "{_shown(provider)}" linked already: unlink that first')
             current.status.identities.append(snapshot)
             revision = int(current.metadata.resource_version or 0)
-            if await self._write(claim, current, revision):
+            if await self.save(current, revision, claim):
                 log.get("identity").info("account_linked", user=user.name, principal_id=snapshot.principal_id)
                 return await self._keep_secret(current, provider, identity)
         raise errors.Conflict("your user changes too often at the moment: try again", kind="User", name=user.name)
@@ -119,6 +121,7 @@ class Accounts:
                 return False
             current.status.identities = [i for i in current.status.identities if i.provider != provider]
             current.private.sealed.pop(refresh_key(provider), None)
+            current.private.pushed.pop(provider, None)
             return True
 
         # The claim stays and counts no more: `owner` wants the user to say the same.
@@ -137,9 +140,10 @@ class Accounts:
             )
             if place is None:
                 return False
-            snapshot.linked_at = current.status.identities[place].linked_at
-            current.status.identities[place] = snapshot
-            if sealed:
+            seen = as_pushed(current, provider, snapshot)
+            seen.linked_at = current.status.identities[place].linked_at
+            current.status.identities[place] = seen
+            if sealed and not seen.gone:
                 current.private.sealed[refresh_key(provider.name)] = sealed
             return True
 
@@ -168,42 +172,46 @@ class Accounts:
 
     async def _create(self, claim: Claim, snapshot: LinkedIdentity, identity: Identity) -> User | None:
         """A user of its own for the account; None when somebody was faster."""
+        user = await self.draft(snapshot, identity)
+        return await read(self._store, User, user.name) if await self.save(user, 0, claim) else None
+
+    async def draft(self, snapshot: LinkedIdentity, identity: Identity) -> User:
+        """A user for the account under a name that is free, not written yet. Raises Conflict."""
         wanted = make_user_name(identity.user_name)
         for name in (wanted, f"{wanted[:50]}-{_suffix(snapshot.principal_id)}"):
-            uid = str(uuid4())
-            user = User(
-                metadata=ObjectMeta(name=name, uid=uid, creation_timestamp=self._now(), generation=1),
-                spec=UserSpec(display_name=identity.display_name[:256] or identity.user_name[:256]),
-                status=UserStatus(principal_id=local_user_principal(uid), identities=[snapshot]),
-            )
             try:
                 await self._store.get(USER.key(name))
             except errors.NotFound:
-                if await self._write(claim, user, 0):
-                    return await read(self._store, User, name)
-                return None
+                uid = str(uuid4())
+                return User(
+                    metadata=ObjectMeta(name=name, uid=uid, creation_timestamp=self._now(), generation=1),
+                    spec=UserSpec(display_name=identity.display_name[:256] or identity.user_name[:256]),
+                    status=UserStatus(principal_id=local_user_principal(uid), identities=[snapshot]),
+                )
         raise errors.Conflict(
             f'there is no free user name for the account "{identity.user_name}": ask an administrator'
         )
 
-    async def _write(self, claim: Claim, user: User, revision: int) -> bool:
-        """User and claim, both or none. Returns False when somebody came between."""
-        record: bytes = msgpack.packb(
-            {
-                "v": 1,
-                "op": secrets.token_hex(12),
-                "object": {"principal": claim.principal_id, "user": user.name, "userUid": user.uid},
-            }
-        )
-        try:
-            await self._store.batch(
-                [Put(USER.key(user.name), encode_unique(user), revision), Put(claim.key, record, claim.revision)]
+    async def save(self, user: User, revision: int, *claims: Claim) -> int:
+        """User and claims, all or none. Returns the user's new revision; 0 when somebody came between."""
+        puts = []
+        for claim in claims:
+            record: bytes = msgpack.packb(
+                {
+                    "v": 1,
+                    "op": secrets.token_hex(12),
+                    "object": {"principal": claim.principal_id, "user": user.name, "userUid": user.uid},
+                }
             )
+            puts.append(Put(claim.key, record, claim.revision))
+        try:
+            # The user is the last: its revision is what a reader waits for.
+            return await self._store.batch([*puts, Put(USER.key(user.name), encode_unique(user), revision)])
         except errors.Conflict:
-            return False
-        return True
+            return 0
 
-    async def _read_claim(self, principal_id: str) -> Claim:
+    async def read_claim(self, principal_id: str) -> Claim:
+        """Who said to have this id last; whether that counts, the user says."""
         key = claim_key(principal_id)
         try:
             entry = await self._store.get(key)
@@ -239,7 +247,9 @@ def make_snapshot(provider: IdentityProvider, identity: Identity, now: datetime)
 
 
 def check_allowed(provider: IdentityProvider, snapshot: LinkedIdentity) -> None:
-    """Whether the provider's settings let this account in. Raises Denied."""
+    """Whether the provider, and its settings, let this account in. Raises Denied."""
+    if snapshot.gone:
+        raise errors.Denied(f'your account at "{_shown(provider)}" was deactivated there: ask an administrator')
     allowed = provider.spec.allowed_principals
     if allowed and not set(allowed) & {snapshot.principal_id, *snapshot.groups}:
         raise errors.Denied(

@@ -23,6 +23,7 @@ from libs.common.contracts.methods import (
     NOTE_TOKEN_USE,
     REMOVE_SECOND_FACTOR,
     REVOKE_TOKEN,
+    SCIM,
     SEARCH_PRINCIPALS,
     SIGN_IN_OPTIONS,
     TEST_PROVIDER,
@@ -50,6 +51,10 @@ from services.identity.providers.running import Providers
 from services.identity.redirects import Redirects
 from services.identity.refresher import Refresher
 from services.identity.refresher import keys_of_user as refreshed_user
+from services.identity.scim.directory import GROUPS, Directory
+from services.identity.scim.groups import Groups as PushedGroups
+from services.identity.scim.service import Scim
+from services.identity.scim.users import Users as PushedUsers
 from services.identity.second_factor import SecondFactors
 from services.identity.second_factor_handlers import SecondFactorHandlers
 from services.identity.sign_in import PasswordSignIn
@@ -66,6 +71,7 @@ async def build(host: Host[IdentityConfig]) -> None:
     grants = await start_live_grants(host)
     users = await host.informer("identity", "users")
     configured = await host.informer("identity", "identityproviders")
+    pushed_groups = await host.informer("identity", GROUPS)
     ring = load_ring(config.secrets_keys)
     await host.synced()
 
@@ -143,6 +149,12 @@ async def build(host: Host[IdentityConfig]) -> None:
     about_providers = ProviderHandlers(providers, Objects(users, User), host.verifier, grants, Throttle(host.monotonic))
     await host.serve(SEARCH_PRINCIPALS, about_providers.search)
     await host.serve(TEST_PROVIDER, about_providers.test)
+    pushed = Directory(users, pushed_groups)
+    pushed_users = PushedUsers(store, accounts, tokens, Objects(users, User), pushed, host.now)
+    scim = Scim(
+        store, providers, host.verifier, grants, pushed_users, PushedGroups(store, pushed_users, pushed, host.now)
+    )
+    await host.serve(SCIM, scim.call)
     await host.serve(ISSUE_TOKEN, handlers.issue_token)
     await host.serve(REVOKE_TOKEN, handlers.revoke_token)
     uses = LastUses(store, host.now)

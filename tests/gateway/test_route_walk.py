@@ -33,7 +33,7 @@ OWN = {
 }  # fmt: skip
 """What is about the caller alone."""
 
-ASKED = {"/v1/identity-providers/{name}/test"}
+ASKED = {"/v1/identity-providers/{name}/test", "/v1/scim/{provider}/v2/{path:.*}"}
 """What the owner alone decides about, who does not run here; its own tests say who may."""
 
 
@@ -46,7 +46,7 @@ async def hub(clock, tmp_path):
 def fill(path: str, plural: str = "clusters", name: str = "c1") -> str:
     """An address that the pattern matches, naming something that is there and is somebody else's."""
     values = {
-        "{plural}": plural, "{name}": name, "{provider}": "corp", "{subresource}": "status", "{group}": "management.herdsman.dev", "{version}": "v1", "{file:.*}": "index.html",
+        "{plural}": plural, "{name}": name, "{provider}": "corp", "{subresource}": "status", "{group}": "management.herdsman.dev", "{version}": "v1", "{file:.*}": "index.html", "{path:.*}": "Users",
         "{version:v1|v1beta1}": "v1", "{token}": "hmr_a_b", "{namespace}": "default",
     }  # fmt: skip
     for pattern, value in values.items():

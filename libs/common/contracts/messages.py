@@ -321,6 +321,26 @@ class SecondFactorRemove(BaseModel):
     code: str = Field(default="", max_length=64)
 
 
+class ScimCall(BaseModel):
+    """One call by SCIM (RFC 7644), for the provider that pushes. `query` are the parameters of the address, `base_url` is what `/Users` stands under."""
+
+    identity: str
+    provider: str
+    operation: Literal["list", "read", "create", "replace", "patch", "delete"]
+    kind: Literal["Users", "Groups", "ServiceProviderConfig", "ResourceTypes", "Schemas"]
+    id: str = Field(default="", max_length=256)
+    query: dict[str, str] = Field(default_factory=dict)
+    body: dict[str, Any] | None = None
+    base_url: str = ""
+
+
+class ScimReply(BaseModel):
+    """The answer, also where SCIM has an error of its own for what was wrong; `document` None = no body."""
+
+    status: int
+    document: dict[str, Any] | None = None
+
+
 # ── clusters and agents ──────────────────────────────────────────────────────────────────────────────────────────────
 
 

@@ -5,7 +5,7 @@ Passwords and token hashes are `private`: stored with the object, in no API answ
 
 from __future__ import annotations
 
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 from pydantic import Field
 
@@ -39,6 +39,19 @@ class UserStatus(ConditionedStatus):
     )
 
 
+class PushedAccountPrivate(Model):
+    """What a provider pushed of a person's account by SCIM. `document` is the account as it was pushed, without its groups."""
+
+    external_id: str
+    user_name: str
+    active: bool = True
+    groups: dict[str, str] = Field(default_factory=dict)
+    """Id of a pushed group → principal id of that group."""
+    document: dict[str, Any] = Field(default_factory=dict)
+    created: Time
+    modified: Time
+
+
 class UserPrivate(Model):
     password_hash: str = ""
     """Argon2id in PHC string format; empty = no password, sign-in refused."""
@@ -48,6 +61,8 @@ class UserPrivate(Model):
     """The last 30-second step of which a one-time code was used."""
     recovery_hashes: list[str] = Field(default_factory=list)
     """SHA-256 in hex of the recovery codes that are left."""
+    pushed: dict[str, PushedAccountPrivate] = Field(default_factory=dict)
+    """Provider → the account that it pushed."""
 
 
 class User(Resource):

@@ -114,6 +114,14 @@ class OidcSettings(Model):
         default="preferred_username", description="Claim from which the hub's user name is made."
     )
     groups_claim: str = Field(default="groups", description="Claim that lists the person's groups.")
+    account_id_claim: Literal["sub", "oid"] = Field(
+        default="sub",
+        description="Claim that names the account for ever; oid: Entra ID's object id. Whoever signed in before a change is a stranger after it.",
+    )
+    scim: bool = Field(
+        default=False,
+        description="True: the issuer may push users and groups by SCIM, and the groups of who was pushed are those pushed, not the claim's.",
+    )
     ca: str = Field(default="", max_length=64_000, description="PEM of the authorities to trust; empty = the system's.")
     timeout_seconds: Seconds = Field(default=10, ge=1, le=60)
     clock_skew_seconds: Seconds = Field(default=60, ge=0, le=300, description="How far the issuer's clock may be off.")

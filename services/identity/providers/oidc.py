@@ -94,7 +94,7 @@ class OidcProvider:
             claims = await self._issuer.verify(str(tokens["id_token"]), nonce=None)
         else:
             claims = await self._userinfo(tokens)
-        if claims.get("sub") != account_id:
+        if not claims.get("sub") or self._account_id(claims) != account_id:
             raise Gone("the provider answered for another account")
         return await self._identity(claims, tokens)
 
@@ -167,9 +167,17 @@ class OidcProvider:
         groups, truncated = self._groups(claims)
         name = claims.get(settings.user_name_claim) or claims.get("email") or claims["sub"]
         return Identity(
-            id=str(claims["sub"]), user_name=str(name), display_name=str(claims.get("name") or ""), email=str(claims.get("email") or ""),
+            id=self._account_id(claims), user_name=str(name), display_name=str(claims.get("name") or ""), email=str(claims.get("email") or ""),
             groups=groups, truncated=truncated, refresh_secret=str(tokens.get("refresh_token") or ""),
         )  # fmt: skip
+
+    def _account_id(self, claims: Mapping[str, Any]) -> str:
+        """The id that the account has for ever. Raises Unavailable: another claim in its place would be another person."""
+        found = claims.get(self._settings.account_id_claim)
+        if not isinstance(found, str) or not found:
+            self._log("a claim is missing", {"error": self._settings.account_id_claim})
+            raise errors.Unavailable("the provider did not say which account that is: tell an administrator")
+        return found
 
     def _groups(self, claims: Mapping[str, Any]) -> tuple[tuple[Group, ...], str]:
         claim = self._settings.groups_claim

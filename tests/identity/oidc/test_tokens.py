@@ -227,3 +227,17 @@ async def test_signing_out_there_leads_back_here(clock):
     async with running(clock) as (liar, provider):
         url = await provider.end_session_url("sub-1", "https://hub.example/ui/")
         assert url.startswith(f"{liar.url}/end?client_id=herdsman&post_logout_redirect_uri=https%3A%2F%2Fhub.example")
+
+
+async def test_the_account_is_the_object_id_where_that_is_set_and_nothing_stands_in_for_it(clock):
+    async with running(clock, account_id_claim="oid") as (liar, provider):
+        liar.change = {"oid": "object-1"}
+        assert (await sign_in(liar, provider)).id == "object-1"
+        liar.nonce = None
+        assert (await provider.refresh("object-1", "rt")).id == "object-1"
+        with pytest.raises(Gone):
+            await provider.refresh("sub-1", "rt")
+        for oid in (None, "", 7):
+            liar.change = {"oid": oid}
+            with pytest.raises(errors.Unavailable, match="which account"):
+                await sign_in(liar, provider)
