@@ -16,6 +16,8 @@ from importlib.metadata import version
 from pathlib import Path
 
 Sayer = Callable[[str], None]
+OTHERS = "\n# What stored tokens cost\n"
+"""Where the results of another bench begin."""
 
 
 @dataclass(frozen=True)
@@ -108,4 +110,7 @@ def write_results(file: Path, command: str, facts: list[tuple[str, str]], tables
         f"Written by `{command}`; what is measured and how: `bench/proxy/__init__.py`. The machine is part of the figures, the ratios are\n"
         "what counts. Figures are the median over the rounds, with the least and the most in parentheses.\n\n"
     )
-    file.write_text(intro + head + "\n" + "\n".join(table.markdown() for table in tables), encoding="utf-8")
+    # Whatever follows under a title of its own is of another bench.
+    _, mark, others = (file.read_text(encoding="utf-8") if file.exists() else "").partition(OTHERS)
+    text = intro + head + "\n" + "\n".join(table.markdown() for table in tables)
+    file.write_text(text.rstrip("\n") + "\n" + mark + others, encoding="utf-8")
