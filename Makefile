@@ -58,7 +58,7 @@ format: $(STAMP) ## Put the code in shape
 	@$(BIN)/ruff check --fix . && $(BIN)/ruff format .
 
 lock: $(STAMP) ## Resolve dependencies again into requirements.lock (versions and hashes, no addresses)
-	@$(BIN)/pip-compile --quiet --all-extras --generate-hashes --allow-unsafe --strip-extras --upgrade \
+	@$(BIN)/pip-compile --quiet --all-extras --generate-hashes --allow-unsafe --no-strip-extras --upgrade \
 	  --no-emit-index-url --no-emit-trusted-host --no-emit-find-links --no-header -o requirements.lock pyproject.toml
 
 venv: $(STAMP) ## Create .venv from the lock file
