@@ -41,6 +41,8 @@ class Liar:
     forms: list[Mapping[str, str]] = field(default_factory=list)
     authorizations: list[str] = field(default_factory=list)
     fetched_keys: int = 0
+    keys_type: str = "application/json"
+    """The one that is answered: who does not accept it gets 406."""
 
     def id_token(self) -> str:
         moment = int(self.now.timestamp())
@@ -60,8 +62,10 @@ class Liar:
         }  # fmt: skip
         return web.json_response({**document, "padding": "x" * self.padding})
 
-    async def published(self, _request: web.Request) -> web.Response:
+    async def published(self, request: web.Request) -> web.Response:
         self.fetched_keys += 1
+        if self.keys_type not in request.headers.get("Accept", ""):
+            return web.Response(status=406)
         return web.json_response({"keys": [key.as_dict(private=False) for key in self.keys]})
 
     async def token(self, request: web.Request) -> web.Response:
