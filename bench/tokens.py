@@ -42,6 +42,7 @@ from libs.common.bus.nats import NatsBus, NatsOptions, connect
 from libs.common.observe import log
 from libs.common.resources import codec
 from libs.common.resources.access import PolicyRule, RoleTemplate, RoleTemplateBinding
+from libs.common.resources.federation import FederatedCredential
 from libs.common.resources.identity import Token, TokenPrivate, TokenSpec, User
 from libs.common.resources.meta import ObjectMeta
 from libs.common.resources.providers import IdentityProvider
@@ -307,19 +308,21 @@ async def measure_front_door(directory: Path) -> dict[str, str]:
         connect(_administration(directory)) as writing,
     ):
         store = JetStreamStore(bus, "identity")
-        users, providers = (
+        users, providers, credentials = (
             Informer(store, "users", name="bench-users"),
             Informer(store, "identityproviders", name="bench-providers"),
+            Informer(store, "federatedcredentials", name="bench-credentials"),
         )
         cache = TokenCache(store)
-        tasks = [asyncio.create_task(work) for work in (users.run(), providers.run(), cache.run())]
+        tasks = [asyncio.create_task(work) for work in (users.run(), providers.run(), credentials.run(), cache.run())]
         try:
             async with asyncio.timeout(30):
-                for event in (users.synced, providers.synced, cache.live):
+                for event in (users.synced, providers.synced, credentials.synced, cache.live):
                     await event.wait()
             authenticator = Authenticator(
-                cache, Objects(users, User), Objects(providers, IdentityProvider), lambda: datetime.now(UTC)
-            )
+                cache, Objects(users, User), Objects(providers, IdentityProvider), Objects(credentials, FederatedCredential),
+                lambda: datetime.now(UTC),
+            )  # fmt: skip
             owner = next(iter(Objects(users, User).all()))
             return await _measure(authenticator, cache, writing, owner)
         finally:

@@ -13,11 +13,13 @@ from collections.abc import Callable
 from datetime import datetime
 
 from libs.common import errors
+from libs.common.access.federation import is_counting, is_federated
 from libs.common.access.grants import Grants
 from libs.common.access.membership import may_use, membership_of
 from libs.common.access.principal import Principal
 from libs.common.crypto.envelope import LIFETIME_S, Signer
 from libs.common.relay.head import RequestHead
+from libs.common.resources.federation import FederatedCredential
 from libs.common.resources.identity import User
 from libs.common.resources.providers import IdentityProvider
 from libs.common.store.informer import Change
@@ -90,18 +92,21 @@ class Authenticator:
     """Follows tokens and users. Invariant: a caller that is remembered is one that would be made the same way now."""
 
     def __init__(
-        self, tokens: TokenCache, users: Objects[User], providers: Objects[IdentityProvider], now: Now
-    ) -> None:
+        self, tokens: TokenCache, users: Objects[User], providers: Objects[IdentityProvider],
+        credentials: Objects[FederatedCredential], now: Now,
+    ) -> None:  # fmt: skip
         self._tokens = tokens
         self._users = users
         self._providers = providers
+        self._credentials = credentials
         self._now = now
         self._callers: dict[str, Caller] = {}
         self._of_user: dict[str, set[str]] = {}
         self._of_parent: dict[str, set[str]] = {}
         tokens.on_forget.append(self._token_forgotten)
         users.informer.subscribe(self._user_changed, replay=False)
-        providers.informer.subscribe(self._provider_changed, replay=False)
+        for informer in (providers.informer, credentials.informer):
+            informer.subscribe(self._origin_changed, replay=False)
 
     def authenticate(self, head: RequestHead) -> Caller | None:
         """Who calls; None when no credential came. Raises Unauthenticated for any that is not good, NotRemembered before `fetch`."""
@@ -200,7 +205,10 @@ class Authenticator:
         user = self._users.get(fact.user)
         if user is None or user.uid != fact.user_uid or not user.spec.enabled or user.deleting:
             return None
-        if not may_use(fact.provider, user, self._providers.get, now):
+        if is_federated(fact.provider):
+            if not is_counting(fact.provider, user, self._credentials.get):
+                return None
+        elif not may_use(fact.provider, user, self._providers.get, now):
             return None
         membership = membership_of(user, self._providers.get, now)
         principal = Principal(
@@ -249,8 +257,8 @@ class Authenticator:
             for name in self._of_user.pop(user, set()):
                 self._drop(name)
 
-    def _provider_changed(self, change: Change) -> None:
-        if change.key.startswith("identityproviders."):
+    def _origin_changed(self, change: Change) -> None:
+        if change.key.startswith(("identityproviders.", "federatedcredentials.")):
             # Rare, and it may concern anybody.
             self._forget_all()
 

@@ -12,6 +12,7 @@ from libs.common.crypto.envelope import Signer
 from libs.common.relay.pool import Address, Pool
 from libs.common.relay.server import Engine, Limits, listen, listen_on
 from libs.common.relay.sweeper import Sweeper
+from libs.common.resources.federation import FederatedCredential
 from libs.common.resources.identity import User
 from libs.common.resources.providers import IdentityProvider
 from libs.common.runtime.config import ConfigError
@@ -50,6 +51,7 @@ async def build(host: Host[AuthProxyConfig]) -> None:
     tokens = TokenCache(host.store("identity"), monotonic=host.monotonic)
     users = await host.informer("identity", "users")
     providers = await host.informer("identity", "identityproviders")
+    credentials = await host.informer("identity", "federatedcredentials")
     clusters_informer = await host.informer("cluster_controller", "clusters")
     grants = await start_live_grants(host)
     policy = LivePolicy(await host.informer("authz", "auditpolicies"))
@@ -71,10 +73,16 @@ async def build(host: Host[AuthProxyConfig]) -> None:
     clusters = ClusterIndex(clusters_informer, forget)
     neighbours = await Neighbours.start(host, calls, clusters, local, sweeper) if has_neighbours(config) else None
     tunnels: Tunnels = neighbours.tunnels if neighbours is not None else local
-    authenticator = Authenticator(tokens, Objects(users, User), Objects(providers, IdentityProvider), host.now)
+    authenticator = Authenticator(
+        tokens,
+        Objects(users, User),
+        Objects(providers, IdentityProvider),
+        Objects(credentials, FederatedCredential),
+        host.now,
+    )
     revoker = Revoker(calls, authenticator, grants)
     tokens.on_change.append(revoker.wake)
-    for informer in (users, providers, clusters_informer):
+    for informer in (users, providers, credentials, clusters_informer):
         informer.subscribe(lambda _change: revoker.wake(), replay=False)
     grants.subscribe(lambda _grants: revoker.wake())
 

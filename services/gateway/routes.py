@@ -28,6 +28,7 @@ from services.gateway.second_factor import SecondFactor
 from services.gateway.signin import SignIn
 from services.gateway.state import State
 from services.gateway.streams import Streams
+from services.gateway.token_exchange import TokenExchanges
 from services.gateway.virtual import Virtual
 from services.gateway.writes import Writes
 
@@ -75,6 +76,7 @@ def render_routes(state: State) -> list[Route]:
         Route("GET", "/ui/{file:.*}", pages.file, "nothing"),
         Route("GET", "/version", documents.version, "nothing"),
         Route("POST", "/v1/login", sign_in.login, "patience"),
+        Route("POST", "/v1/token", TokenExchanges(state).exchange, "patience"),
         Route("GET", "/v1/sign-in", sign_in.options, "patience"),
         Route("GET", "/v1/sign-in/{provider}", redirects.begin, "patience"),
         Route("GET", "/v1/callback/{provider}", redirects.finish, "patience"),

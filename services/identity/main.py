@@ -15,6 +15,7 @@ from libs.common.contracts.methods import (
     BEGIN_SECOND_FACTOR,
     CHANGE_PASSWORD,
     CONFIRM_SECOND_FACTOR,
+    EXCHANGE_TOKEN,
     EXTEND_SESSION,
     FETCH_DEVICE,
     FINISH_REDIRECT,
@@ -31,6 +32,7 @@ from libs.common.contracts.methods import (
 )
 from libs.common.crypto.sealed import KeyRing
 from libs.common.reconcile import Reconciler, follow
+from libs.common.resources.federation import FederatedCredential
 from libs.common.resources.identity import User
 from libs.common.resources.providers import IdentityProvider
 from libs.common.runtime.config import ConfigError
@@ -40,6 +42,10 @@ from services.identity.accounts import Accounts
 from services.identity.bootstrap import bootstrap_admin, ensure_local_provider
 from services.identity.config import IdentityConfig
 from services.identity.device_logins import DeviceLogins
+from services.identity.federation.ends import FederationEnds, keys_of_credential
+from services.identity.federation.exchange import Exchanges
+from services.identity.federation.sources import Sources
+from services.identity.federation.strategy import FederatedCredentialStrategy
 from services.identity.handlers import Handlers
 from services.identity.logins import LastLogins
 from services.identity.passwords import Passwords
@@ -71,6 +77,7 @@ async def build(host: Host[IdentityConfig]) -> None:
     grants = await start_live_grants(host)
     users = await host.informer("identity", "users")
     configured = await host.informer("identity", "identityproviders")
+    credentials_seen = await host.informer("identity", "federatedcredentials")
     pushed_groups = await host.informer("identity", GROUPS)
     ring = load_ring(config.secrets_keys)
     await host.synced()
@@ -115,8 +122,15 @@ async def build(host: Host[IdentityConfig]) -> None:
     follow(configured, enders, keys_of_provider)
     host.spawn("provider ends", enders.run())
 
+    credentials, sources = Objects(credentials_seen, FederatedCredential), Sources(host.now, host.monotonic)
+    host.on_stop(sources.aclose)
+    federation_ends = Reconciler("federation ends", FederationEnds(credentials, tokens, sources).reconcile)
+    follow(credentials_seen, federation_ends, keys_of_credential)
+    host.spawn("federation ends", federation_ends.run())
+
     strategies: dict[str, Strategy[Any]] = {
         "users": UserStrategy(grants), "tokens": TokenStrategy(tokens), "identityproviders": IdentityProviderStrategy(providers, ring),
+        "federatedcredentials": FederatedCredentialStrategy(store, sources),
     }  # fmt: skip
     writer = ResourceWriter(store, strategies, host.verifier, grants, host.now)
     handlers = Handlers(
@@ -156,6 +170,7 @@ async def build(host: Host[IdentityConfig]) -> None:
     )
     await host.serve(SCIM, scim.call)
     await host.serve(ISSUE_TOKEN, handlers.issue_token)
+    await host.serve(EXCHANGE_TOKEN, Exchanges(store, credentials, sources, tokens, host.now).exchange)
     await host.serve(REVOKE_TOKEN, handlers.revoke_token)
     uses = LastUses(store, host.now)
     host.on_stop(uses.flush)

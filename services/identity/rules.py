@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from libs.common.access.grants import Grants
+from libs.common.access.principal import Principal
 
 ADMIN_ROLE = "admin"
 
@@ -17,3 +18,13 @@ def find_admins(grants: Grants) -> set[str]:
 def is_last_admin(grants: Grants, user: str) -> bool:
     """Whether nobody could administer the hub any more without this user."""
     return find_admins(grants) == {user}
+
+
+def why_not_issue(grants: Grants, principal: Principal, user: str) -> str:
+    """Why this caller may not issue tokens for that service user, nor let others have them; empty: may."""
+    if principal.is_scoped or principal.read_only:
+        return "a restricted token issues none for others: sign in"
+    if not grants.is_allowed(principal, "update", "users", user):
+        return f'the right to update user "{user}" is missing'
+    lacking = grants.covers_user(principal, user)
+    return f'user "{user}" holds rights that you lack: {"; ".join(lacking[:5])}' if lacking else ""

@@ -15,6 +15,7 @@ from datetime import datetime, timedelta
 from uuid import uuid4
 
 from libs.common import errors
+from libs.common.access.federation import is_federated
 from libs.common.access.token_record import TokenFact, TokenRecord, fact_of
 from libs.common.access.token_text import make_token_text
 from libs.common.contracts.messages import IssuedToken
@@ -26,6 +27,8 @@ from libs.common.store.objects import encode_unique, modify
 from services.identity.adoption import Adoption
 from services.identity.token_records import TOKEN, TRIES, Plan, TokenRecords, pause
 
+MOST_FEDERATED = 1000
+"""Live tokens that the workloads of one service user have together: the oldest makes room, so that a burst of jobs keeps nobody out."""
 SIGN_INS: tuple[TokenPurpose, ...] = ("login", "session")
 """What a person gets for signing in; everything else is made from one of these."""
 
@@ -58,13 +61,14 @@ class Lifetimes:
 
 
 class Tokens:
-    """Invariant: at most `per_user` live tokens per user, each with an expiry, each named by its user's record.
+    """Invariant: at most `per_user` live tokens per user, and `most_federated` of workloads, each with an expiry, each named by its user's record.
 
     `on_issued` is told of each user who was given one here.
     """
 
     def __init__(
-        self, store: Store, now: Callable[[], datetime], lifetimes: Lifetimes, per_user: int = 100
+        self, store: Store, now: Callable[[], datetime], lifetimes: Lifetimes, per_user: int = 100,
+        most_federated: int = MOST_FEDERATED,
     ) -> None:  # fmt: skip
         self.records = TokenRecords(store)
         self.adoption = Adoption(store, self.records, now)
@@ -73,6 +77,7 @@ class Tokens:
         self._now = now
         self._lifetimes = lifetimes
         self._per_user = per_user
+        self._most_federated = most_federated
         self._locks: defaultdict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
 
     async def issue(
@@ -153,7 +158,7 @@ class Tokens:
     async def _create(self, user: User, spec: TokenSpec, now: datetime) -> IssuedToken:
         for failed in range(1, TRIES + 1):
             record = await self.records.read(user.uid, user.name)
-            plan = await self._make_room(record, spec.purpose, now)
+            plan = await self._make_room(record, spec, now)
             text = make_token_text()
             token = Token(
                 metadata=ObjectMeta(name=text.name, uid=str(uuid4()), creation_timestamp=now, generation=1),
@@ -173,23 +178,35 @@ class Tokens:
             )  # fmt: skip
         raise errors.Conflict(f'tokens of user "{user.name}" come and go too fast at the moment: try again')
 
-    async def _make_room(self, record: TokenRecord, purpose: TokenPurpose, now: datetime) -> Plan:
-        """Keep under the cap: expired ones go first; to sign in, the oldest sign-in makes room; else it is refused."""
-        if len(record.tokens) < self._per_user:
+    async def _make_room(self, record: TokenRecord, spec: TokenSpec, now: datetime) -> Plan:
+        """Keep under the cap: expired ones go first; to sign in, the oldest sign-in makes room; else it is refused.
+
+        What came by a workload's token is counted apart, and there the oldest always makes room.
+        """
+        federated = is_federated(spec.provider)
+        most = self._most_federated if federated else self._per_user
+        counted = {name: fact for name, fact in record.tokens.items() if is_federated(fact.provider) is federated}
+        if len(counted) < most:
             return Plan(record, record.tokens)
         moment = now.timestamp()
-        over = [name for name, fact in record.tokens.items() if fact.expires <= moment]
+        over = [name for name, fact in counted.items() if fact.expires <= moment]
         plan = await self.records.plan_removal(record, over, lambda token: token.spec.expires_at > now)
         # A session that is used lives on beyond what its fact says: it counts as long as nobody looked.
-        live = {n: f for n, f in plan.tokens.items() if f.expires > moment or f.purpose == "session"}
-        if len(live) < self._per_user:
+        live = {
+            name: fact for name, fact in plan.tokens.items()
+            if name in counted and (fact.expires > moment or fact.purpose == "session")
+        }  # fmt: skip
+        if len(live) < most:
             return plan
-        logins = {name: fact for name, fact in live.items() if fact.purpose in SIGN_INS}
-        if purpose not in SIGN_INS or not logins:
-            raise errors.TooManyRequests(
-                f'user "{record.user}" has {len(live)} live tokens, and {self._per_user} are allowed: revoke some that are not needed'
-            )
-        oldest = await self._oldest(logins)
+        if federated:
+            oldest = min(live, key=lambda name: (live[name].expires, name))
+        else:
+            logins = {name: fact for name, fact in live.items() if fact.purpose in SIGN_INS}
+            if spec.purpose not in SIGN_INS or not logins:
+                raise errors.TooManyRequests(
+                    f'user "{record.user}" has {len(live)} live tokens, and {most} are allowed: revoke some that are not needed'
+                )
+            oldest = await self._oldest(logins)
         return await self.records.plan_removal(
             record, [oldest, *over], lambda token: token.name != oldest and token.spec.expires_at > now
         )

@@ -205,6 +205,23 @@ class TokenIssue(BaseModel):
     ttl_s: int | None = None
 
 
+class TokenExchange(BaseModel):
+    """A workload's own token for one of the service user that a FederatedCredential names (RFC 8693). Nobody has signed in."""
+
+    subject_token: str = Field(max_length=16_384)
+    resource: str = Field(default="", max_length=253, description="Name of the FederatedCredential that is meant.")
+    client_address: str = ""
+
+
+class TokenExchanged(BaseModel):
+    """`issued`, or `error` as RFC 6749 5.2 and RFC 8693 2.2.2 name it, with words for whoever asked."""
+
+    issued: IssuedToken | None = None
+    expires_in_s: int = 0
+    error: Literal["", "invalid_request", "invalid_grant"] = ""
+    description: str = ""
+
+
 class SessionExtend(BaseModel):
     """A browser's session was used: it goes on for its idle limit from now, never beyond its absolute one."""
 

@@ -93,7 +93,7 @@ class TokenSpec(Model):
     read_only: bool = Field(default=False, description="True: only get, list and watch.")
     provider: str = Field(
         default="",
-        description="Provider at which its owner signed in: without that provider it is refused. Empty = none.",
+        description="Provider at which its owner signed in, or `federated:NAME:UID` of the FederatedCredential it came by: without that it is refused. Empty = none.",
     )
     parent: str = Field(default="", description="Name of the token that it was made with: it is revoked with that one.")
     idle_seconds: int = Field(default=0, ge=0, description="It is refused when unused for so long; 0 = no such limit.")

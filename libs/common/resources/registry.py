@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from libs.common.resources import access, audit, clusters, identity, nodes, projects, providers
+from libs.common.resources import access, audit, clusters, federation, identity, nodes, projects, providers
 from libs.common.resources.meta import Resource
 
 Document = Mapping[str, Any]
@@ -118,6 +118,18 @@ RESOURCE_TYPES: tuple[ResourceType, ...] = (
             Column("Display Name", "spec.displayName", priority=1),
         ),
         selectable=("spec.type", "spec.enabled"),
+    ),
+    ResourceType(
+        "federatedcredentials", "federatedcredential", federation.FederatedCredential, "identity", short_names=("fedcred",),
+        columns=(
+            Column("User", "spec.user"),
+            Column("Issuer", "spec.issuer"),
+            Column("Subject", "spec.subject"),
+            Column("Enabled", "spec.enabled", "boolean"),
+            Column("TTL", "spec.ttlSeconds", "integer", priority=1),
+            Column("Description", "spec.description", priority=1),
+        ),
+        selectable=("spec.user", "spec.issuer", "spec.enabled"),
     ),
     ResourceType(
         "roletemplates", "roletemplate", access.RoleTemplate, "authz", short_names=("rt",),
