@@ -24,6 +24,7 @@ Document = dict[str, Any]
 TIMEOUT_S = 30.0
 _ATTEMPTS = 4
 _MAX_ANSWER_BYTES = 64 * 2**20
+FORM = "application/x-www-form-urlencoded"
 _MERGE_PATCH = "application/merge-patch+json"
 TABLE_ACCEPT = "application/json;as=Table;v=v1;g=meta.k8s.io,application/json"
 
@@ -103,7 +104,7 @@ class Hub:
     ) -> bytes:
         """One call; the answer's bytes. Raises a family of `libs.common.errors`."""
         target = path + (f"?{urlencode(query)}" if query else "")
-        data = None if body is None else json.dumps(body).encode()
+        data = None if body is None else (urlencode(body) if content_type == FORM else json.dumps(body)).encode()
         headers = {"Accept": accept, "User-Agent": "herdsman-cli"}
         if data is not None:
             headers["Content-Type"] = content_type
@@ -260,7 +261,10 @@ class Hub:
             document = json.loads(answer)
         except ValueError:
             document = {}
-        if not isinstance(document, dict) or document.get("kind") != "Status":
+        if isinstance(document, dict) and isinstance(document.get("error_description"), str):
+            # RFC 6749 5.2: what the exchange of tokens answers.
+            document = {"message": document["error_description"], "reason": str(document.get("error", ""))}
+        elif not isinstance(document, dict) or document.get("kind") != "Status":
             document = {
                 "message": f"{self.server.url} answered {status} {http.client.responses.get(status, '')}".strip()
             }
