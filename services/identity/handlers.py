@@ -195,7 +195,7 @@ class Handlers:
                 raise errors.Invalid("the new password must differ from the current one")
         if user.spec.service:
             raise errors.Invalid(f'"{user.name}" is a service user: nobody signs in as it, tokens are issued for it')
-        check_policy(request.new_password, user.name)
+        check_policy(request.new_password, user.name, self.providers.local_settings())
         stored = await self.passwords.hash(request.new_password)
         await self._store_hash(user, None, stored, must_change=request.must_change and not own)
         if own:

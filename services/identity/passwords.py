@@ -16,6 +16,8 @@ from argon2.exceptions import InvalidHashError, VerificationError, VerifyMismatc
 from argon2.low_level import Type
 
 from libs.common import errors
+from libs.common.resources.providers import LocalSettings
+from services.identity.common_passwords import is_common
 
 T = TypeVar("T")
 
@@ -26,22 +28,27 @@ PASSES = 2
 LANES = 1
 THREADS = 2
 MAX_WAITING = 32
-MIN_LENGTH = 12
 MAX_LENGTH = 1024
 MIN_DISTINCT = 5
 
 
-def check_policy(password: str, user: str) -> None:
-    """Length beats composition rules (NIST SP 800-63B 5.1.1.2), and it must not be what everybody tries first. Raises Invalid."""
+def check_policy(password: str, user: str, settings: LocalSettings | None = None) -> None:
+    """Length beats composition rules (NIST SP 800-63B 5.1.1.2), and it must not be what everybody tries first. Raises Invalid.
+
+    `settings`: those of the hub's own provider; None = the defaults, which count before there is one.
+    """
+    shortest = (settings or LocalSettings()).min_password_length
     why = ""
-    if len(password) < MIN_LENGTH:
-        why = f"must have at least {MIN_LENGTH} characters"
+    if len(password) < shortest:
+        why = f"must have at least {shortest} characters"
     elif len(password) > MAX_LENGTH:
         why = f"must have at most {MAX_LENGTH} characters"
     elif len(set(password)) < MIN_DISTINCT:
         why = f"must have at least {MIN_DISTINCT} different characters"
     elif password.casefold().strip() == user.casefold():
         why = "must not be the user name"
+    elif is_common(password):
+        why = "must not be a common password with something added: take several words that do not belong together"
     if why:
         raise errors.Invalid(f"the new password cannot be used: it {why}", causes=[errors.Cause("newPassword", why)])
 

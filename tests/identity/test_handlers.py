@@ -12,7 +12,7 @@ from libs.common.contracts import messages as m
 from libs.common.crypto.sealed import KeyRing
 from libs.common.reconcile import DONE
 from libs.common.resources.identity import Token, User
-from libs.common.resources.providers import IdentityProvider
+from libs.common.resources.providers import IdentityProvider, LocalSettings
 from services.identity.accounts import Accounts
 from services.identity.handlers import Handlers
 from services.identity.logins import LastLogins
@@ -256,6 +256,24 @@ async def test_changing_ones_own_password_needs_the_current_one_and_ends_other_s
         assert await s.token(api.name)
         with pytest.raises(errors.NotFound):
             await s.token(there.name)
+
+
+async def test_the_local_provider_says_how_short_a_new_password_may_be(clock):
+    async with running(clock) as s:
+        local = provider("local", type="local", ldap=None, local=LocalSettings(min_password_length=24))
+        await s.hub.put(local)
+        with pytest.raises(errors.Invalid, match="at least 24 characters"):
+            await s.change(ADA, "ada", "another good password", PASSWORD)
+        await s.change(ADA, "ada", "another good password that is longer", PASSWORD)
+
+
+async def test_a_common_password_is_refused_whoever_sets_it(clock):
+    bindings = [made.binding(ADA, "admin", everywhere=True)]
+    async with running(clock, bindings=bindings) as s:
+        with pytest.raises(errors.Invalid, match="common password"):
+            await s.change(ADA, "ada", "Password-2026!", PASSWORD)
+        with pytest.raises(errors.Invalid, match="common password"):
+            await s.change(ADA, "eve", "qwerty123456")
 
 
 async def test_only_who_holds_all_rights_of_a_person_sets_that_persons_password(clock):

@@ -7,6 +7,7 @@ import time
 import pytest
 
 from libs.common import errors
+from libs.common.resources.providers import LocalSettings
 from services.identity.passwords import MAX_WAITING, Passwords, check_policy
 
 GOOD = "correct horse battery"
@@ -89,3 +90,31 @@ def test_bad_passwords_are_refused_with_the_reason(password, why):
 
 def test_a_good_password_passes():
     check_policy(GOOD, "ada")
+
+
+@pytest.mark.parametrize(
+    "password",
+    [
+        "qwerty123456", "Qwerty123456", "password2026!", "PASSWORD-2026", "123password456", "letmeinletmein", "dragondragondragon99",
+        "\uff50\uff41\uff53\uff53\uff57\uff4f\uff52\uff44123456",
+    ],
+)  # fmt: skip
+def test_a_common_password_is_refused_however_it_is_dressed_up(password):
+    with pytest.raises(errors.Invalid, match="several words that do not belong together"):
+        check_policy(password, "ada")
+
+
+@pytest.mark.parametrize(
+    "password", ["password manager of mine", "dragon tea cupboard", "8301-5527-0946-1183", "Zk3vQ0aXw9LrB2nTfYcE"]
+)
+def test_a_common_word_among_others_is_no_common_password(password):
+    check_policy(password, "ada")
+
+
+def test_the_local_provider_says_how_short_a_password_may_be():
+    longer, shorter = LocalSettings(min_password_length=30), LocalSettings(min_password_length=8)
+    with pytest.raises(errors.Invalid, match="at least 30 characters"):
+        check_policy(GOOD, "ada", longer)
+    check_policy("tea 4 us", "ada", shorter)
+    with pytest.raises(errors.Invalid, match="at least 12 characters"):
+        check_policy("tea 4 us", "ada")

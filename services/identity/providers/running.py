@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from libs.common import errors
 from libs.common.crypto.sealed import KeyRing
 from libs.common.observe import log
-from libs.common.resources.providers import SECRET_FIELDS, SETTINGS_FIELDS, IdentityProvider
+from libs.common.resources.providers import LOCAL, SECRET_FIELDS, SETTINGS_FIELDS, IdentityProvider, LocalSettings
 from libs.common.store.objects import Objects
 from services.identity.providers.base import Provider
 
@@ -50,6 +50,11 @@ class Providers:
     def resource(self, name: str) -> IdentityProvider | None:
         """The provider as it is configured now."""
         return self._known.get(name)
+
+    def local_settings(self) -> LocalSettings:
+        """The rules for accounts of the hub itself; the defaults where its provider says nothing, or is not written down."""
+        resource = self._known.get(LOCAL)
+        return (resource.spec.local if resource is not None else None) or LocalSettings()
 
     def all(self) -> list[IdentityProvider]:
         """All that are configured, by name."""
