@@ -1,4 +1,4 @@
-"""The page in a real Chromium, by keyboard alone: sign in with the generated password, choose another, see the clusters, sign out.
+"""The page in a real Chromium, by keyboard alone: sign in with a password that somebody else chose, choose another, see the clusters, sign out.
 
 No violation of the page's policy and no console error may happen on the way. HERDSMAN_SCREENSHOTS names a folder for pictures.
 """
@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from integration.harness.hub import Hub
+from integration.harness.hub import GIVEN, Hub
 
 playwright = pytest.importorskip("playwright.async_api", reason="pip install 'herdsman[dev]'")
 CHROMIUM = os.environ.get("HERDSMAN_CHROMIUM") or shutil.which("chromium") or shutil.which("google-chrome")
@@ -24,6 +24,7 @@ pytestmark = [
 FLAGS = ["--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-background-networking"]
 CHOSEN = "a passphrase of one's own"
 CLUSTER = b'{"apiVersion":"management.herdsman.dev/v1","kind":"Cluster","metadata":{"name":"%s"},"spec":{}}'
+STATUS = "async (path) => { const got = await fetch(path); await got.text(); return got.status; }"
 
 
 class Screen:
@@ -89,33 +90,47 @@ async def browsing(hub: Hub) -> AsyncIterator[Screen]:
 
 @pytest.fixture
 async def own_hub(tmp_path) -> AsyncIterator[Hub]:
-    """A hub of this test's own: its administrator gets another password."""
+    """A hub of this test's own, with dora, who must change her password."""
     hub = Hub(tmp_path, "--no-local-cluster")
     await hub.start()
     admin = await hub.admin()
     for name in (b"berlin", b"harbour-7"):
         await admin.sees("herdsman", "create", "-f", "-", stdin=CLUSTER % name)
+    given = tmp_path / "given"
+    given.write_text(GIVEN)
+    await admin.must("user", "create", "dora", "--password-file", str(given))
+    await admin.must("grant", "--user", "dora", "--role", "cluster-viewer", "--global")
     yield hub
     await hub.stop()
 
 
 async def test_a_person_signs_in_chooses_a_password_sees_clusters_and_signs_out_by_keyboard(own_hub):
-    given = Path(own_hub.record()["admin_password_file"]).read_text().strip()
     async with browsing(own_hub) as screen:
         await screen.shows("Sign in")
         assert await screen.focused() == "user"
         await screen.picture("1-sign-in")
-        await screen.type("admin", "wrong password")
+        await screen.type("dora", "wrong password")
         await screen.shows("the user name or the password is wrong")
         # The browser notes every answer of 401 itself; that one was asked for.
         assert [p for p in screen.problems if "401" not in p] == []
         screen.problems.clear()
         await screen.picture("2-refused")
         await screen.page.reload()
-        await screen.type("admin", given)
+        await screen.type("dora", GIVEN)
         await screen.shows("Choose your own password")
         assert await screen.focused() == "chosen"
         await screen.picture("3-new-password")
+        for path, status in (("/v1/session", 200), ("/apis/management.herdsman.dev/v1/clusters", 403)):
+            assert await screen.page.evaluate(STATUS, path) == status
+        # The browser notes every answer of 403 itself.
+        assert [p for p in screen.problems if "403" not in p] == []
+        screen.problems.clear()
+        # What has to be done is not forgotten with the page.
+        await screen.page.reload()
+        await screen.shows("Choose your own password")
+        assert await screen.focused() == "current"
+        await screen.page.keyboard.type(GIVEN)
+        await screen.page.keyboard.press("Tab")
         await screen.type(CHOSEN, CHOSEN + "!")
         await screen.shows("The two passwords differ.")
         await screen.page.locator("#chosen").focus()
@@ -139,7 +154,7 @@ async def test_a_person_signs_in_chooses_a_password_sees_clusters_and_signs_out_
         stored = await screen.page.evaluate("[localStorage.length, sessionStorage.length, document.cookie]")
         assert stored == [0, 0, ""]
         # Signed in again with the chosen one, and not asked for another.
-        await screen.type("admin", CHOSEN)
+        await screen.type("dora", CHOSEN)
         await screen.shows("berlin")
         assert screen.problems == []
 

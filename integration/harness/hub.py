@@ -22,6 +22,8 @@ from integration.kubelab.kubectl import Answer, kubectl
 
 BIN = Path(sys.executable).parent
 PASSWORD = "correct horse battery"  # noqa: S105 - of users that live as long as one test
+GIVEN = "given by the administrator"
+"""What a person gets to sign in with, and must change first."""
 
 
 def free_port() -> int:
@@ -76,10 +78,18 @@ class Person:
 
     async def sign_in(self, password_file: Path) -> None:
         """Sign in and fetch a kubeconfig."""
+        await self.log_in(password_file)
+        await self.fetch_kubeconfig()
+
+    async def log_in(self, password_file: Path) -> None:
         await self.must(
             "login", self.hub.url, "--ca-file", str(self.hub.ca_file), "--user", self.name, "--password-file", str(password_file)
         )  # fmt: skip
-        await self.fetch_kubeconfig()
+
+    async def choose_password(self, given: Path, chosen: Path) -> None:
+        """As somebody who was given a password does: sign in with it, and change it."""
+        await self.log_in(given)
+        await self.must("password", "--password-file", str(given), "--new-password-file", str(chosen))
 
     async def fetch_kubeconfig(self) -> None:
         await self.must("kubeconfig", "--static", "--output", str(self.kubeconfig))
@@ -180,10 +190,15 @@ class Hub:
     async def person(self, name: str) -> Person:
         """A user that the administrator makes here, signed in."""
         if name not in self.people:
-            password = self.folder / f"{name}.password"
+            given, password = self.folder / f"{name}.given", self.folder / f"{name}.password"
+            given.write_text(GIVEN, encoding="ascii")
             password.write_text(PASSWORD, encoding="ascii")
             admin = await self.admin()
-            await admin.must("user", "create", name, "--password-file", str(password))
+            await admin.must("user", "create", name, "--password-file", str(given))
+            person = Person(self, name, self.folder / "people" / name)
+            await person.choose_password(given, password)
+            await person.fetch_kubeconfig()
+            self.people[name] = person
         return await self._person(name, self.folder / f"{name}.password")
 
     async def _person(self, name: str, password_file: Path) -> Person:

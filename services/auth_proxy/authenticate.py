@@ -16,12 +16,13 @@ from libs.common import errors
 from libs.common.access.federation import is_counting, is_federated
 from libs.common.access.grants import Grants
 from libs.common.access.membership import may_use, membership_of
+from libs.common.access.owed import find_owed
 from libs.common.access.principal import Principal
 from libs.common.crypto.envelope import LIFETIME_S, Signer
 from libs.common.relay.head import RequestHead
 from libs.common.resources.federation import FederatedCredential
 from libs.common.resources.identity import User
-from libs.common.resources.providers import IdentityProvider
+from libs.common.resources.providers import LOCAL, IdentityProvider
 from libs.common.store.informer import Change
 from libs.common.store.objects import Objects
 from services.auth_proxy import identity
@@ -211,6 +212,7 @@ class Authenticator:
         elif not may_use(fact.provider, user, self._providers.get, now):
             return None
         membership = membership_of(user, self._providers.get, now)
+        local = self._providers.get(LOCAL)
         principal = Principal(
             user=user.name,
             user_uid=user.uid,
@@ -220,6 +222,7 @@ class Authenticator:
             clusters=fact.clusters,
             projects=fact.projects,
             read_only=fact.read_only,
+            owes=find_owed(user, fact.provider, fact.purpose, local.spec.local if local is not None else None),
         )
         caller = Caller(
             principal,

@@ -11,6 +11,7 @@ from collections.abc import Callable
 
 from libs.common import errors
 from libs.common.access.live import HasGrants
+from libs.common.access.owed import explain
 from libs.common.audit.request import RequestInfo
 from libs.common.relay import impersonation, rebuild, status
 from libs.common.relay.decision import Decision, Relay, Reshape
@@ -149,6 +150,8 @@ def check_only_servers_write(head: RequestHead) -> None:
 
 def check_scope(head: RequestHead, caller: Caller, cluster: str) -> None:
     """What the token, whoever's it is, is good for. Raises Denied."""
+    if caller.principal.owes:
+        raise errors.Denied(explain(caller.principal.owes))
     if caller.clusters and cluster not in caller.clusters:
         raise errors.Denied(f'this token is not good for cluster "{cluster}"')
     if caller.principal.read_only and (head.method not in (b"GET", b"HEAD") or head.upgrade):

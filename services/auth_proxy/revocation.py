@@ -13,6 +13,7 @@ import structlog
 
 from libs.common import errors
 from libs.common.access.live import HasGrants
+from libs.common.access.owed import explain
 from services.auth_proxy.authenticate import Authenticator, Caller
 from services.auth_proxy.calls import Call, Calls, Key
 from services.auth_proxy.token_cache import NotRemembered
@@ -84,6 +85,8 @@ class Revoker:
                         "the token of this call was revoked or has expired, or its user was disabled"
                     )
                 )
+            elif caller.principal.owes and not before.principal.owes:
+                call.cut(errors.Denied(explain(caller.principal.owes)))
             elif not call.cluster and not set(before.principal.group_ids) <= set(caller.principal.group_ids):
                 call.cut(errors.Denied("a group that this call was let in with is no longer the caller's"))
             elif call.cluster and not call.groups <= caller.block(grants, call.cluster, call.cluster_uid).groups:

@@ -44,6 +44,8 @@ class Route:
     path: str
     handler: Handler
     needs: Need = "identity"
+    owing: bool = False
+    """Whether it is for callers, too, who must change their password or set up a second factor before anything else."""
 
 
 def render_routes(state: State) -> list[Route]:
@@ -80,17 +82,17 @@ def render_routes(state: State) -> list[Route]:
         Route("GET", "/v1/sign-in", sign_in.options, "patience"),
         Route("GET", "/v1/sign-in/{provider}", redirects.begin, "patience"),
         Route("GET", "/v1/callback/{provider}", redirects.finish, "patience"),
-        Route("GET", "/v1/session", sign_in.session),
+        Route("GET", "/v1/session", sign_in.session, owing=True),
         Route("POST", "/v1/session", sign_in.extend),
-        Route("POST", "/v1/logout", sign_in.logout),
+        Route("POST", "/v1/logout", sign_in.logout, owing=True),
         Route("GET", "/v1/principals", principals.search),
         Route("POST", "/v1/identity-providers/{name}/test", principals.test),
-        Route("POST", "/v1/password", sign_in.password),
+        Route("POST", "/v1/password", sign_in.password, owing=True),
         Route("POST", "/v1/devices", devices.begin, "patience"),
         Route("POST", "/v1/devices/fetch", devices.fetch, "patience"),
         Route("POST", "/v1/devices/answer", devices.answer),
-        Route("POST", "/v1/second-factor", second_factor.begin),
-        Route("POST", "/v1/second-factor/confirm", second_factor.confirm),
+        Route("POST", "/v1/second-factor", second_factor.begin, owing=True),
+        Route("POST", "/v1/second-factor/confirm", second_factor.confirm, owing=True),
         Route("POST", "/v1/second-factor/remove", second_factor.remove),
         Route("POST", "/v1/agents/register", agents.register, "patience"),
         Route("GET", "/v1/import/{token}.yaml", agents.manifest, "patience"),

@@ -29,7 +29,7 @@ MARKER = "bootstrap.admin"
 
 async def bootstrap_admin(
     store: Store, passwords: Passwords, user: str, password_file: Path, *,
-    any_user: bool, now: Callable[[], datetime],
+    must_change: bool = True, any_user: bool, now: Callable[[], datetime],
 ) -> bool:  # fmt: skip
     """Make the first admin's user unless the hub has, or ever had, one. Returns whether it was made.
 
@@ -51,7 +51,7 @@ async def bootstrap_admin(
     made = User(
         metadata=ObjectMeta(name=user, uid=uid, creation_timestamp=moment, generation=1),
         spec=UserSpec(display_name=user),
-        status=UserStatus(principal_id=local_user_principal(uid), must_change_password=True),
+        status=UserStatus(principal_id=local_user_principal(uid), must_change_password=must_change),
         private=UserPrivate(password_hash=await passwords.hash(password)),
     )
     writes = [Put(MARKER, _marker(user, moment), 0), Put(BY_MODEL[User].key(user), encode_unique(made), 0)]

@@ -17,6 +17,10 @@ class BootstrapAdmin(BaseModel):
 
     user: str = Field(description="Name of the user that is made when the hub has never had one.")
     password_file: Path = Field(description="File whose first line is the password; read only when the user is made.")
+    must_change: bool = Field(
+        default=True,
+        description="Whether that password has to be changed before anything else. False where nobody but the administrator can read the file.",
+    )
 
 
 class IdentityConfig(ServiceConfig):

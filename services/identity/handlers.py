@@ -11,12 +11,13 @@ from datetime import datetime
 
 from libs.common import errors
 from libs.common.access.live import HasGrants
+from libs.common.access.owed import explain, find_owed
 from libs.common.access.principal import Principal
 from libs.common.bus.base import Message
 from libs.common.contracts import messages as m
 from libs.common.crypto.envelope import Verifier
 from libs.common.observe import log
-from libs.common.resources.identity import Token, User
+from libs.common.resources.identity import Token, TokenPurpose, User
 from libs.common.resources.meta import check_label
 from libs.common.resources.providers import LOCAL
 from libs.common.store.base import Store
@@ -68,11 +69,13 @@ class Handlers:
         self.throttle.succeeded(account, "")
         return SignedIn(signed_in.user, signed_in.provider, (*signed_in.notices, *((told,) if told else ())))
 
-    async def access_own(self, identity: str, password: str) -> User:
-        """The caller's own user, for who gives the password again. Raises Denied."""
-        principal = self.verifier.open(identity)
+    async def access_own(self, identity: str, password: str, *, owing: bool = False) -> User:
+        """The caller's own user, for who gives the password again; `owing`: also for who must set up a second factor. Raises Denied."""
+        principal = self.verifier.open(identity, owing=owing)
         if principal.is_scoped or principal.read_only:
             raise errors.Denied("a restricted token cannot change how people sign in: sign in")
+        if principal.owes and "secondFactor" not in principal.owes:
+            raise errors.Denied(explain(principal.owes))
         user = await self._caller(principal)
         if not user.private.password_hash:
             raise errors.BadRequest("your account is at a provider: set up a second factor there")
@@ -98,12 +101,16 @@ class Handlers:
 
     async def let_in(self, signed_in: SignedIn, *, session: bool, description: str, address: str) -> m.IssuedToken:
         """The token of a person who has just signed in, whatever the way."""
+        purpose: TokenPurpose = "session" if session else "login"
         issued = await self.tokens.issue(
-            signed_in.user, "session" if session else "login", description=description, provider=signed_in.provider,
-            client_address=address,
-        )  # fmt: skip
+            signed_in.user, purpose, description=description, provider=signed_in.provider, client_address=address
+        )
         self.logins.note(signed_in.user)
-        return issued.model_copy(update={"notices": list(signed_in.notices)})
+        owed = find_owed(signed_in.user, signed_in.provider, purpose, self.providers.local_settings())
+        return issued.model_copy(update={
+            "notices": list(signed_in.notices), "must_change_password": "password" in owed,
+            "must_set_second_factor": "secondFactor" in owed,
+        })  # fmt: skip
 
     async def sign_in_options(self, _request: m.Empty, _message: Message) -> m.SignInOptions:
         """The enabled providers, the hub's own accounts first: what a sign-in page shows to anybody."""
@@ -169,7 +176,7 @@ class Handlers:
 
     async def revoke_token(self, request: m.TokenRevoke, _message: Message) -> m.Empty:
         """Sign-out: the token that was used is gone."""
-        principal = self.verifier.open(request.identity)
+        principal = self.verifier.open(request.identity, owing=True)
         if not principal.token:
             raise errors.BadRequest("this caller did not come with a token, so there is none to revoke")
         await self.tokens.revoke(principal.token)
@@ -178,13 +185,15 @@ class Handlers:
     async def change_password(self, request: m.PasswordChange, _message: Message) -> m.Empty:
         """One's own, with the current one; another person's by whoever may update users and holds all of that person's rights.
 
-        Ends the person's other sign-ins; a password that somebody else set ends all of the person's tokens.
+        Ends the person's other sign-ins; a password that somebody else set ends all of the person's tokens, and has to be changed first.
         """
-        principal = self.verifier.open(request.identity)
+        principal = self.verifier.open(request.identity, owing=True)
         if principal.is_scoped or principal.read_only:
             raise errors.Denied("a restricted token cannot change passwords: sign in")
         caller = await self._caller(principal)
         own = request.user == caller.name
+        if principal.owes and not own:
+            raise errors.Denied(explain(principal.owes))
         user = caller if own else await self.access_other(principal, request.user)
         if own:
             self.throttle.begin(caller.name, "")
@@ -197,7 +206,7 @@ class Handlers:
             raise errors.Invalid(f'"{user.name}" is a service user: nobody signs in as it, tokens are issued for it')
         check_policy(request.new_password, user.name, self.providers.local_settings())
         stored = await self.passwords.hash(request.new_password)
-        await self._store_hash(user, None, stored, must_change=request.must_change and not own)
+        await self._store_hash(user, None, stored, must_change=not own)
         if own:
             await self.tokens.revoke_all(user.uid, keep=principal.token, purposes=SIGN_INS)
         else:

@@ -92,7 +92,7 @@ async def build(host: Host[IdentityConfig]) -> None:
     if config.bootstrap_admin is not None:
         await bootstrap_admin(
             store, passwords, config.bootstrap_admin.user, config.bootstrap_admin.password_file,
-            any_user=bool(users.entries), now=host.now,
+            must_change=config.bootstrap_admin.must_change, any_user=bool(users.entries), now=host.now,
         )  # fmt: skip
 
     host.spawn("token adoption", tokens.adoption.run())

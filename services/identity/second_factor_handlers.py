@@ -21,13 +21,13 @@ class SecondFactorHandlers:
 
     async def begin(self, request: m.SecondFactorBegin, _message: Message) -> m.SecondFactorBegun:
         """A secret for the caller's device; nothing is asked for before `confirm`."""
-        user = await self.handlers.access_own(request.identity, request.password)
+        user = await self.handlers.access_own(request.identity, request.password, owing=True)
         enrolment = await self.factors.begin(user, request.hub)
         return m.SecondFactorBegun(secret=enrolment.secret, uri=enrolment.uri)
 
     async def confirm(self, request: m.SecondFactorConfirm, _message: Message) -> m.RecoveryCodes:
         """From now on a code is asked for at sign-in. The recovery codes are seen here only."""
-        user = await self.handlers.access_own(request.identity, request.password)
+        user = await self.handlers.access_own(request.identity, request.password, owing=True)
         codes = await self.factors.confirm(user, request.code)
         log.get("identity").info("second_factor_set", user=user.name)
         return m.RecoveryCodes(codes=codes)

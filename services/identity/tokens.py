@@ -172,10 +172,7 @@ class Tokens:
                 # Another token of this user came or went, or 50 random bits met a token that exists.
                 await pause(failed)
                 continue
-            return IssuedToken(
-                token=text.reveal(), name=text.name, user=user.name, expires_at=spec.expires_at,
-                must_change_password=user.status.must_change_password,
-            )  # fmt: skip
+            return IssuedToken(token=text.reveal(), name=text.name, user=user.name, expires_at=spec.expires_at)
         raise errors.Conflict(f'tokens of user "{user.name}" come and go too fast at the moment: try again')
 
     async def _make_room(self, record: TokenRecord, spec: TokenSpec, now: datetime) -> Plan:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import ast
 import base64
+from pathlib import Path
 
 import msgpack
 import pytest
@@ -29,6 +31,30 @@ def pair(clock):
 def test_what_was_sealed_is_what_is_opened(pair):
     signer, verifier = pair
     assert verifier.open(signer.seal(ADA)) == ADA
+
+
+def test_who_owes_something_is_refused_by_whoever_does_not_look_at_it(pair):
+    signer, verifier = pair
+    owing = ADA.model_copy(update={"owes": ["password"]})
+    with pytest.raises(errors.Denied, match="herdsman password"):
+        verifier.open(signer.seal(owing))
+    assert verifier.open(signer.seal(owing), owing=True) == owing
+
+
+def test_only_what_helps_with_what_is_owed_opens_envelopes_of_who_owes():
+    found = set()
+    for file in (*Path("services").rglob("*.py"), *Path("libs").rglob("*.py")):
+        for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.AsyncFunctionDef | ast.FunctionDef):
+                calls = [c for c in ast.walk(node) if isinstance(c, ast.Call)]
+                if any(k.arg == "owing" for c in calls if getattr(c.func, "id", "") != "Route" for k in c.keywords):
+                    found.add((file.as_posix(), node.name))
+    identity = "services/identity/handlers.py"
+    assert found == {
+        (identity, "access_own"), (identity, "revoke_token"), (identity, "change_password"),
+        ("services/identity/second_factor_handlers.py", "begin"), ("services/identity/second_factor_handlers.py", "confirm"),
+        ("services/gateway/app.py", "_adapt"), ("services/gateway/app.py", "handle"),
+    }  # fmt: skip
 
 
 def test_an_expired_envelope_is_refused_with_a_hint_at_clocks(pair, clock):

@@ -12,7 +12,7 @@ import pytest
 
 from libs.common.resources.registry import RESOURCE_TYPES
 from services.gateway.routes import OURS, render_routes
-from tests.gateway.support import Hub, real_monotonic
+from tests.gateway.support import Hub, make_principal, real_monotonic
 
 PUBLIC = {
     ("GET", "/healthz"), ("GET", "/livez"), ("GET", "/readyz"), ("GET", "/"), ("GET", "/ui"), ("GET", "/ui/{file:.*}"), ("GET", "/version"),
@@ -113,6 +113,31 @@ async def test_cve_2024_46528_a_stranger_gets_nothing_of_others_on_any_route(hub
                 break
     for kind, name in (("users", "ann"), ("clusters", "c1"), ("clusters", "c2"), ("roletemplates", "cluster-owner")):
         assert (await ask(hub, "GET", f"{OURS}/{kind}/{name}", by="root"))[0] == 200, "a stranger removed it"
+
+
+async def test_who_must_change_a_password_first_gets_nothing_else_on_any_route(hub):
+    """root may everything, but for this."""
+    helping = {
+        ("GET", "/v1/session"), ("POST", "/v1/logout"), ("POST", "/v1/password"), ("POST", "/v1/second-factor"), ("POST", "/v1/second-factor/confirm"),
+    }  # fmt: skip
+    for owes in (["password"], ["secondFactor"], ["password", "secondFactor"]):
+        root = make_principal("root").model_copy(update={"owes": owes})
+        for method, path in table(hub):
+            status, text = await ask(hub, method, fill(path), by=root)
+            if (method, path) in PUBLIC:
+                nobody, _ = await ask(hub, method, fill(path), by=None)
+                assert status == nobody, (method, path)
+            elif (method, path) in helping:
+                assert "nothing else is allowed" not in text, (method, path)
+            else:
+                assert status == 403, (method, path, text)
+                assert "nothing else is allowed" in json.loads(text)["message"], (method, path)
+        status, shown = await hub.call("GET", "/v1/session", by=root)
+        assert status == 200
+        assert (shown["must_change_password"], shown["must_set_second_factor"]) == ("password" in owes, "secondFactor" in owes)  # fmt: skip
+    assert not [
+        asked for asked in hub.asked if getattr(asked, "identity", "") and "write" in type(asked).__name__.lower()
+    ]
 
 
 async def test_cve_2024_46528_nothing_there_and_not_yours_are_told_alike(hub):

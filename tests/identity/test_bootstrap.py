@@ -28,9 +28,9 @@ def file(tmp_path):
     return path
 
 
-async def start(store, passwords, file, clock, *, any_user=False, name="admin"):
+async def start(store, passwords, file, clock, *, any_user=False, name="admin", **more):
     return await bootstrap_admin(
-        store, passwords, name, file, any_user=any_user, now=clock
+        store, passwords, name, file, any_user=any_user, now=clock, **more
     )  # fmt: skip
 
 
@@ -41,6 +41,12 @@ async def test_the_first_user_is_made_with_the_given_password(passwords, file, c
     assert await passwords.verify(user.private.password_hash, PASSWORD)
     assert user.status.must_change_password
     assert user.status.principal_id == f"local:user:{user.uid}"
+
+
+async def test_a_password_that_nobody_else_knows_need_not_be_changed(passwords, file, clock):
+    store = MemoryStore("identity")
+    assert await start(store, passwords, file, clock, must_change=False)
+    assert not (await read(store, User, "admin")).status.must_change_password
 
 
 async def test_replicas_make_one_user(passwords, file, clock):

@@ -56,6 +56,14 @@ async def test_a_person_sees_what_asks_and_lets_it_in_once(clock):
             await site.answer(begun.user_code, "approve")
 
 
+async def test_who_must_change_a_password_first_lets_nobody_in(clock):
+    async with site_of(clock) as site:
+        begun = await site.begin()
+        with pytest.raises(errors.Denied, match="nothing else is allowed"):
+            await site.answer(begun.user_code, "approve", owes=["password"])
+        assert (await site.fetch(begun.device_code)).issued is None
+
+
 async def test_what_was_refused_stays_out(clock):
     async with site_of(clock) as site:
         begun = await site.begin()

@@ -57,10 +57,10 @@ class Service:
         )
 
     async def issue(self, who: User, **more) -> m.IssuedToken:
-        caller = {k: more.pop(k) for k in ("token", "read_only_caller", "scope") if k in more}
+        caller = {k: more.pop(k) for k in ("token", "read_only_caller", "scope", "owes") if k in more}
         envelope = self.hub.envelope(
             who, token=caller.get("token", ""), read_only=caller.get("read_only_caller", False),
-            clusters=caller.get("scope", []),
+            clusters=caller.get("scope", []), owes=caller.get("owes", []),
         )  # fmt: skip
         request = m.TokenIssue(identity=envelope, purpose=more.pop("purpose", "api"), **more)
         return await self.handlers.issue_token(request, MESSAGE)
@@ -291,6 +291,47 @@ async def test_only_who_holds_all_rights_of_a_person_sets_that_persons_password(
         await s.hub.put(made.binding(EVE, "viewer", cluster="east"))
         with pytest.raises(errors.Denied, match="get pods"):
             await s.change(BOB, "eve", "another one for eve")
+
+
+async def test_a_password_that_somebody_else_set_has_to_be_changed_first(clock):
+    bindings = [made.binding(ADA, "admin", everywhere=True)]
+    async with running(clock, bindings=bindings) as s:
+        assert not (await s.login("eve")).must_change_password
+        await s.change(ADA, "eve", "set by the administrator")
+        issued = await s.login("eve", "set by the administrator")
+        assert issued.must_change_password
+        with pytest.raises(errors.Denied, match="herdsman password"):
+            await s.issue(EVE, token=issued.name, owes=["password"])
+        await s.change(
+            EVE, "eve", "one that eve alone knows", "set by the administrator", token=issued.name, owes=["password"]
+        )
+        assert not (await s.hub.get(User, "eve")).status.must_change_password
+        assert await s.token(issued.name), "the sign-in goes on"
+        assert not (await s.login("eve", "one that eve alone knows")).must_change_password
+
+
+async def test_who_must_change_a_password_changes_nobody_elses(clock):
+    bindings = [made.binding(ADA, "admin", everywhere=True)]
+    async with running(clock, bindings=bindings) as s:
+        with pytest.raises(errors.Denied, match="nothing else is allowed"):
+            await s.change(ADA, "eve", "set by the administrator", owes=["password"])
+        with pytest.raises(errors.Denied, match="nothing else is allowed"):
+            await s.change(ADA, "eve", "set by the administrator", owes=["secondFactor"])
+
+
+async def test_a_required_second_factor_is_told_at_sign_in(clock):
+    async with running(clock) as s:
+        await s.hub.put(provider("local", type="local", ldap=None, local=LocalSettings(require_one_time_code=True)))
+        assert (await s.login()).must_set_second_factor
+
+
+async def test_who_owes_something_can_sign_out(clock):
+    async with running(clock) as s:
+        here = await s.login()
+        envelope = s.hub.envelope(ADA, token=here.name, owes=["password"])
+        await s.handlers.revoke_token(m.TokenRevoke(identity=envelope), MESSAGE)
+        with pytest.raises(errors.NotFound):
+            await s.token(here.name)
 
 
 async def test_restricted_tokens_change_no_password(clock):

@@ -73,6 +73,19 @@ def test_codes_are_those_of_the_rfc(moment, code):
     assert find_step(RFC_SEED, code, datetime.fromtimestamp(moment, UTC), after=-1) == moment // STEP_S
 
 
+async def test_who_owes_a_second_factor_sets_one_up_and_who_owes_a_password_does_not(clock):
+    async with site_of(clock) as site:
+        with pytest.raises(errors.Denied, match="herdsman password"):
+            await site.begin(owes=["password"])
+        await site.begin(owes=["secondFactor"])
+        await site.begin(owes=["password", "secondFactor"])
+        assert len(await site.confirm(site.code())) == RECOVERY_CODES
+        with pytest.raises(errors.Denied, match="nothing else is allowed"):
+            await site.handlers.remove(
+                m.SecondFactorRemove(identity=site.hub.envelope(ADA, owes=["password"]), password=PASSWORD), MESSAGE
+            )
+
+
 async def test_nothing_is_asked_for_before_the_device_showed_the_right_code(clock):
     async with site_of(clock) as site:
         await site.begin()

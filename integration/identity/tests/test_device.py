@@ -45,7 +45,6 @@ async def test_a_machine_shows_a_code_and_a_person_decides(tmp_path, button, cod
                     await page.fill("#user", "admin")
                     await page.fill("#password", password)
                     await page.click("#sign-in button[type=submit]")
-                    await page.click("#later")
                     await page.fill("#device-code", found[2].lower())
                     await page.click("#device button[type=submit]")
                     decide = page.locator("#device-decide")

@@ -11,6 +11,8 @@ USER_PREFIX = "herdsman:"
 """Every user and group name that the hub impersonates begins so: nobody becomes a cluster's own `admin` by being called so."""
 
 
+Owed = Literal["password", "secondFactor"]
+"""What a person has to do before anything else: change the password, set up a second factor (`owed`)."""
 _ID = re.compile(r"[!-~]{1,256}")
 
 
@@ -28,6 +30,8 @@ class Principal(BaseModel):
     projects: list[str] = Field(default_factory=list)
     """Projects the token is good for; empty = no such limit."""
     read_only: bool = False
+    owes: list[Owed] = Field(default_factory=list)
+    """Not empty: the caller is let through to the methods that help with it, and to nothing else."""
 
     @property
     def is_scoped(self) -> bool:

@@ -82,7 +82,12 @@ class IssuedToken(BaseModel):
     name: str
     user: str
     expires_at: AwareDatetime
-    must_change_password: bool = False
+    must_change_password: bool = Field(
+        default=False, description="Until the password is changed the token is good for nothing else."
+    )
+    must_set_second_factor: bool = Field(
+        default=False, description="Until a second factor is set up the token is good for nothing else."
+    )
     notices: list[str] = Field(
         default_factory=list, description="What the person should know: groups that could not be read."
     )
@@ -257,7 +262,10 @@ class PasswordChange(BaseModel):
     user: str
     current_password: str = Field(default="", max_length=1024)
     new_password: str = Field(max_length=1024)
-    must_change: bool = Field(default=False, description="Another person's: it has to be changed at the next sign-in.")
+    must_change: bool = Field(
+        default=False,
+        description="Not looked at: what another person set has to be changed at the next sign-in, always.",
+    )
 
 
 class DeviceBegin(BaseModel):

@@ -19,6 +19,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey,
 from pydantic import ValidationError
 
 from libs.common import errors
+from libs.common.access.owed import explain
 from libs.common.access.principal import Principal
 
 HEADER = "Herdsman-Identity"
@@ -79,8 +80,11 @@ class Verifier:
             raise ValueError(f"{file} does not hold an Ed25519 public key")
         return cls(key, now)
 
-    def open(self, envelope: str) -> Principal:
-        """Who calls. Raises Unauthenticated for anything but a genuine, unexpired envelope."""
+    def open(self, envelope: str, *, owing: bool = False) -> Principal:
+        """Who calls. Raises Unauthenticated for anything but a genuine, unexpired envelope.
+
+        Raises Denied for whoever must change a password or set up a second factor first; `owing`: the caller of this looks at that.
+        """
         try:
             payload_text, _, signature_text = envelope.partition(".")
             payload = _unb64(payload_text)
@@ -92,6 +96,8 @@ class Verifier:
             raise errors.Unauthenticated("the identity envelope is not genuine") from exc
         if expires + SKEW_S < self._now().timestamp():
             raise errors.Unauthenticated("the identity envelope has expired: check the clocks of the hub's machines")
+        if principal.owes and not owing:
+            raise errors.Denied(explain(principal.owes))
         return principal
 
     def is_genuine(self, purpose: bytes, data: bytes, signature: bytes) -> bool:

@@ -29,7 +29,7 @@ class UserStatus(ConditionedStatus):
     principal_id: str = Field(default="", description="The immutable id by which bindings name this person.")
     must_change_password: bool = Field(
         default=False,
-        description="True while the password is one that somebody else chose: sign-in asks for a new one.",
+        description="True while the password is one that somebody else chose: who signs in with it can change it, and do nothing else.",
     )
     second_factor: bool = Field(default=False, description="Whether a one-time code is asked for at sign-in.")
     last_login: Time | None = Field(default=None, description="When this person last signed in.")

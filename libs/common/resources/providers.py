@@ -45,7 +45,8 @@ class LocalSettings(Model):
 
     min_password_length: int = Field(default=12, ge=8, le=128, description="Fewest characters of a new password.")
     require_one_time_code: bool = Field(
-        default=False, description="True: a person without a second factor must set one up at the next sign-in."
+        default=False,
+        description="True: who signed in here and has no second factor must set one up, and can do nothing else before; at once.",
     )
 
 

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import socket
+import time
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -17,6 +18,10 @@ from services.cli.app import App, pass_app
 from services.cli.files import read_secret
 from services.cli.settings import Server
 
+if TYPE_CHECKING:
+    from services.cli.hub import Hub
+
+_HEARD_WITHIN_S = 10.0
 _REVIEW = "/apis/authentication.k8s.io/v1/selfsubjectreviews"
 
 
@@ -83,8 +88,31 @@ def login(
         out.note(str(notice))
     if first:
         out.note(f"the sign-in is kept in {known.path}, readable by you alone")
-    if answer.get("must_change_password"):
-        out.note('your password was made by somebody else: change it now with "herdsman password"')
+    _tell_owed(answer)
+
+
+def _tell_owed(session: dict[str, Any]) -> None:
+    """What the hub wants to be done before it lets this person do anything else."""
+    if session.get("must_change_password"):
+        out.note(
+            'your password was chosen by somebody else: until you change it with "herdsman password" nothing else is allowed'
+        )
+    if session.get("must_set_second_factor"):
+        out.note(
+            'this hub asks for a second factor: until you set it up with "herdsman user second-factor set" nothing else is allowed'
+        )
+
+
+def wait_until_done(hub: Hub, what: str) -> None:
+    """The front door hears a moment later of what was done: the next command of a script must not be refused for it."""
+    deadline = time.monotonic() + _HEARD_WITHIN_S
+    while True:
+        session = hub.get("/v1/session")
+        if not session.get(what):
+            return _tell_owed(session)
+        if time.monotonic() > deadline:
+            raise errors.Unavailable("it is done, and the hub does not act on it yet: try again in a moment")
+        time.sleep(0.05)
 
 
 def _with_password(
@@ -207,12 +235,15 @@ def password(app: App, user: str | None, password_file: Path | None, new_passwor
     )
     with app.hub(server) as hub:
         hub.post("/v1/password", body)
-    out.note(f"the password of {name} is changed")
+        out.note(
+            f"the password of {name} is changed"
+            + ("" if own else "; every sign-in and token of theirs has ended, and they have to change it first")
+        )
+        if own:
+            wait_until_done(hub, "must_change_password")
 
 
 def own_name(app: App, server: Server) -> str:
     """The caller's user name as the hub knows it."""
     with app.hub(server) as hub:
-        review = hub.post(_REVIEW, {"apiVersion": "authentication.k8s.io/v1", "kind": "SelfSubjectReview"})
-    username = str(((review.get("status") or {}).get("userInfo") or {}).get("username", ""))
-    return username.removeprefix("herdsman:")
+        return str(hub.get("/v1/session").get("user", ""))

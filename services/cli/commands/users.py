@@ -58,7 +58,10 @@ def create(app: App, name: str, password_file: Path | None, display_name: str) -
             raise type(error)(
                 f'user "{name}" exists now but has no password yet ({error.message}): run "herdsman password {name}"'
             ) from error
-    out.note(f'user "{name}" created; give rights with: herdsman grant --user {name} --role ROLE --cluster CLUSTER')
+    out.note(
+        f'user "{name}" created, who has to change the password first; '
+        f"give rights with: herdsman grant --user {name} --role ROLE --cluster CLUSTER"
+    )
 
 
 @user.command("create-service")

@@ -39,7 +39,12 @@ def render_configs(layout: Layout, facts: Facts) -> dict[str, dict[str, Any]]:
     """Service → its settings."""
     own: dict[str, dict[str, Any]] = {
         "identity": {
-            "bootstrap_admin": {"user": facts.admin_user, "password_file": str(layout.admin_password)},
+            # Generated here, and readable by nobody but who runs all of this.
+            "bootstrap_admin": {
+                "user": facts.admin_user,
+                "password_file": str(layout.admin_password),
+                "must_change": False,
+            },
             "secrets_keys": str(layout.secrets_keys),
         },
         "authz": {"bootstrap_admin_user": facts.admin_user},

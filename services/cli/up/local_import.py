@@ -44,7 +44,7 @@ class Importer:
             while True:
                 try:
                     cluster = await asyncio.to_thread(self._get, name)
-                except errors.Unauthenticated:
+                except (errors.Unauthenticated, errors.Denied):
                     return "is being connected by its agent"
                 except errors.RETRYABLE as error:
                     phase, reason = "unknown", error.message

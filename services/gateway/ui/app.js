@@ -1,6 +1,6 @@
 // The hub's page: sign in, see clusters, sign out. Its other parts lie beside it: `hub.js` asks, `life.js` watches the session's end, `tokens.js` and
 // `account.js` fill their tables.
-import { API, call, element, hasProof, onSubmit, page, row, say } from "/ui/hub.js";
+import { API, call, element, firstShown, hasProof, onSubmit, page, row, say, untilDone } from "/ui/hub.js";
 import * as life from "/ui/life.js";
 import { forgetNewToken, showTokens } from "/ui/tokens.js";
 import { showAccount } from "/ui/account.js";
@@ -15,7 +15,7 @@ function show(id) {
   for (const part of ["sign-in", "new-password", "clusters"]) element(part).hidden = part !== id;
   document.body.classList.toggle("signed-out", id !== "clusters");
   element("who").hidden = element("sign-out").hidden = id === "sign-in";
-  if (element(id) instanceof HTMLFormElement) element(id).querySelector("input").focus();
+  if (element(id) instanceof HTMLFormElement) firstShown(element(id), "input").focus();
 }
 
 function end() {
@@ -83,10 +83,18 @@ function redirect(option) {
 }
 
 function enter() {
+  element("who").textContent = `Signed in as ${page.session.user}`;
+  if (page.session.must_change_password) {
+    // After a reload nobody here knows the password that it was signed in with.
+    element("current-row").hidden = page.session.password !== undefined;
+    element("current").required = !element("current-row").hidden;
+    show("new-password");
+    return;
+  }
+  delete page.session.password;
   element("how").textContent =
     `herdsman login ${location.origin} --user ${page.session.user}\nherdsman kubeconfig --merge\nkubectl --context herdsman get clusters`;
   life.begin();
-  element("who").textContent = `Signed in as ${page.session.user}`;
   show("clusters");
   refresh();
   showDevice();
@@ -107,33 +115,25 @@ onSubmit("sign-in", async () => {
     throw error;
   }
   askForCode(false);
-  element("who").textContent = `Signed in as ${page.session.user}`;
   if ((page.session.notices || []).length) say(page.session.notices.join(" "));
-  if (page.session.must_change_password) {
-    page.session.password = password;
-    show("new-password");
-  } else {
-    enter();
-  }
+  page.session.password = password;
+  enter();
 });
 
 onSubmit("new-password", async () => {
   const chosen = element("chosen").value;
   if (chosen !== element("again").value) throw new Error("The two passwords differ.");
-  await call("POST", "/v1/password", { user: page.session.user, current_password: page.session.password, new_password: chosen });
-  delete page.session.password;
+  const current = page.session.password ?? element("current").value;
+  await call("POST", "/v1/password", { user: page.session.user, current_password: current, new_password: chosen });
+  page.session.password = chosen;
   element("new-password").reset();
+  await untilDone("must_change_password");
   say("Your password is changed.");
   enter();
 });
 
 // Another account may need no code.
 for (const id of ["user", "provider"]) element(id).addEventListener("input", () => askForCode(false));
-
-element("later").addEventListener("click", () => {
-  delete page.session.password;
-  enter();
-});
 
 element("sign-out").addEventListener("click", async () => {
   try {

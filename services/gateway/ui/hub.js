@@ -9,6 +9,19 @@ export const element = (id) => document.getElementById(id);
 // What is true of this page now: the session (null = nobody is signed in), and how far the hub's clock is before this machine's.
 export const page = { session: null, aheadMs: 0, ended: () => {} };
 
+// What has to be done before the hub lets this person do anything else.
+export const owes = () => page.session.must_change_password || page.session.must_set_second_factor;
+
+// The front door hears of what was done a moment later: asks until it has.
+export async function untilDone(what) {
+  for (let tries = 0; tries < 50; tries += 1) {
+    const known = await call("GET", "/v1/session");
+    if (!known[what]) return Object.assign(page.session, known);
+    await new Promise((done) => setTimeout(done, 100));
+  }
+  throw new Error("It is done, and the hub does not act on it yet: reload the page in a moment.");
+}
+
 export const hasProof = () => document.cookie.includes(CSRF_COOKIE);
 
 export function say(text, bad = false) {
@@ -47,6 +60,8 @@ export async function call(method, path, body) {
   throw Object.assign(error, { status: answer.status, reason: content.reason });
 }
 
+export const firstShown = (part, selector) => [...part.querySelectorAll(selector)].find((found) => found.offsetParent);
+
 // A form's button is off while its request runs, so that it can't be sent twice.
 export function onSubmit(id, work) {
   element(id).addEventListener("submit", async (event) => {
@@ -58,9 +73,9 @@ export function onSubmit(id, work) {
       await work();
     } catch (error) {
       say(error.message, true);
-      const field = element(id).querySelector(error.field || "input[type=password]") || element(id).querySelector("input");
-      field.focus();
-      field.select();
+      const field = firstShown(element(id), error.field || "input[type=password]") || firstShown(element(id), "input");
+      if (field) field.focus();
+      if (field) field.select();
     } finally {
       button.disabled = false;
     }

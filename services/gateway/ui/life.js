@@ -1,6 +1,6 @@
 // How long the session lasts: it goes on while somebody is at the page; a page that is only looked at is warned, then ends. It has a clock of its own, so that
 // nothing else that the page waits for can keep the warning back.
-import { call, element, page, say } from "/ui/hub.js";
+import { call, element, owes, page, say } from "/ui/hub.js";
 
 const LONGEST_MS = 5 * 60 * 1000;
 const ASK_AGAIN_MS = 1000;
@@ -58,7 +58,7 @@ async function watch() {
 }
 
 async function used() {
-  if (!page.session || page.session.password !== undefined || Date.now() < notBefore) return;
+  if (!page.session || owes() || Date.now() < notBefore) return;
   notBefore = Date.now() + soonMs;
   try {
     const extended = await call("POST", "/v1/session");
