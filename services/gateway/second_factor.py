@@ -12,6 +12,7 @@ from libs.common.contracts.methods import BEGIN_SECOND_FACTOR, CONFIRM_SECOND_FA
 from services.gateway.answers import answer
 from services.gateway.bodies import check_object, read_body
 from services.gateway.call import Call
+from services.gateway.qr import render_qr
 from services.gateway.signin import parse_json_body
 from services.gateway.state import State
 
@@ -37,14 +38,14 @@ class SecondFactor:
         self._state = state
 
     async def begin(self, call: Call) -> web.StreamResponse:
-        """A secret for a device; the address that it reads as a picture, too."""
+        """A secret for a device; the address that it reads as a picture, too, and that picture as rows of 0 and 1."""
         given = parse_json_body(_Begin, check_object(await read_body(call.request)))
         hub = f"Herdsman {urlsplit(self._state.config.public_url).hostname or ''}".strip()[:64]
         request = SecondFactorBegin(identity=call.envelope, password=given.password, hub=hub)
         begun = await self._state.bus.request(
             BEGIN_SECOND_FACTOR.subject, request, BEGIN_SECOND_FACTOR.reply, timeout_s=10
         )
-        return answer(begun.model_dump(mode="json"), 201, headers=_NO_STORE)
+        return answer({**begun.model_dump(mode="json"), "qr": render_qr(begun.uri)}, 201, headers=_NO_STORE)
 
     async def confirm(self, call: Call) -> web.StreamResponse:
         """With a code that the device shows. Answers the recovery codes."""

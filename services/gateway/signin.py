@@ -58,10 +58,11 @@ class SignIn:
     async def session(self, call: Call) -> web.StreamResponse:
         """Who the page's session is, how long it lasts, and what has to be done first. Asking is no use of it."""
         token = await self._state.tokens.document(call.principal.token)
-        expires_at = "" if token is None else token["spec"]["expiresAt"]
+        spec = token["spec"] if token is not None else {}
         owes = call.principal.owes
         shown = {
-            "user": call.principal.user, "name": call.principal.token, "expires_at": expires_at,
+            "user": call.principal.user, "name": call.principal.token, "expires_at": spec.get("expiresAt", ""),
+            "provider": spec.get("provider", ""),
             "must_change_password": "password" in owes, "must_set_second_factor": "secondFactor" in owes,
         }  # fmt: skip
         return answer(shown, headers=_NO_STORE)

@@ -2,13 +2,22 @@
 
 from __future__ import annotations
 
+import asyncio
+import base64
 import json
+import os
+import re
+import subprocess
+import time
 from collections.abc import AsyncIterator
+from contextlib import closing
 
 import pytest
 import pytest_asyncio
+from cryptography.hazmat.primitives.hashes import SHA1
+from cryptography.hazmat.primitives.twofactor.totp import TOTP
 
-from integration.harness.hub import GIVEN, PASSWORD, Hub, Person, eventually
+from integration.harness.hub import BIN, GIVEN, PASSWORD, Hub, Person, eventually
 from services.cli.settings import load_settings
 
 pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.timeout(180)]
@@ -141,3 +150,119 @@ async def test_a_password_that_everybody_tries_first_is_refused_and_the_person_t
     assert refused.code != 0
     assert "several words that do not belong together" in refused.err
     await change(cleo)
+
+
+# ── second factors, on a real terminal ──
+
+
+class Terminal:
+    """`herdsman` on a pseudo-terminal of its own; what it prints for scripts goes to a pipe."""
+
+    def __init__(self, person: Person, *arguments: str) -> None:
+        self._end, theirs = os.openpty()
+        self.seen = ""
+        self.process = subprocess.Popen(
+            [str(BIN / "herdsman"), *arguments], stdin=theirs, stderr=theirs, stdout=subprocess.PIPE, start_new_session=True,
+            env={**os.environ, "HERDSMAN_CONFIG_DIR": str(person.folder)},
+        )  # fmt: skip
+        os.close(theirs)
+
+    def until(self, pattern: str) -> re.Match[str]:
+        """The first place that fits in what stands on the terminal."""
+        while (found := re.search(pattern, self.seen)) is None:
+            try:
+                read = os.read(self._end, 65536)
+            except OSError as exc:
+                raise AssertionError(f"it ended without {pattern!r}:\n{self.seen}") from exc
+            self.seen += read.decode(errors="replace")
+        return found
+
+    def type(self, text: str) -> None:
+        self.seen = ""
+        os.write(self._end, f"{text}\n".encode())
+
+    def finish(self) -> tuple[int, str]:
+        """Exit code, and what went to the pipe."""
+        assert self.process.stdout is not None
+        printed = self.process.stdout.read().decode()
+        return self.process.wait(timeout=30), printed
+
+    def close(self) -> None:
+        self.process.kill()
+        self.process.wait()
+        assert self.process.stdout is not None
+        self.process.stdout.close()
+        os.close(self._end)
+
+
+def code_of(secret: str, *, steps: int = 0) -> str:
+    key = base64.b32decode(secret + "=" * (-len(secret) % 8))
+    return TOTP(key, 6, SHA1(), 30, enforce_key_length=False).generate(time.time() + 30 * steps).decode()
+
+
+def set_up(person: Person) -> tuple[str, list[str]]:
+    """`herdsman user second-factor set` as a person uses it. Returns the device's secret and the recovery codes."""
+    with closing(Terminal(person, "user", "second-factor", "set")) as terminal:
+        terminal.until("Your password: ")
+        terminal.type(PASSWORD)
+        secret = terminal.until(r"give it the secret: ([A-Z2-7 ]+)\r")[1].replace(" ", "")
+        assert "█" in terminal.seen
+        terminal.until("The code that it shows now: ")
+        terminal.type("000000")
+        terminal.until("check the clock of the device[^:]*: ")
+        terminal.type(code_of(secret))
+        terminal.until("the only time that they are shown")
+        code, printed = terminal.finish()
+        assert code == 0, terminal.seen
+        return secret, printed.split()
+
+
+async def test_a_person_sets_up_a_second_factor_on_the_command_line_and_removes_it(hub):
+    await hub.person("fay")
+    fay = hub.people["fay"]
+    secret, codes = await asyncio.to_thread(set_up, fay)
+    assert len(set(codes)) == 10
+    again = ("login", hub.url, "--user", "fay", "--password-file", str(hub.folder / "fay.password"))
+    assert (await fay.herdsman(*again)).code == 4
+    await fay.must(*again, "--one-time-code", code_of(secret, steps=1))
+    mine = ("user", "second-factor", "remove", "--password-file", str(hub.folder / "fay.password"))
+    assert (await fay.herdsman(*mine, "--one-time-code", "000000")).code == 4
+    await fay.must(*mine, "--one-time-code", codes[0])
+    await fay.must(*again)
+
+
+async def test_an_administrator_removes_the_second_factor_of_who_lost_the_device(hub):
+    await hub.person("gus")
+    gus = hub.people["gus"]
+    await asyncio.to_thread(set_up, gus)
+    assert (await gus.herdsman("user", "second-factor", "remove", "admin", "--yes")).code == 4
+    await (await hub.admin()).must("user", "second-factor", "remove", "gus", "--yes")
+    await gus.must("login", hub.url, "--user", "gus", "--password-file", str(hub.folder / "gus.password"))
+
+
+async def test_where_a_second_factor_is_required_nothing_else_is_allowed_before(tmp_path):
+    hub = Hub(tmp_path, "--no-local-cluster")
+    await hub.start()
+    try:
+        hal, admin = await hub.person("hal"), await hub.admin()
+        made = await hal.must("token", "create", "--description", "mine")
+        token, api_token = token_of(hal), next(word for word in made.split() if word.startswith("hm_"))
+        required = json.dumps({"spec": {"local": {"requireOneTimeCode": True}}})
+        await admin.sees("herdsman", "patch", "identityprovider", "local", "--type", "merge", "-p", required)
+
+        async def is_refused() -> bool:
+            return (await hub.get("/api", token))[0] == 403
+
+        await eventually(is_refused, 1)
+        for command in COMMANDS[:5]:
+            answer = await hal.herdsman(*command)
+            assert answer.code == 4, (command, answer.err)
+            assert '"herdsman user second-factor set"' in answer.err
+        assert (await hub.get("/api", api_token))[0] == 200, "a script cannot give a code"
+        # Whoever asked for it is no exception: the administrator has none either.
+        assert (await admin.herdsman("user", "list")).code == 4
+        await asyncio.to_thread(set_up, hal)
+        await hal.must("cluster", "list")
+        assert token_of(hal) == token
+    finally:
+        await hub.stop()

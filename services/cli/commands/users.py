@@ -10,12 +10,16 @@ from libs.common import errors
 from services.cli import output as out
 from services.cli import resources
 from services.cli.app import App, pass_app
+from services.cli.commands.second_factor import second_factor
 from services.cli.files import read_secret
 
 
 @click.group()
 def user() -> None:
     """Create, list, disable and delete users."""
+
+
+user.add_command(second_factor)
 
 
 @user.command()

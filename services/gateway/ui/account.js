@@ -1,8 +1,10 @@
 // One's accounts at providers, as the hub last saw them there, and the way to link another.
 import { API, call, element, page, row, when } from "/ui/hub.js";
+import { showFactor } from "/ui/factor.js";
 
 export async function showAccount() {
   const user = await call("GET", `${API}/users/${encodeURIComponent(page.session.user)}`);
+  showFactor(Boolean((user.status || {}).secondFactor));
   const identities = (user.status || {}).identities || [];
   element("account-rows").replaceChildren(
     ...identities.map((found) =>

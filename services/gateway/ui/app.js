@@ -1,10 +1,11 @@
 // The hub's page: sign in, see clusters, sign out. Its other parts lie beside it: `hub.js` asks, `life.js` watches the session's end, `tokens.js` and
-// `account.js` fill their tables.
+// `account.js` fill their tables, `factor.js` sets up a second factor.
 import { API, call, element, firstShown, hasProof, onSubmit, page, row, say, untilDone } from "/ui/hub.js";
 import * as life from "/ui/life.js";
 import { forgetNewToken, showTokens } from "/ui/tokens.js";
 import { showAccount } from "/ui/account.js";
 import { forgetDevice, showDevice } from "/ui/device.js";
+import { forgetFactor, showFactor } from "/ui/factor.js";
 
 const REFRESH_MS = 5000;
 const PROBLEM_COOKIE = "__Host-herdsman-problem=";
@@ -12,7 +13,9 @@ let timer = null;
 let failed = false;
 
 function show(id) {
-  for (const part of ["sign-in", "new-password", "clusters"]) element(part).hidden = part !== id;
+  for (const part of ["sign-in", "new-password", "clusters", "second-factor"]) element(part).hidden = part !== id;
+  // An account at a provider has its second factor there.
+  if (id === "clusters") element("second-factor").hidden = page.session.provider !== "local";
   document.body.classList.toggle("signed-out", id !== "clusters");
   element("who").hidden = element("sign-out").hidden = id === "sign-in";
   if (element(id) instanceof HTMLFormElement) firstShown(element(id), "input").focus();
@@ -24,6 +27,8 @@ function end() {
   clearTimeout(timer);
   forgetNewToken();
   forgetDevice();
+  forgetFactor();
+  for (const part of ["factor-device", "factor-codes"]) element(part).hidden = true;
   askForCode(false);
   life.end();
   for (const form of document.forms) form.reset();
@@ -31,6 +36,7 @@ function end() {
   show("sign-in");
 }
 page.ended = end;
+page.enter = enter;
 
 function askForCode(wanted) {
   element("code-row").hidden = !wanted;
@@ -92,6 +98,12 @@ function enter() {
     return;
   }
   delete page.session.password;
+  if (page.session.must_set_second_factor) {
+    showFactor(false);
+    show("second-factor");
+    element("factor-password").focus();
+    return;
+  }
   element("how").textContent =
     `herdsman login ${location.origin} --user ${page.session.user}\nherdsman kubeconfig --merge\nkubectl --context herdsman get clusters`;
   life.begin();
@@ -116,7 +128,7 @@ onSubmit("sign-in", async () => {
   }
   askForCode(false);
   if ((page.session.notices || []).length) say(page.session.notices.join(" "));
-  page.session.password = password;
+  Object.assign(page.session, { password, provider });
   enter();
 });
 

@@ -7,7 +7,7 @@ const CSRF_COOKIE = "__Host-herdsman-csrf=";
 export const element = (id) => document.getElementById(id);
 
 // What is true of this page now: the session (null = nobody is signed in), and how far the hub's clock is before this machine's.
-export const page = { session: null, aheadMs: 0, ended: () => {} };
+export const page = { session: null, aheadMs: 0, ended: () => {}, enter: () => {} };
 
 // What has to be done before the hub lets this person do anything else.
 export const owes = () => page.session.must_change_password || page.session.must_set_second_factor;
@@ -80,6 +80,15 @@ export function onSubmit(id, work) {
       button.disabled = false;
     }
   });
+}
+
+export async function copy(part, said) {
+  try {
+    await navigator.clipboard.writeText(part.textContent);
+    say(said);
+  } catch {
+    say("This browser does not let the page copy: mark the text and copy it yourself.", true);
+  }
 }
 
 export function when(text) {

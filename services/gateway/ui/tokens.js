@@ -1,5 +1,5 @@
 // One's own sessions and tokens: listed, revoked, and API tokens made. The text of a new one is shown once and kept nowhere.
-import { API, call, element, onSubmit, page, row, say, when } from "/ui/hub.js";
+import { API, call, copy, element, onSubmit, page, row, say, when } from "/ui/hub.js";
 
 const PURPOSES = { session: "Browser", login: "Command line", exec: "kubectl", kubeconfig: "Kubeconfig", api: "API token", federated: "Workload" };
 const LABELS = ["", "", "From", "Since", "Last used", "Until"];
@@ -67,14 +67,7 @@ onSubmit("make-token", async () => {
   await showTokens();
 });
 
-element("copy").addEventListener("click", async () => {
-  try {
-    await navigator.clipboard.writeText(element("new-token").textContent);
-    say("The token is copied.");
-  } catch {
-    say("This browser does not let the page copy: mark the token and copy it yourself.", true);
-  }
-});
+element("copy").addEventListener("click", () => copy(element("new-token"), "The token is copied."));
 
 element("made-done").addEventListener("click", () => {
   forgetNewToken();
