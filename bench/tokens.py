@@ -43,7 +43,7 @@ from libs.common.observe import log
 from libs.common.resources import codec
 from libs.common.resources.access import PolicyRule, RoleTemplate, RoleTemplateBinding
 from libs.common.resources.federation import FederatedCredential
-from libs.common.resources.identity import Token, TokenPrivate, TokenSpec, User
+from libs.common.resources.identity import Group, Token, TokenPrivate, TokenSpec, User
 from libs.common.resources.meta import ObjectMeta
 from libs.common.resources.providers import IdentityProvider
 from libs.common.store.informer import Informer
@@ -308,20 +308,22 @@ async def measure_front_door(directory: Path) -> dict[str, str]:
         connect(_administration(directory)) as writing,
     ):
         store = JetStreamStore(bus, "identity")
-        users, providers, credentials = (
+        users, groups, providers, credentials = (
             Informer(store, "users", name="bench-users"),
+            Informer(store, "groups", name="bench-groups"),
             Informer(store, "identityproviders", name="bench-providers"),
             Informer(store, "federatedcredentials", name="bench-credentials"),
         )
         cache = TokenCache(store)
-        tasks = [asyncio.create_task(work) for work in (users.run(), providers.run(), credentials.run(), cache.run())]
+        informers = (users, groups, providers, credentials)
+        tasks = [asyncio.create_task(work) for work in (*(i.run() for i in informers), cache.run())]
         try:
             async with asyncio.timeout(30):
-                for event in (users.synced, providers.synced, credentials.synced, cache.live):
+                for event in (*(i.synced for i in informers), cache.live):
                     await event.wait()
             authenticator = Authenticator(
                 cache, Objects(users, User), Objects(providers, IdentityProvider), Objects(credentials, FederatedCredential),
-                lambda: datetime.now(UTC),
+                Objects(groups, Group), lambda: datetime.now(UTC),
             )  # fmt: skip
             owner = next(iter(Objects(users, User).all()))
             return await _measure(authenticator, cache, writing, owner)

@@ -12,16 +12,20 @@ import math
 from collections.abc import Callable
 from datetime import datetime
 
+import structlog
+
 from libs.common import errors
 from libs.common.access.federation import is_counting, is_federated
 from libs.common.access.grants import Grants
+from libs.common.access.local_groups import LocalGroups
 from libs.common.access.membership import may_use, membership_of
 from libs.common.access.owed import find_owed
 from libs.common.access.principal import Principal
 from libs.common.crypto.envelope import LIFETIME_S, Signer
 from libs.common.relay.head import RequestHead
+from libs.common.resources import codec
 from libs.common.resources.federation import FederatedCredential
-from libs.common.resources.identity import User
+from libs.common.resources.identity import Group, User
 from libs.common.resources.providers import LOCAL, IdentityProvider
 from libs.common.store.informer import Change
 from libs.common.store.objects import Objects
@@ -94,13 +98,15 @@ class Authenticator:
 
     def __init__(
         self, tokens: TokenCache, users: Objects[User], providers: Objects[IdentityProvider],
-        credentials: Objects[FederatedCredential], now: Now,
+        credentials: Objects[FederatedCredential], groups: Objects[Group], now: Now,
     ) -> None:  # fmt: skip
         self._tokens = tokens
         self._users = users
         self._providers = providers
         self._credentials = credentials
         self._now = now
+        self._local_groups = LocalGroups()
+        self._log = structlog.get_logger().bind(logger="authenticate")
         self._callers: dict[str, Caller] = {}
         self._of_user: dict[str, set[str]] = {}
         self._of_parent: dict[str, set[str]] = {}
@@ -108,6 +114,7 @@ class Authenticator:
         users.informer.subscribe(self._user_changed, replay=False)
         for informer in (providers.informer, credentials.informer):
             informer.subscribe(self._origin_changed, replay=False)
+        groups.informer.subscribe(self._group_changed, replay=True)
 
     def authenticate(self, head: RequestHead) -> Caller | None:
         """Who calls; None when no credential came. Raises Unauthenticated for any that is not good, NotRemembered before `fetch`."""
@@ -211,7 +218,7 @@ class Authenticator:
                 return None
         elif not may_use(fact.provider, user, self._providers.get, now):
             return None
-        membership = membership_of(user, self._providers.get, now)
+        membership = membership_of(user, self._providers.get, now, self._local_groups.of(user.uid))
         local = self._providers.get(LOCAL)
         principal = Principal(
             user=user.name,
@@ -257,8 +264,24 @@ class Authenticator:
     def _user_changed(self, change: Change) -> None:
         plural, _, user = change.key.partition(".")
         if plural == "users":
-            for name in self._of_user.pop(user, set()):
-                self._drop(name)
+            self._drop_all_of(user)
+
+    def _group_changed(self, change: Change) -> None:
+        plural, _, name = change.key.partition(".")
+        if plural != "groups":
+            return
+        try:
+            group = None if change.after is None else codec.decode(Group, change.after.value, change.after.revision)
+        except (errors.HerdsmanError, ValueError, KeyError) as exc:
+            # What can't be read gives nothing.
+            self._log.error("group_unreadable", name=name, error=str(exc))
+            group = None
+        for user in self._local_groups.put(name, group):
+            self._drop_all_of(user)
+
+    def _drop_all_of(self, user: str) -> None:
+        for name in self._of_user.pop(user, set()):
+            self._drop(name)
 
     def _origin_changed(self, change: Change) -> None:
         if change.key.startswith(("identityproviders.", "federatedcredentials.")):

@@ -13,7 +13,7 @@ from libs.common.relay.pool import Address, Pool
 from libs.common.relay.server import Engine, Limits, listen, listen_on
 from libs.common.relay.sweeper import Sweeper
 from libs.common.resources.federation import FederatedCredential
-from libs.common.resources.identity import User
+from libs.common.resources.identity import Group, User
 from libs.common.resources.providers import IdentityProvider
 from libs.common.runtime.config import ConfigError
 from libs.common.runtime.host import Host
@@ -52,6 +52,7 @@ async def build(host: Host[AuthProxyConfig]) -> None:
     users = await host.informer("identity", "users")
     providers = await host.informer("identity", "identityproviders")
     credentials = await host.informer("identity", "federatedcredentials")
+    groups = await host.informer("identity", "groups")
     clusters_informer = await host.informer("cluster_controller", "clusters")
     grants = await start_live_grants(host)
     policy = LivePolicy(await host.informer("authz", "auditpolicies"))
@@ -78,11 +79,12 @@ async def build(host: Host[AuthProxyConfig]) -> None:
         Objects(users, User),
         Objects(providers, IdentityProvider),
         Objects(credentials, FederatedCredential),
+        Objects(groups, Group),
         host.now,
     )
     revoker = Revoker(calls, authenticator, grants)
     tokens.on_change.append(revoker.wake)
-    for informer in (users, providers, credentials, clusters_informer):
+    for informer in (users, providers, credentials, groups, clusters_informer):
         informer.subscribe(lambda _change: revoker.wake(), replay=False)
     grants.subscribe(lambda _grants: revoker.wake())
 

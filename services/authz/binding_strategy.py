@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from libs.common import errors
+from libs.common.access.lasting import grants_until
 from libs.common.access.live import HasGrants
 from libs.common.apiserver import validate
 from libs.common.apiserver.strategy import Strategy, WriteContext
@@ -11,7 +12,7 @@ from libs.common.store.objects import Objects
 from services.authz import rules
 from services.authz.strategies import check_not_status, tell
 
-LOCAL_USER = "local:user:"
+LOCAL_USER, LOCAL_GROUP = "local:user:", "local:group:"
 
 
 class BindingStrategy(Strategy[RoleTemplateBinding]):
@@ -51,6 +52,8 @@ class BindingStrategy(Strategy[RoleTemplateBinding]):
             spec.user = next((name for name, f in grants.users.items() if f.principal_id == spec.principal), None)
             if spec.user is None:
                 raise _not_found(new, "spec.principal", spec.principal)
+        elif spec.principal.startswith(LOCAL_GROUP) and spec.principal not in grants.local_group_ids:
+            raise _not_found(new, "spec.principal", spec.principal)
         if spec.scope.cluster:
             uid = grants.clusters.get(spec.scope.cluster)
             if uid is None or spec.scope.cluster_uid not in (None, "", uid):
@@ -100,7 +103,7 @@ class BindingStrategy(Strategy[RoleTemplateBinding]):
         role = self._templates.get(binding.spec.role)
         if role is None:
             raise _not_found(binding, "spec.role", binding.spec.role)
-        lasting = rules.grants_until(ctx.grants, ctx.principal, self._bindings.all(), binding.spec.not_after)
+        lasting = grants_until(ctx.grants, ctx.principal, self._bindings.all(), binding.spec.not_after)
         lacking = lasting.covers(ctx.principal, role, binding.spec.scope)
         if lacking:
             raise errors.Denied(

@@ -4,12 +4,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import replace
-from datetime import UTC, datetime, timedelta
+from datetime import datetime
 
-from libs.common.access.grants import Grants
-from libs.common.access.held import held_by, is_counting
-from libs.common.access.principal import Principal
+from libs.common.access.held import is_counting
 from libs.common.access.roles import EffectiveRole, find_cycle, resolve_role
 from libs.common.errors import Cause
 from libs.common.resources.access import BindingScope, PolicyRule, RoleTemplate, RoleTemplateBinding
@@ -19,7 +16,6 @@ from libs.common.resources.registry import BY_PLURAL
 ADMIN_ROLE = "admin"
 _PRINCIPAL = re.compile(r"[a-z0-9]([-a-z0-9]*[a-z0-9])?:(user|group):\S(.*\S)?")
 _MAX_PRINCIPAL = 1024
-FOREVER = datetime.max.replace(tzinfo=UTC)
 SUBRESOURCES = {"clusters/registration", "auditevents", "sessionrecordings"}
 """Rights on what is no stored resource of its own, beside `<plural>/status`."""
 
@@ -100,21 +96,6 @@ def find_affected(
     scopes = {(b.spec.role, b.spec.scope.model_dump_json()): b.spec.scope for b in bindings if b.spec.role in heirs}
     for (name, _), scope in sorted(scopes.items()):
         yield resolve_role(changed[name], changed), scope
-
-
-def grants_until(
-    grants: Grants, principal: Principal, bindings: Iterable[RoleTemplateBinding], until: datetime | None
-) -> Grants:
-    """The snapshot with only what the caller still holds just before `until` (None = for good).
-
-    Otherwise who holds a role for an hour could give it on, or to themselves, for ever.
-    """
-    moment = (until or FOREVER) - timedelta(microseconds=1)
-    own: dict[str, list[RoleTemplateBinding]] = {i: [] for i in principal.principal_ids}
-    for binding in bindings:
-        if binding.spec.principal in own:
-            own[binding.spec.principal].append(binding)
-    return replace(grants, held={i: held_by(group, moment) for i, group in own.items()}, _merged={})
 
 
 def leaves_no_admin(

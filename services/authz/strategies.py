@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from libs.common import errors
+from libs.common.access.lasting import grants_until
 from libs.common.apiserver import validate
 from libs.common.apiserver.strategy import Strategy, WriteContext
 from libs.common.resources.access import RoleTemplate, RoleTemplateBinding
@@ -43,7 +44,7 @@ class RoleTemplateStrategy(Strategy[RoleTemplate]):
             raise validate.invalid(RoleTemplate, new.name, causes)
         if old is None or _rights(old) != _rights(new):
             bindings = self._bindings.all()
-            lasting = rules.grants_until(ctx.grants, ctx.principal, bindings, None)
+            lasting = grants_until(ctx.grants, ctx.principal, bindings, None)
             for role, scope in rules.find_affected(new, by_name, bindings):
                 lacking = lasting.covers(ctx.principal, role, scope)
                 if lacking:

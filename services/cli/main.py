@@ -29,6 +29,7 @@ TABLE = {
     "cluster": Entry(f"{_COMMANDS}.clusters:cluster", "Import, list, show and delete clusters."),
     "user": Entry(f"{_COMMANDS}.users:user", "Create, list, disable and delete users."),
     "provider": Entry(f"{_COMMANDS}.providers:provider", "List, test and search identity providers."),
+    "group": Entry(f"{_COMMANDS}.groups:group", "Create, fill, list and delete groups of users."),
     "grant": Entry(f"{_COMMANDS}.grants:grant", "Give a role to a user, for good or for a while."),
     "revoke": Entry(f"{_COMMANDS}.grants:revoke", "Take a role away again."),
     "role": Entry(f"{_COMMANDS}.roles:role", "List the roles that can be granted."),

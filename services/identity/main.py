@@ -32,8 +32,9 @@ from libs.common.contracts.methods import (
 )
 from libs.common.crypto.sealed import KeyRing
 from libs.common.reconcile import Reconciler, follow
+from libs.common.resources.access import RoleTemplateBinding
 from libs.common.resources.federation import FederatedCredential
-from libs.common.resources.identity import User
+from libs.common.resources.identity import Group, User
 from libs.common.resources.providers import IdentityProvider
 from libs.common.runtime.config import ConfigError
 from libs.common.runtime.host import Host
@@ -46,6 +47,8 @@ from services.identity.federation.ends import FederationEnds, keys_of_credential
 from services.identity.federation.exchange import Exchanges
 from services.identity.federation.sources import Sources
 from services.identity.federation.strategy import FederatedCredentialStrategy
+from services.identity.group_members import GroupMembers, keys_of_member
+from services.identity.group_strategy import GroupStrategy
 from services.identity.handlers import Handlers
 from services.identity.logins import LastLogins
 from services.identity.passwords import Passwords
@@ -76,6 +79,8 @@ async def build(host: Host[IdentityConfig]) -> None:
     store = host.store("identity")
     grants = await start_live_grants(host)
     users = await host.informer("identity", "users")
+    local_groups = await host.informer("identity", "groups")
+    bindings = await host.informer("authz", "roletemplatebindings")
     configured = await host.informer("identity", "identityproviders")
     credentials_seen = await host.informer("identity", "federatedcredentials")
     pushed_groups = await host.informer("identity", GROUPS)
@@ -101,6 +106,11 @@ async def build(host: Host[IdentityConfig]) -> None:
     follow(users, sweeping, keys_of_user)
     host.spawn("token sweeper", sweeping.run())
     host.spawn("token records", sweeper.run(sweeping.add))
+
+    groups = Objects(local_groups, Group)
+    tidying = Reconciler("groups", GroupMembers(store, groups, Objects(users, User), host.now).reconcile, workers=1)
+    follow(users, tidying, keys_of_member(groups))
+    host.spawn("group members", tidying.run())
 
     providers = Providers(Objects(configured, IdentityProvider), FACTORIES, ring)
     host.on_stop(providers.aclose)
@@ -129,8 +139,8 @@ async def build(host: Host[IdentityConfig]) -> None:
     host.spawn("federation ends", federation_ends.run())
 
     strategies: dict[str, Strategy[Any]] = {
-        "users": UserStrategy(grants), "tokens": TokenStrategy(tokens), "identityproviders": IdentityProviderStrategy(providers, ring),
-        "federatedcredentials": FederatedCredentialStrategy(store, sources),
+        "users": UserStrategy(grants), "groups": GroupStrategy(store, Objects(bindings, RoleTemplateBinding)), "tokens": TokenStrategy(tokens),
+        "identityproviders": IdentityProviderStrategy(providers, ring), "federatedcredentials": FederatedCredentialStrategy(store, sources),
     }  # fmt: skip
     writer = ResourceWriter(store, strategies, host.verifier, grants, host.now)
     handlers = Handlers(
@@ -160,7 +170,9 @@ async def build(host: Host[IdentityConfig]) -> None:
     redirects = Redirects(store, ring, providers, accounts, handlers, host.verifier, host.now)
     await host.serve(BEGIN_REDIRECT, redirects.begin)
     await host.serve(FINISH_REDIRECT, redirects.finish)
-    about_providers = ProviderHandlers(providers, Objects(users, User), host.verifier, grants, Throttle(host.monotonic))
+    about_providers = ProviderHandlers(
+        providers, Objects(users, User), groups, host.verifier, grants, Throttle(host.monotonic)
+    )
     await host.serve(SEARCH_PRINCIPALS, about_providers.search)
     await host.serve(TEST_PROVIDER, about_providers.test)
     pushed = Directory(users, pushed_groups)

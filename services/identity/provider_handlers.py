@@ -9,12 +9,12 @@ from datetime import UTC, datetime
 
 from libs.common import errors
 from libs.common.access.live import HasGrants
-from libs.common.access.principal import Principal, local_user_principal, principal_of
+from libs.common.access.principal import Principal, local_group_principal, local_user_principal, principal_of
 from libs.common.bus.base import Message
 from libs.common.contracts import messages as m
 from libs.common.crypto.envelope import Verifier
 from libs.common.observe import log
-from libs.common.resources.identity import User
+from libs.common.resources.identity import Group, User
 from libs.common.resources.meta import check_label
 from libs.common.resources.providers import LOCAL, IdentityProvider
 from libs.common.store.objects import Objects
@@ -34,6 +34,7 @@ class ProviderHandlers:
 
     providers: Providers
     users: Objects[User]
+    groups: Objects[Group]
     verifier: Verifier
     grants: HasGrants
     throttle: Throttle
@@ -122,14 +123,22 @@ class ProviderHandlers:
         return found, [f'"{name}" has more than {request.limit}: give more of the name'] if result.more else []
 
     def _search_local(self, request: m.PrincipalSearch) -> list[m.FoundPrincipal]:
-        if request.kind == "group":
-            return []
         text = request.text.casefold()
+        groups = [] if request.kind == "user" else [
+            m.FoundPrincipal(
+                principal_id=group.status.principal_id or local_group_principal(group.uid), provider=LOCAL, kind="group", name=group.name,
+                display_name=group.spec.display_name,
+            )
+            for group in sorted(self.groups.all(), key=lambda group: group.name)
+            if text in group.name or text in group.spec.display_name.casefold()
+        ][: request.limit + 1]  # fmt: skip
+        if request.kind == "group":
+            return groups
         matching = [
             user for user in self.users.all()
             if not user.status.identities and (text in user.name or text in user.spec.display_name.casefold())
         ]  # fmt: skip
-        return [
+        return groups + [
             m.FoundPrincipal(
                 principal_id=user.status.principal_id or local_user_principal(user.uid), provider=LOCAL, kind="user", name=user.name,
                 display_name=user.spec.display_name,

@@ -38,7 +38,8 @@ class Hub:
 
     def informers_of_grants(self) -> dict[str, Informer]:
         return {
-            p: self.informers[p] for p in ("roletemplates", "roletemplatebindings", "clusters", "users", "projects")
+            p: self.informers[p]
+            for p in ("roletemplates", "roletemplatebindings", "clusters", "users", "projects", "groups")
         }
 
     def objects(self, model: type[R]) -> Objects[R]:

@@ -67,6 +67,7 @@ async def test_names_become_immutable_ids(clock):
         (new("project-viewer", {"project": "gone"}), "spec.scope.project: Not found"),
         (new("cluster-viewer", EAST, user="nobody"), "spec.user: Not found"),
         (new("cluster-viewer", EAST, principal="local:user:nobody"), "spec.principal: Not found"),
+        (new("cluster-viewer", EAST, principal="local:group:nothing"), "spec.principal: Not found"),
         (new("cluster-viewer", EAST, user="eve", principal="local:user:uid-ada"), "it is not user"),
         (new("cluster-viewer", EAST, principal="eve"), "must be <provider>"),
         (new("cluster-viewer", EAST, principal="ldap:group:system:masters"), "reserved"),

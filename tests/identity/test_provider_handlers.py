@@ -6,7 +6,7 @@ import pytest
 
 from libs.common import errors
 from libs.common.contracts import messages as m
-from libs.common.resources.identity import User
+from libs.common.resources.identity import Group, User
 from services.identity.bootstrap import ensure_local_provider
 from services.identity.provider_handlers import ProviderHandlers
 from services.identity.throttle import Throttle
@@ -22,7 +22,17 @@ async def handlers_of(clock):
         await s.hub.put(provider())
         await s.hub.settle()
         s.directory.add("adam", PASSWORD)
-        yield s, ProviderHandlers(s.providers, s.hub.objects(User), s.hub.verifier, s.hub.live, Throttle(lambda: 0.0))
+        yield (
+            s,
+            ProviderHandlers(
+                s.providers,
+                s.hub.objects(User),
+                s.hub.objects(Group),
+                s.hub.verifier,
+                s.hub.live,
+                Throttle(lambda: 0.0),
+            ),
+        )
 
 
 async def search(s, handlers, text="ada", who=ADA, **more):
@@ -35,6 +45,18 @@ async def test_a_search_finds_local_users_and_those_of_every_provider(clock):
         assert {p.principal_id for p in found.principals} == {f"local:user:{ADA.uid}", "corp:user:id-adam"}
         groups = await search(s, handlers, "staff", kind="group")
         assert [p.principal_id for p in groups.principals] == ["corp:group:g-staff"]
+
+
+async def test_a_search_finds_the_hubs_own_groups(clock):
+    async with handlers_of(clock) as (s, handlers):
+        await s.hub.put(Group.model_validate({"metadata": made.meta("adams"), "spec": {"displayName": "The Adams"}}))
+        found = (await search(s, handlers)).principals
+        assert ("local:group:uid-adams", "group") in {(p.principal_id, p.kind) for p in found}
+        only = (await search(s, handlers, "THE ADA", kind="group", provider="local")).principals
+        assert [p.principal_id for p in only] == ["local:group:uid-adams"]
+        assert "local:group:uid-adams" not in {
+            p.principal_id for p in (await search(s, handlers, kind="user")).principals
+        }
 
 
 async def test_a_provider_that_does_not_answer_is_named(clock):

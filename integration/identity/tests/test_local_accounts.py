@@ -152,6 +152,92 @@ async def test_a_password_that_everybody_tries_first_is_refused_and_the_person_t
     await change(cleo)
 
 
+# ── groups ──
+
+
+async def test_a_group_gives_its_role_to_who_is_let_in_and_takes_it_from_who_is_taken_out(hub):
+    admin, ida = await hub.admin(), await hub.person("ida")
+    token = token_of(ida)
+    await admin.must("group", "create", "ops", "--description", "who keeps prod", "--display-name", "Operations")
+    await admin.must("grant", "--group", "ops", "--role", "cluster-viewer", "--cluster", "prod")
+    assert (await hub.get(PODS, token))[0] == 403
+
+    def answers(status: int):
+        async def check() -> bool:
+            return (await hub.get(PODS, token))[0] == status
+
+        return check
+
+    await admin.must("group", "add", "ops", "ida")
+    await eventually(answers(503), 1, 0.02)  # let through to a cluster that is not connected
+    assert "prod" in await ida.must("cluster", "list")
+    watch = await asyncio.create_subprocess_exec(
+        *("curl", "-sN", "--cacert", str(hub.ca_file), "-H", f"Authorization: Bearer {token}"),
+        f"{hub.url}{API}/clusters?watch=true", stdout=asyncio.subprocess.PIPE,
+    )  # fmt: skip
+    try:
+        assert watch.stdout is not None
+        async with asyncio.timeout(10):
+            assert b'"prod"' in await watch.stdout.readline()
+        await admin.must("group", "remove", "ops", "ida")
+        async with asyncio.timeout(5):
+            await watch.stdout.read()
+            await watch.wait()
+    finally:
+        if watch.returncode is None:
+            watch.kill()
+            await watch.wait()
+    await eventually(answers(403), 1, 0.02)
+    await admin.must("group", "add", "ops", "ida")
+    await eventually(answers(503), 1, 0.02)
+    await admin.must("group", "delete", "ops", "--yes")
+    await eventually(answers(403), 1, 0.02)
+
+
+async def test_who_keeps_groups_lets_nobody_into_more_than_they_hold(hub):
+    admin, kim = await hub.admin(), await hub.person("kim")
+    role = {
+        "apiVersion": "management.herdsman.dev/v1", "kind": "RoleTemplate", "metadata": {"name": "group-keeper"},
+        "spec": {"scope": "global", "hubRules": [{
+            "apiGroups": ["management.herdsman.dev"], "resources": ["groups"], "verbs": ["get", "list", "create", "update", "patch", "delete"],
+        }]},
+    }  # fmt: skip
+    await admin.sees("herdsman", "create", "-f", "-", stdin=json.dumps(role).encode())
+    await admin.must("grant", "--user", "kim", "--role", "group-keeper", "--global")
+    await kim.must("group", "create", "friends")
+    await kim.must("group", "add", "friends", "kim")
+    await kim.must("group", "remove", "friends", "kim")
+    await admin.must("grant", "--group", "friends", "--role", "admin", "--global")
+
+    refused = await kim.herdsman("group", "add", "friends", "kim")
+    assert refused.code == 4
+    assert "rights that you lack" in refused.err
+    for verb in ("patch", "apply", "replace"):
+        body = {
+            "apiVersion": role["apiVersion"],
+            "kind": "Group",
+            "metadata": {"name": "friends"},
+            "spec": {"members": ["kim"]},
+        }
+        extra = ("group", "friends", "--type", "merge", "-p", json.dumps(body)) if verb == "patch" else ("-f", "-")
+        if verb == "apply":
+            extra = ("--server-side", "--force-conflicts", *extra)
+        answer = await kim.kubectl("herdsman", verb, *extra, stdin=json.dumps(body).encode())
+        assert answer.code != 0
+        assert "rights that you lack" in answer.err, verb
+    assert "admin" not in await kim.must("user", "list")
+    listed = await admin.must("group", "list")
+    assert re.search(r"friends\s+<none>\s+0", listed), listed
+
+
+async def test_a_search_for_principals_finds_groups(hub):
+    admin = await hub.admin()
+    await admin.must("group", "create", "searchers", "admin")
+    found = await admin.must("provider", "search", "searcher", "--kind", "group")
+    assert "local:group:" in found
+    assert "searchers" in found
+
+
 # ── second factors, on a real terminal ──
 
 

@@ -15,12 +15,13 @@ from typing import Any
 from libs.common.access import escalation
 from libs.common.access.held import NOTHING, Held, held_by, is_counting, merge_held
 from libs.common.access.implied import IMPLIED_RULES, is_own, is_own_right
+from libs.common.access.local_groups import LocalGroups
 from libs.common.access.principal import USER_PREFIX, Principal
 from libs.common.access.roles import EffectiveRole, resolve_roles
 from libs.common.access.rules import READ_VERBS, RuleSet
 from libs.common.resources.access import BindingScope, PolicyRule, RoleTemplate, RoleTemplateBinding
 from libs.common.resources.clusters import Cluster
-from libs.common.resources.identity import User
+from libs.common.resources.identity import Group, User
 from libs.common.resources.meta import GROUP
 from libs.common.resources.projects import Project
 from libs.common.resources.registry import BY_PLURAL, field_at
@@ -53,6 +54,10 @@ class Grants:
     clusters: Mapping[str, str] = field(default_factory=dict)
     users: Mapping[str, UserFact] = field(default_factory=dict)
     projects: Mapping[str, ProjectFact] = field(default_factory=dict)
+    local_groups: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    """User's uid → principal ids of the hub's own groups that the user is in."""
+    local_group_ids: frozenset[str] = frozenset()
+    """Principal ids of all groups of the hub's own."""
     next_expiry: datetime | None = None
     """When the next binding expires: from then on this snapshot says too much."""
     _merged: dict[tuple[str, ...], Held] = field(default_factory=dict, compare=False, repr=False)
@@ -187,7 +192,7 @@ class Grants:
     def covers_user(self, principal: Principal, user: str) -> list[str]:
         """The rights that `user` holds and the caller lacks; [] = may act on that person's credentials."""
         fact = self.users.get(user)
-        ids = (fact.principal_id, *fact.group_ids) if fact else ()
+        ids = (fact.principal_id, *fact.group_ids, *self.local_groups.get(fact.uid, ())) if fact else ()
         held = merge_held(self.held.get(i, NOTHING) for i in ids)
         if held == NOTHING:
             return []
@@ -311,12 +316,15 @@ def find_next_expiry(bindings: Iterable[RoleTemplateBinding], now: datetime) -> 
 
 def compile_grants(
     role_templates: Iterable[RoleTemplate], bindings: Iterable[RoleTemplateBinding], clusters: Iterable[Cluster],
-    users: Iterable[User], now: datetime, projects: Iterable[Project] = (),
+    users: Iterable[User], now: datetime, projects: Iterable[Project] = (), groups: Iterable[Group] = (),
 ) -> Grants:  # fmt: skip
     """The snapshot at `now`. The result does not depend on the order of any input."""
     by_principal: dict[str, list[RoleTemplateBinding]] = defaultdict(list)
     for binding in bindings:
         by_principal[binding.spec.principal].append(binding)
+    members = LocalGroups()
+    for group in groups:
+        members.put(group.name, group)
     held = {principal: held_by(group, now) for principal, group in by_principal.items()}
     return Grants(
         roles=resolve_roles(role_templates),
@@ -324,5 +332,7 @@ def compile_grants(
         clusters={c.name: c.uid for c in clusters},
         users={u.name: user_fact(u) for u in users},
         projects={p.name: project_fact(p) for p in projects if not p.deleting},
+        local_groups=members.by_uid,
+        local_group_ids=members.ids,
         next_expiry=find_next_expiry((b for group in by_principal.values() for b in group), now),
     )

@@ -14,11 +14,12 @@ from typing import TYPE_CHECKING, Any, Protocol
 from libs.common import errors
 from libs.common.access.grants import Grants, ProjectFact, UserFact, find_next_expiry, project_fact, user_fact
 from libs.common.access.held import NOTHING, Held, held_by
+from libs.common.access.local_groups import LocalGroups
 from libs.common.access.roles import EffectiveRole, resolve_roles
 from libs.common.observe import log as observe
 from libs.common.resources import codec
 from libs.common.resources.access import RoleTemplate, RoleTemplateBinding
-from libs.common.resources.identity import User
+from libs.common.resources.identity import Group, User
 from libs.common.resources.projects import Project
 from libs.common.resources.registry import BY_PLURAL
 from libs.common.store.base import Entry
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
     from libs.common.store.informer import Change, Informer
 
 log = observe.get("access")
-SOURCES = ("roletemplates", "roletemplatebindings", "clusters", "users", "projects")
+SOURCES = ("roletemplates", "roletemplatebindings", "clusters", "users", "projects", "groups")
 MAX_WAIT_S = 30.0
 """The expiry timer looks at the wall clock at least this often, in case that was set."""
 
@@ -52,7 +53,7 @@ class GrantsHost(Protocol):
 
 
 async def start_live_grants(host: GrantsHost) -> LiveGrants:
-    """The process's grants, following the five kinds they are made of."""
+    """The process's grants, following the kinds they are made of."""
     informers = {plural: await host.informer(BY_PLURAL[plural].bucket, plural) for plural in SOURCES}
     live = LiveGrants(informers, host.now)
     host.spawn("grants expiry", live.run())
@@ -61,7 +62,7 @@ async def start_live_grants(host: GrantsHost) -> LiveGrants:
 
 
 class LiveGrants:
-    """Follows informers, one for each of `SOURCES` by plural; `projects` may be left out where no project counts."""
+    """Follows informers, one for each of `SOURCES` by plural; `projects` and `groups` may be left out where none counts."""
 
     def __init__(self, informers: Mapping[str, Informer], now: Callable[[], datetime]) -> None:
         self._now = now
@@ -75,6 +76,7 @@ class LiveGrants:
         self._clusters: dict[str, str] = {}
         self._users: dict[str, UserFact] = {}
         self._projects: dict[str, ProjectFact] = {}
+        self._groups = LocalGroups()
         self._roles_changed = False
         self._changed = False
         self._changed_principals: set[str] = set()
@@ -85,6 +87,7 @@ class LiveGrants:
         handlers: dict[str, Callable[[str, Entry | None], None]] = {
             "roletemplates": self._on_role, "roletemplatebindings": self._on_binding, "clusters": self._on_cluster,
             "users": self._on_user, "projects": self._on_project,
+            "groups": self._on_group,
         }  # fmt: skip
         self._stop = [
             informer.subscribe(_follow(plural, handlers[plural]), replay=True) for plural, informer in informers.items()
@@ -176,6 +179,12 @@ class LiveGrants:
         project = None if entry is None else codec.decode(Project, entry.value, entry.revision)
         self._put(self._projects, name, None if project is None or project.deleting else project_fact(project))
 
+    def _on_group(self, name: str, entry: Entry | None) -> None:
+        before = self._groups.ids
+        changed = self._groups.put(name, None if entry is None else codec.decode(Group, entry.value, entry.revision))
+        if changed or self._groups.ids != before:
+            self._mark()
+
     def _put(self, facts: dict[str, Any], name: str, fact: object | None) -> None:
         """Replace one fact; nothing is compiled again when it is what it was."""
         if facts.get(name) == fact:
@@ -212,7 +221,8 @@ class LiveGrants:
         self._compiled_at = now
         self._grants = Grants(
             roles=self._roles, held=dict(self._held), clusters=dict(self._clusters), users=dict(self._users),
-            projects=dict(self._projects), next_expiry=find_next_expiry(self._expiring.values(), now),
+            projects=dict(self._projects), local_groups=self._groups.by_uid, local_group_ids=self._groups.ids,
+            next_expiry=find_next_expiry(self._expiring.values(), now),
         )  # fmt: skip
         self._wake.set()
 

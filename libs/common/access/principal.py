@@ -50,6 +50,11 @@ def principal_of(provider: str, kind: Literal["user", "group"], immutable_id: st
     return f"{provider}:{kind}:{immutable_id}"
 
 
+def local_group_principal(uid: str) -> str:
+    """Principal id of a Group of the hub itself: `local:group:<uid>`."""
+    return f"local:group:{uid}"
+
+
 def local_user_principal(uid: str) -> str:
     """Principal id of a User of the hub itself: `local:user:<uid>`."""
     return f"local:user:{uid}"

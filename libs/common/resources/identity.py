@@ -1,4 +1,4 @@
-"""Kinds of the identity service: who people are (User) and what lets them in (Token).
+"""Kinds of the identity service: who people are (User), who belongs together (Group), and what lets them in (Token).
 
 Passwords and token hashes are `private`: stored with the object, in no API answer.
 """
@@ -72,6 +72,36 @@ class User(Resource):
     spec: UserSpec = Field(default_factory=UserSpec)
     status: UserStatus = Field(default_factory=UserStatus)
     private: UserPrivate = Field(default_factory=UserPrivate, exclude=True)
+
+
+class GroupSpec(Model):
+    """Who is let in gets the group's roles from the next call on, and loses them when taken out."""
+
+    display_name: str = Field(default="", max_length=256, description="The name that people see.")
+    description: str = Field(default="", max_length=512, description="What it is for, and who looks after it.")
+    members: list[Label] = Field(
+        default_factory=list,
+        max_length=5000,
+        description="Names of users. The hub remembers whom each meant: a later user of the same name is no member.",
+    )
+
+
+class GroupStatus(ConditionedStatus):
+    principal_id: str = Field(default="", description="The immutable id by which bindings name this group.")
+
+
+class GroupPrivate(Model):
+    uids: dict[str, str] = Field(default_factory=dict)
+    """Name of a member → uid of the user who was meant."""
+
+
+class Group(Resource):
+    """Users of the hub, wherever their accounts are, who get the same roles. Groups are not members of groups."""
+
+    KIND: ClassVar[str] = "Group"
+    spec: GroupSpec = Field(default_factory=GroupSpec)
+    status: GroupStatus = Field(default_factory=GroupStatus)
+    private: GroupPrivate = Field(default_factory=GroupPrivate, exclude=True)
 
 
 TokenPurpose = Literal["login", "session", "exec", "kubeconfig", "api", "federated"]

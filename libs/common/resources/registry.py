@@ -97,6 +97,14 @@ RESOURCE_TYPES: tuple[ResourceType, ...] = (
         owner_path="metadata.name",
     ),
     ResourceType(
+        "groups", "group", identity.Group, "identity",
+        columns=(
+            Column("Display Name", "spec.displayName"),
+            Column("Members", "spec.members", "integer", render=lambda d: len(d.get("spec", {}).get("members", ()))),
+            Column("Principal", "status.principalId", priority=1),
+        ),
+    ),
+    ResourceType(
         "tokens", "token", identity.Token, "identity",
         verbs=("delete", "deletecollection", "get", "list", "watch"),
         columns=(

@@ -33,6 +33,7 @@ def _words(command: Callable[..., Any]) -> Callable[..., Any]:
         click.option("--cluster", metavar="NAME", help="In this cluster."),
         click.option("--role", required=True, metavar="ROLE", help='The role; see "herdsman role list".'),
         click.option("--principal", metavar="ID", help="Who, by principal id: a group, or a user of a directory."),
+        click.option("--group", metavar="NAME", help="Who, by the name of a group of the hub itself."),
         click.option("--user", metavar="NAME", help="Who, by the name of a local user."),
     ):
         command = option(command)
@@ -52,8 +53,16 @@ def scope_of(cluster: str | None, project: str | None, everywhere: bool) -> Docu
 def holder_of(user: str | None, principal: str | None) -> Document:
     """The binding's holder. Raises UsageError unless exactly one is given."""
     if bool(user) == bool(principal):
-        raise click.UsageError("say who: exactly one of --user NAME, --principal ID")
+        raise click.UsageError("say who: exactly one of --user NAME, --group NAME, --principal ID")
     return {"user": user} if user else {"principal": principal}
+
+
+def _holder(hub: Hub, user: str | None, group: str | None, principal: str | None) -> Document:
+    """As `holder_of`; a group of the hub itself by its principal id. Raises NotFound."""
+    if not group:
+        return holder_of(user, principal)
+    found = hub.get(resources.path("groups", group))
+    return {"principal": str((found.get("status") or {}).get("principalId", ""))}
 
 
 def binding_name(holder: Document, role: str, scope: Document) -> str:
@@ -74,24 +83,30 @@ def describe(holder: Document, role: str, scope: Document) -> str:
 @click.option("--for", "duration", metavar="TIME", help="End by itself after this time: 30m, 1h, 7d.")
 @pass_app
 def grant(
-    app: App, user: str | None, principal: str | None, role: str, cluster: str | None, project: str | None, everywhere: bool,
-    duration: str | None,
+    app: App, user: str | None, group: str | None, principal: str | None, role: str, cluster: str | None, project: str | None,
+    everywhere: bool, duration: str | None,
 ) -> None:  # fmt: skip
-    """Give a role to a user; it counts from the next call on.
+    """Give a role to a user or group; it counts from the next call on.
 
     \b
     Examples:
       herdsman grant --user ana --role cluster-member --cluster prod
       herdsman grant --user ana --role cluster-owner --cluster prod --for 1h
+      herdsman grant --group shop-team --role project-member --project shop
     """
-    holder, scope = holder_of(user, principal), scope_of(cluster, project, everywhere)
+    # Before anything is asked: a group takes a call to the hub.
+    holder_of(user, group or principal)
+    if group and principal:
+        raise click.UsageError("say who: exactly one of --user NAME, --group NAME, --principal ID")
+    scope = scope_of(cluster, project, everywhere)
     not_after = format_moment(datetime.now(UTC) + timedelta(seconds=parse_duration(duration))) if duration else None
-    document = resources.new(
-        "RoleTemplateBinding", binding_name(holder, role, scope), {**holder, "role": role, "scope": scope}
-    )
-    if not_after:
-        document["spec"]["notAfter"] = not_after
     with app.hub() as hub:
+        holder = _holder(hub, user, group, principal)
+        document = resources.new(
+            "RoleTemplateBinding", binding_name(holder, role, scope), {**holder, "role": role, "scope": scope}
+        )
+        if not_after:
+            document["spec"]["notAfter"] = not_after
         changed = _ensure(hub, document, not_after)
     until = f" until {not_after}" if not_after else ""
     out.note(f"{'granted' if changed else 'was granted already:'} {describe(holder, role, scope)}{until}")
@@ -126,6 +141,7 @@ def _ensure(hub: Hub, document: Document, not_after: str | None) -> bool:
 def revoke(
     app: App,
     user: str | None,
+    group: str | None,
     principal: str | None,
     role: str,
     cluster: str | None,
@@ -140,8 +156,13 @@ def revoke(
     Example:
       herdsman revoke --user ana --role cluster-member --cluster prod
     """
-    holder, scope = holder_of(user, principal), scope_of(cluster, project, everywhere)
+    # Before anything is asked: a group takes a call to the hub.
+    holder_of(user, group or principal)
+    if group and principal:
+        raise click.UsageError("say who: exactly one of --user NAME, --group NAME, --principal ID")
+    scope = scope_of(cluster, project, everywhere)
     with app.hub() as hub:
+        holder = _holder(hub, user, group, principal)
         holders = {next(iter(holder.values()))}
         if user and (principal_id := _principal_of(hub, user)):
             holders.add(principal_id)
