@@ -22,6 +22,7 @@ from libs.common.resources.meta import check_label
 from libs.common.resources.providers import LOCAL
 from libs.common.store.base import Store
 from libs.common.store.objects import modify, read
+from services.identity.known_places import KnownPlaces, network_of
 from services.identity.logins import LastLogins
 from services.identity.passwords import Passwords, check_policy
 from services.identity.providers.running import Providers
@@ -38,6 +39,7 @@ class Handlers:
     store: Store
     passwords: Passwords
     throttle: Throttle
+    places: KnownPlaces
     tokens: Tokens
     logins: LastLogins
     verifier: Verifier
@@ -49,24 +51,32 @@ class Handlers:
 
     async def login(self, request: m.LoginRequest, _message: Message) -> m.IssuedToken:
         """A sign-in with name and password. Raises Unauthenticated, TooManyRequests."""
-        account = request.user if request.provider == LOCAL else f"{request.provider}/{request.user}"
-        self.throttle.begin(account, request.client_address)
+        # No name that somebody types is the key of anything else.
+        account = f"sign-in\n{request.provider}\n{request.user.casefold()}"
+        address = network_of(request.client_address)
+        known = self.places.has(account, address)
+        self.throttle.begin(account, address, known=known)
         signed_in = await self.password_sign_in.sign_in(request.provider, request.user, request.password)
-        self.throttle.succeeded(account, request.client_address)
+        self.throttle.succeeded(account, address, known=known)
         if signed_in.provider == LOCAL and is_set(signed_in.user):
-            signed_in = await self._second_factor(signed_in, request)
+            signed_in = await self._second_factor(signed_in, request, address if known else "")
+        if address:
+            self.logins.note(signed_in.user, self.places.note(signed_in.user.name, account, address))
         return await self.let_in(
             signed_in, session=request.session, description=request.description, address=request.client_address
         )
 
-    async def _second_factor(self, signed_in: SignedIn, request: m.LoginRequest) -> SignedIn:
-        """Six digits are guessed sooner than a password, so wrong codes have a count of their own, with the password right each time."""
+    async def _second_factor(self, signed_in: SignedIn, request: m.LoginRequest, place: str) -> SignedIn:
+        """Six digits are guessed sooner than a password, so wrong codes have a count of their own, with the password right each time.
+
+        One for all strangers together; another for each `place` from which the person came before, so that they keep nobody out.
+        """
         if not request.one_time_code.strip():
             await self.factors.check(signed_in.user, "")
-        account = f"code/{signed_in.user.name}"
-        self.throttle.begin(account, "")
+        account = code_account(signed_in.user)
+        self.throttle.begin(account, place, known=bool(place))
         told = await self.factors.check(signed_in.user, request.one_time_code)
-        self.throttle.succeeded(account, "")
+        self.throttle.succeeded(account, place, known=bool(place))
         return SignedIn(signed_in.user, signed_in.provider, (*signed_in.notices, *((told,) if told else ())))
 
     async def access_own(self, identity: str, password: str, *, owing: bool = False) -> User:
@@ -79,10 +89,10 @@ class Handlers:
         user = await self._caller(principal)
         if not user.private.password_hash:
             raise errors.BadRequest("your account is at a provider: set up a second factor there")
-        self.throttle.begin(user.name, "")
+        self.throttle.begin(f"own\n{user.name}", "")
         if not await self.passwords.verify(user.private.password_hash, password):
             raise errors.Denied("the password is wrong")
-        self.throttle.succeeded(user.name, "")
+        self.throttle.succeeded(f"own\n{user.name}", "")
         return user
 
     async def provider_of_token(self, name: str) -> str:
@@ -196,10 +206,10 @@ class Handlers:
             raise errors.Denied(explain(principal.owes))
         user = caller if own else await self.access_other(principal, request.user)
         if own:
-            self.throttle.begin(caller.name, "")
+            self.throttle.begin(f"own\n{caller.name}", "")
             if not await self.passwords.verify(caller.private.password_hash, request.current_password):
                 raise errors.Denied("the current password is wrong")
-            self.throttle.succeeded(caller.name, "")
+            self.throttle.succeeded(f"own\n{caller.name}", "")
             if request.new_password == request.current_password:
                 raise errors.Invalid("the new password must differ from the current one")
         if user.spec.service:
@@ -266,6 +276,11 @@ class Handlers:
             return True
 
         await modify(self.store, User, user.name, mutate, now=self.now)
+
+
+def code_account(user: User) -> str:
+    """Under which wrong codes of this user are counted."""
+    return f"code\n{user.name}"
 
 
 def _within(held: list[str], asked: list[str], kind: str) -> tuple[str, ...]:

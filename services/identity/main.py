@@ -50,6 +50,7 @@ from services.identity.federation.strategy import FederatedCredentialStrategy
 from services.identity.group_members import GroupMembers, keys_of_member
 from services.identity.group_strategy import GroupStrategy
 from services.identity.handlers import Handlers
+from services.identity.known_places import KnownPlaces
 from services.identity.logins import LastLogins
 from services.identity.passwords import Passwords
 from services.identity.provider_ends import ProviderEnds, keys_of_provider
@@ -147,6 +148,7 @@ async def build(host: Host[IdentityConfig]) -> None:
         store,
         passwords,
         Throttle(host.monotonic),
+        KnownPlaces(users, host.now),
         tokens,
         logins,
         host.verifier,

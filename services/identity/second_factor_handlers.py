@@ -8,7 +8,7 @@ from libs.common import errors
 from libs.common.bus.base import Message
 from libs.common.contracts import messages as m
 from libs.common.observe import log
-from services.identity.handlers import Handlers
+from services.identity.handlers import Handlers, code_account
 from services.identity.second_factor import SecondFactors
 
 
@@ -37,9 +37,9 @@ class SecondFactorHandlers:
         principal = self.handlers.verifier.open(request.identity)
         if request.user in ("", principal.user):
             user = await self.handlers.access_own(request.identity, request.password)
-            self.handlers.throttle.begin(f"code/{user.name}", "")
+            self.handlers.throttle.begin(code_account(user), "")
             await self.factors.check(user, request.code)
-            self.handlers.throttle.succeeded(f"code/{user.name}", "")
+            self.handlers.throttle.succeeded(code_account(user), "")
         else:
             if principal.is_scoped or principal.read_only:
                 raise errors.Denied("a restricted token cannot change how people sign in: sign in")

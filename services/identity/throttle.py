@@ -31,7 +31,7 @@ class Limit:
 
 
 # A person at one desk gets five tries, then slows down. Others' guesses at that name from elsewhere must not keep the person out, so
-# the wait per name alone stays short; an address may be an office of hundreds behind one NAT.
+# the wait per name alone stays short, and does not hold for an address from which the person came before; an address may be an office of hundreds behind one NAT.
 LIMITS = {"pair": Limit(5, 900.0), "user": Limit(30, 15.0), "address": Limit(60, 60.0)}
 
 
@@ -48,25 +48,34 @@ class Throttle:
         self._monotonic = monotonic
         self._counts: OrderedDict[tuple[str, str], _Count] = OrderedDict()
 
-    def begin(self, user: str, address: str) -> None:
-        """Count an attempt. Raises TooManyRequests with the seconds to wait; that attempt is then not counted."""
+    def begin(self, user: str, address: str, *, known: bool = False) -> None:
+        """Count an attempt. Raises TooManyRequests with the seconds to wait; that attempt is then not counted.
+
+        `known`: this user signed in from this address before. Then only what failed for this user from there counts, so that no stranger
+        elsewhere, however many they are, keeps the person out.
+        """
         now = self._monotonic()
-        wait_s = max(self._left_s(kind, key, now) for kind, key in _keys(user, address))
+        asked = _keys(user, address)
+        wait_s = max(self._left_s(kind, key, now) for kind, key in asked if not known or kind == "pair")
         if wait_s > 0:
             seconds = math.ceil(wait_s)
             raise errors.TooManyRequests(
                 f"too many failed sign-ins: try again in {seconds} s", retry_after_s=seconds
             )  # fmt: skip
-        for key in _keys(user, address):
+        for key in asked:
+            if known and key[0] == "user":
+                continue
             count = self._counts.pop(key, None)
             fresh = count is None or now - count.last > FORGET_AFTER_S
             self._counts[key] = _Count(1, now) if count is None or fresh else _Count(count.failures + 1, now)
         while len(self._counts) > MAX_KEYS:
             self._counts.popitem(last=False)
 
-    def succeeded(self, user: str, address: str) -> None:
-        """The attempt was right: this user from this address starts afresh, and it was no failure of the others."""
+    def succeeded(self, user: str, address: str, *, known: bool = False) -> None:
+        """The attempt was right: this user from this address starts afresh, and it was no failure of the others. `known` as it began."""
         for key in _keys(user, address):
+            if known and key[0] == "user":
+                continue
             count = self._counts.get(key)
             if count is None:
                 continue

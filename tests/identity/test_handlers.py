@@ -15,6 +15,7 @@ from libs.common.resources.identity import Token, User
 from libs.common.resources.providers import IdentityProvider, LocalSettings
 from services.identity.accounts import Accounts
 from services.identity.handlers import Handlers
+from services.identity.known_places import AGE, MOST, KnownPlaces, network_of
 from services.identity.logins import LastLogins
 from services.identity.passwords import Passwords
 from services.identity.providers.running import Providers
@@ -46,7 +47,7 @@ class Service:
         self.providers = Providers(hub.objects(IdentityProvider), {"ldap": lambda *_: self.directory}, ring)
         sign_in = PasswordSignIn(store, self.passwords, self.providers, Accounts(store, ring, hub.now), hub.now)
         self.handlers = Handlers(
-            store, self.passwords, Throttle(lambda: 0.0), self.tokens, self.logins, hub.verifier, hub.live,
+            store, self.passwords, Throttle(lambda: 0.0), KnownPlaces(hub.informers["users"], hub.now), self.tokens, self.logins, hub.verifier, hub.live,
             self.providers, sign_in, SecondFactors(store, ring, hub.now), hub.now,
         )  # fmt: skip
         self.sweeper = TokenSweeper(store, self.tokens.records, hub.objects(User), hub.now)
@@ -151,6 +152,77 @@ async def test_guessing_is_slowed_down(clock):
                 await s.login(password="a wrong password")
         with pytest.raises(errors.TooManyRequests):
             await s.login()
+
+
+def from_address(service, address: str, password: str = PASSWORD, user: str = "ada", **more):
+    return service.handlers.login(
+        m.LoginRequest(user=user, password=password, client_address=address, **more), MESSAGE
+    )  # fmt: skip
+
+
+async def test_a_thousand_guesses_keep_nobody_out_who_signed_in_from_there_before(clock):
+    async with running(clock) as s:
+        await from_address(s, "192.0.2.7")
+        refused = 0
+        for number in range(1000):
+            try:
+                await from_address(s, f"10.0.{number % 250}.1", "a wrong password")
+            except (errors.Unauthenticated, errors.TooManyRequests):
+                refused += 1
+        assert refused == 1000
+        await from_address(s, "192.0.2.7")
+        with pytest.raises(errors.TooManyRequests):
+            await from_address(s, "192.0.2.8")
+        # After a restart, too, and on another replica.
+        await s.logins.flush()
+        await s.hub.settle()
+        again = KnownPlaces(s.hub.informers["users"], s.hub.now)
+        assert again.has("sign-in\nlocal\nada", "192.0.2.7")
+        assert not again.has("sign-in\nlocal\nada", "192.0.2.8")
+        assert not again.has("sign-in\nlocal\neve", "192.0.2.7")
+
+
+async def test_a_place_is_known_by_signing_in_alone_and_not_for_ever(clock):
+    async with running(clock) as s:
+        with pytest.raises(errors.Unauthenticated):
+            await from_address(s, "192.0.2.7", "a wrong password")
+        assert not s.handlers.places.has("sign-in\nlocal\nada", "192.0.2.7")
+        await from_address(s, "192.0.2.7", user="ADA".lower())
+        assert s.handlers.places.has("sign-in\nlocal\nada", "192.0.2.7")
+        clock.forward(AGE.total_seconds())
+        assert not s.handlers.places.has("sign-in\nlocal\nada", "192.0.2.7")
+
+
+async def test_only_the_newest_places_are_kept(clock):
+    async with running(clock) as s:
+        for number in range(2 * MOST):
+            await from_address(s, f"192.0.2.{number}")
+            clock.forward(60)
+        await s.logins.flush()
+        places = (await s.hub.get(User, "ada")).private.places
+        assert [p.network for p in places] == [f"192.0.2.{n}" for n in reversed(range(MOST, 2 * MOST))]
+        assert not s.handlers.places.has("sign-in\nlocal\nada", "192.0.2.0")
+
+
+@pytest.mark.parametrize(
+    ("address", "network"),
+    [
+        ("192.0.2.7", "192.0.2.7"), ("2001:db8:1:2:3:4:5:6", "2001:db8:1:2::"), ("2001:db8:1:2::9", "2001:db8:1:2::"),
+        ("::ffff:192.0.2.7", "192.0.2.7"), ("fe80::1%eth0", "fe80::"), ("local", "local"), ("", ""),
+    ],
+)  # fmt: skip
+def test_a_subscriber_of_ipv6_is_one_place_whatever_the_address(address, network):
+    assert network_of(address) == network
+
+
+async def test_guesses_at_a_name_are_no_wrong_passwords_of_who_is_signed_in(clock):
+    async with running(clock) as s:
+        here = await from_address(s, "192.0.2.7")
+        for number in range(100):
+            for user in ("ada", "own\nada", "code\nada"):
+                with pytest.raises((errors.Unauthenticated, errors.TooManyRequests)):
+                    await from_address(s, f"10.0.{number}.1", "a wrong password", user)
+        await s.change(ADA, "ada", "another good password", PASSWORD, token=here.name)
 
 
 async def test_a_hash_of_older_parameters_is_renewed_at_sign_in(clock):

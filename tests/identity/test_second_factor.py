@@ -73,6 +73,20 @@ def test_codes_are_those_of_the_rfc(moment, code):
     assert find_step(RFC_SEED, code, datetime.fromtimestamp(moment, UTC), after=-1) == moment // STEP_S
 
 
+async def test_who_has_the_password_and_guesses_codes_keeps_nobody_out_who_came_from_there_before(clock):
+    async with site_of(clock) as site:
+        await site.enrol()
+        await site.sign_in(site.code())
+        clock.forward(STEP_S)
+        for number in range(50):
+            request = m.LoginRequest(
+                user="ada", password=PASSWORD, one_time_code="000000", client_address=f"10.0.{number}.1"
+            )
+            with pytest.raises((errors.Unauthenticated, errors.TooManyRequests)):
+                await site.service.handlers.login(request, MESSAGE)
+        await site.sign_in(site.code())
+
+
 async def test_who_owes_a_second_factor_sets_one_up_and_who_owes_a_password_does_not(clock):
     async with site_of(clock) as site:
         with pytest.raises(errors.Denied, match="herdsman password"):

@@ -61,6 +61,35 @@ def test_guesses_from_elsewhere_keep_nobody_out_for_long(throttle, timer):
     assert refused.value.retry_after_s <= LIMITS["user"].longest_s
 
 
+def test_no_stranger_elsewhere_slows_down_who_came_from_there_before(throttle, timer):
+    """A thousand guesses, one after the other and never giving up: the person gets in between any two of them."""
+    for number in range(1000):
+        try:
+            throttle.begin("ada", f"10.0.{number % 250}.1")
+        except errors.TooManyRequests:
+            timer.seconds += 0.01
+        throttle.begin("ada", "192.0.2.7", known=True)
+        throttle.succeeded("ada", "192.0.2.7", known=True)
+    with pytest.raises(errors.TooManyRequests):
+        throttle.begin("ada", "192.0.2.8")
+
+
+def test_others_in_the_same_office_slow_down_nobody_who_came_from_there_before(throttle):
+    for number in range(LIMITS["address"].free + 1):
+        throttle.begin(f"user{number}", "192.0.2.7")
+    with pytest.raises(errors.TooManyRequests):
+        throttle.begin("eve", "192.0.2.7")
+    throttle.begin("ada", "192.0.2.7", known=True)
+
+
+def test_guesses_from_a_known_address_are_slowed_down_all_the_same(throttle):
+    for _ in range(LIMITS["pair"].free + 1):
+        throttle.begin("ada", "192.0.2.7", known=True)
+    with pytest.raises(errors.TooManyRequests):
+        throttle.begin("ada", "192.0.2.7", known=True)
+    throttle.begin("ada", "192.0.2.8")
+
+
 def test_one_address_guessing_many_names_is_slowed(throttle):
     for number in range(LIMITS["address"].free + 1):
         throttle.begin(f"user{number}", "10.0.0.1")

@@ -238,6 +238,56 @@ async def test_a_search_for_principals_finds_groups(hub):
     assert "searchers" in found
 
 
+# ── guessing ──
+
+
+async def guess(hub: Hub, address: str, user: str, password: str, times: int = 1) -> list[int]:
+    """The statuses of sign-ins from one address, over one connection."""
+    reader, writer = await asyncio.open_connection(
+        "127.0.0.1", hub.port, ssl=hub.tls(), server_hostname="localhost", local_addr=(address, 0)
+    )
+    statuses = []
+    try:
+        body = json.dumps({"user": user, "password": password}).encode()
+        head = f"POST /v1/login HTTP/1.1\r\nHost: hub\r\nContent-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n"
+        for _ in range(times):
+            writer.write(head.encode() + body)
+            answer = await reader.readuntil(b"\r\n\r\n")
+            statuses.append(int(answer.split(b" ", 2)[1]))
+            length = re.search(rb"(?i)content-length: (\d+)", answer)
+            assert length is not None
+            await reader.readexactly(int(length[1]))
+    finally:
+        writer.close()
+    return statuses
+
+
+async def test_a_thousand_guesses_from_elsewhere_keep_nobody_out(hub):
+    """Strangers guess at one name from a hundred addresses and never pause; the person came from here before."""
+    await hub.person("lea")
+    lea = hub.people["lea"]
+    strangers = [
+        asyncio.create_task(guess(hub, f"127.9.{n}.1", "lea", "a wrong password", 10)) for n in range(100)
+    ]  # fmt: skip
+    signed_in = 0
+    while not all(task.done() for task in strangers):
+        await lea.log_in(hub.folder / "lea.password")
+        signed_in += 1
+    statuses = [status for task in strangers for status in task.result()]
+    assert len(statuses) == 1000
+    assert set(statuses) <= {401, 429, 503}
+    assert statuses.count(429) > 800
+    assert signed_in
+    # Whoever comes from where nobody came from waits after a wrong guess, with the right password, too: some seconds, and not for ever.
+
+    async def has_guessed() -> bool:
+        return await guess(hub, "127.9.201.1", "lea", "a wrong password") == [401]
+
+    await eventually(has_guessed, 20, 0.05)
+    assert await guess(hub, "127.9.200.1", "lea", PASSWORD) == [429]
+    await lea.log_in(hub.folder / "lea.password")
+
+
 # ── second factors, on a real terminal ──
 
 

@@ -52,6 +52,14 @@ class PushedAccountPrivate(Model):
     modified: Time
 
 
+class SignInPlace(Model):
+    """From where somebody signed in. `account` as it was typed, with its provider; `network` an address, or an IPv6 /64."""
+
+    account: str
+    network: str
+    at: Time
+
+
 class UserPrivate(Model):
     password_hash: str = ""
     """Argon2id in PHC string format; empty = no password, sign-in refused."""
@@ -63,6 +71,8 @@ class UserPrivate(Model):
     """SHA-256 in hex of the recovery codes that are left."""
     pushed: dict[str, PushedAccountPrivate] = Field(default_factory=dict)
     """Provider → the account that it pushed."""
+    places: list[SignInPlace] = Field(default_factory=list)
+    """The newest places from which this person signed in with a password."""
 
 
 class User(Resource):
