@@ -13,9 +13,10 @@ MOMENT = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
 
 
 def sample(model: type[M]) -> M:
-    """The example of `model`. Raises TypeError for a field whose type has no example here: add one."""
+    """The example of `model`; a field that is bound to a form names its own. Raises TypeError for a field whose type has no example here: add one."""
     return model.model_validate({
-        name: _value(field.annotation, f"{model.__name__}.{name}") for name, field in model.model_fields.items()
+        name: field.examples[0] if field.examples else _value(field.annotation, f"{model.__name__}.{name}")
+        for name, field in model.model_fields.items()
     })  # fmt: skip
 
 
