@@ -1,4 +1,5 @@
-"""Sign-in for a machine without a browser (after RFC 8628): it shows a short code, and a person who is signed in elsewhere lets it in.
+"""Letting a machine in: without a browser (after RFC 8628) it shows a short code, and a person who is signed in elsewhere gives that; with one of its own
+(`loopback`) the code is in the address that it opens, and the answer takes the browser back to the machine.
 
 Everything lies in the store with a time to live, so any replica answers. The machine's own code is a secret of 256 bits and is stored as a hash; the short one is
 worth something only to who is signed in, for ten minutes, and tries cost a growing wait. An answer is fetched once.
@@ -23,6 +24,7 @@ from libs.common.observe import log
 from libs.common.resources.identity import User
 from libs.common.store.base import Store
 from libs.common.store.objects import read
+from services.identity import loopback
 from services.identity.handlers import Handlers
 from services.identity.sign_in import SignedIn
 from services.identity.throttle import Throttle
@@ -49,7 +51,13 @@ class DeviceLogins:
         """A machine asks to be let in."""
         device_code = secrets.token_urlsafe(32)
         expires_at = self.now() + timedelta(seconds=LIFETIME_S)
-        asked = {"state": "pending", "description": request.description, "address": request.client_address}
+        asked: dict[str, Any] = {
+            "state": "pending",
+            "description": request.description,
+            "address": request.client_address,
+        }
+        if request.browser is not None:
+            asked["browser"] = request.browser.model_dump()
         await self.store.create(_device_key(device_code), _encode(asked), ttl_s=LIFETIME_S)
         for _ in range(5):
             user_code = "".join(secrets.choice(_LETTERS) for _ in range(_LENGTH))
@@ -73,19 +81,24 @@ class DeviceLogins:
             raise errors.Unauthenticated("your user is gone: sign in again")
         self.throttle.begin(f"device/{user.name}", "")
         code = "".join(c for c in request.user_code.upper() if c in _LETTERS)
-        key, asked, revision = await self._find(code)
+        key, asked, revision = await self._find(code, request.browser)
         self.throttle.succeeded(f"device/{user.name}", "")
+        redirect, lifetime_s = "", LIFETIME_S
         if request.answer:
             provider = await self.handlers.provider_of_token(principal.token)
             decided = {**asked, "state": request.answer, "user": user.name, "uid": user.uid, "provider": provider}
+            if request.browser:
+                answered = loopback.answer(asked["browser"], request.answer, self.now())
+                decided["browser"], redirect, lifetime_s = answered.kept, answered.redirect, loopback.CODE_LIFETIME_S
             try:
-                await self.store.update(key, _encode(decided), revision, ttl_s=LIFETIME_S)
+                await self.store.update(key, _encode(decided), revision, ttl_s=lifetime_s)
             except errors.Conflict as exc:
                 raise errors.Conflict("it was answered already") from exc
             log.get("identity").info(
-                "device_answered", user=user.name, answer=request.answer, client_address=asked["address"]
-            )
-        return m.DeviceShown(description=asked["description"], client_address=asked["address"])
+                "device_answered", user=user.name, answer=request.answer, client_address=asked["address"],
+                browser=request.browser,
+            )  # fmt: skip
+        return m.DeviceShown(description=asked["description"], client_address=asked["address"], redirect=redirect)
 
     async def fetch(self, request: m.DeviceFetch, _message: Message) -> m.DeviceFetched:
         """The machine asks again and again. The token is given once. Raises NotFound when its time is over, Denied when it was refused."""
@@ -104,6 +117,9 @@ class DeviceLogins:
             raise errors.NotFound(_ENDED) from exc
         if asked["state"] != "approve":
             raise errors.Denied("the person refused to let this machine in")
+        if kept := asked.get("browser"):
+            # After it was taken away: there is one try.
+            loopback.check(kept, request.code, request.code_verifier, self.now())
         user = await self.handlers.find_usable(asked["user"], asked["uid"])
         issued = await self.handlers.let_in(
             SignedIn(user, asked["provider"]),
@@ -113,15 +129,18 @@ class DeviceLogins:
         )
         return m.DeviceFetched(issued=issued)
 
-    async def _find(self, code: str) -> tuple[str, dict[str, Any], int]:
+    async def _find(self, code: str, browser: bool) -> tuple[str, dict[str, Any], int]:
+        """The machine that asks with this code, in this way. Raises NotFound."""
         try:
             key = str(_decode((await self.store.get(_user_key(code))).value)["device"]) if len(code) == _LENGTH else ""
             entry = await self.store.get(key) if key else None
         except errors.NotFound:
             entry = None
-        if entry is None or _decode(entry.value)["state"] != "pending":
+        asked = _decode(entry.value) if entry is not None else {}
+        # An address with the code of a machine elsewhere must not stand for the person who would have to type it.
+        if entry is None or asked["state"] != "pending" or ("browser" in asked) is not browser:
             raise errors.NotFound(_ENDED)
-        return entry.key, _decode(entry.value), entry.revision
+        return entry.key, asked, entry.revision
 
 
 def _device_key(device_code: str) -> str:

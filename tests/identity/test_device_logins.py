@@ -24,11 +24,12 @@ class Site:
             m.DeviceBegin(description="herdsman on box", client_address="192.0.2.7"), MESSAGE
         )
 
-    async def answer(self, code: str, answer: str = "", who=ADA, **more) -> m.DeviceShown:
+    async def answer(self, code: str, answer: str = "", who=ADA, browser=False, **more) -> m.DeviceShown:
         if not self.token:
             self.token = (await self.service.login()).name
         envelope = self.hub.envelope(who, token=self.token, **more)
-        return await self.devices.look(m.DeviceAnswer(identity=envelope, user_code=code, answer=answer), MESSAGE)
+        asked = m.DeviceAnswer(identity=envelope, user_code=code, answer=answer, browser=browser)
+        return await self.devices.look(asked, MESSAGE)
 
     async def fetch(self, code: str) -> m.DeviceFetched:
         return await self.devices.fetch(m.DeviceFetch(device_code=code, client_address="192.0.2.7"), MESSAGE)

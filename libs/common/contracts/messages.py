@@ -268,11 +268,25 @@ class PasswordChange(BaseModel):
     )
 
 
+class BrowserCallback(BaseModel):
+    """Where a command line listens for the browser of its own machine (RFC 8252 7.3), and the S256 challenge that its code is bound to (RFC 7636).
+
+    A port and never an address: the browser is only ever sent to 127.0.0.1.
+    """
+
+    port: int = Field(ge=1024, le=65535, examples=[49152])
+    state: str = Field(pattern=r"^[A-Za-z0-9_-]{16,128}$", examples=["dA0BJd6fUyFvqTtPr3oY7w"])
+    code_challenge: str = Field(
+        pattern=r"^[A-Za-z0-9_-]{43}$", examples=["E9Melhoa2OwvFrEMTJguCHaoeK1t8URWbuGJSstw-cM"]
+    )
+
+
 class DeviceBegin(BaseModel):
-    """A machine without a browser asks to be let in by somebody who is signed in elsewhere."""
+    """A machine asks to be let in by somebody who is signed in elsewhere, or with `browser` in the browser of that very machine."""
 
     description: str = Field(default="", max_length=256)
     client_address: str = ""
+    browser: BrowserCallback | None = None
 
 
 class DeviceBegun(BaseModel):
@@ -285,23 +299,32 @@ class DeviceBegun(BaseModel):
 
 
 class DeviceAnswer(BaseModel):
-    """The signed-in person: what is that code (no answer yet), or the decision."""
+    """The signed-in person: what is that code (no answer yet), or the decision.
+
+    `browser`: the code came in an address that a command line opened, not from the person's hand; each is good for its own kind alone.
+    """
 
     identity: str
     user_code: str = Field(max_length=32)
     answer: Literal["", "approve", "deny"] = ""
+    browser: bool = False
 
 
 class DeviceShown(BaseModel):
-    """What asks, as it says, and from where, as the front door saw it."""
+    """What asks, as it says, and from where, as the front door saw it. `redirect`: where the answer takes the browser."""
 
     description: str
     client_address: str
+    redirect: str = ""
 
 
 class DeviceFetch(BaseModel):
+    """`code` is what the browser brought, and `code_verifier` what its challenge was made of; for a machine without a browser both are empty."""
+
     device_code: str = Field(max_length=128)
     client_address: str = ""
+    code: str = Field(default="", max_length=128)
+    code_verifier: str = Field(default="", max_length=128)
 
 
 class DeviceFetched(BaseModel):
