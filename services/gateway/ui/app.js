@@ -1,11 +1,12 @@
 // The hub's page: sign in, see clusters, sign out. Its other parts lie beside it: `hub.js` asks, `life.js` watches the session's end, `tokens.js` and
-// `account.js` fill their tables, `factor.js` sets up a second factor.
+// `account.js` fill their tables, `device.js` and `login.js` let machines in, `factor.js` sets up a second factor.
 import { API, call, element, firstShown, hasProof, onSubmit, page, row, say, untilDone } from "/ui/hub.js";
 import * as life from "/ui/life.js";
 import { forgetNewToken, showTokens } from "/ui/tokens.js";
 import { showAccount } from "/ui/account.js";
 import { forgetDevice, showDevice } from "/ui/device.js";
 import { forgetFactor, showFactor } from "/ui/factor.js";
+import { forgetLogin, returnTo, showLogin } from "/ui/login.js";
 
 const REFRESH_MS = 5000;
 const PROBLEM_COOKIE = "__Host-herdsman-problem=";
@@ -28,6 +29,7 @@ function end() {
   forgetNewToken();
   forgetDevice();
   forgetFactor();
+  forgetLogin();
   for (const part of ["factor-device", "factor-codes"]) element(part).hidden = true;
   askForCode(false);
   life.end();
@@ -83,7 +85,11 @@ async function showProviders() {
 function redirect(option) {
   const link = document.createElement("a");
   link.className = "button";
-  link.href = `/v1/sign-in/${encodeURIComponent(option.provider)}?return_to=/ui/`;
+  const aim = () => {
+    link.href = `/v1/sign-in/${encodeURIComponent(option.provider)}?return_to=${encodeURIComponent(returnTo())}`;
+  };
+  aim();
+  addEventListener("hashchange", aim);
   link.textContent = `Sign in with ${option.display_name}`;
   return link;
 }
@@ -110,6 +116,7 @@ function enter() {
   show("clusters");
   refresh();
   showDevice();
+  showLogin();
   for (const fill of [showTokens, showAccount]) fill().catch((error) => say(error.message, true));
 }
 
