@@ -21,6 +21,7 @@ from services.cli.settings import Server
 if TYPE_CHECKING:
     from services.cli.hub import Hub
 
+LOCAL = "local"
 _HEARD_WITHIN_S = 10.0
 _REVIEW = "/apis/authentication.k8s.io/v1/selfsubjectreviews"
 
@@ -35,41 +36,46 @@ _REVIEW = "/apis/authentication.k8s.io/v1/selfsubjectreviews"
     "--password-file", type=click.Path(path_type=Path), help="File with the password, - for stdin; asked for otherwise."
 )
 @click.option(
-    "--provider", default="local", show_default=True, help='Where your account is; see "herdsman provider list".'
+    "--provider", show_default="local", help='Where your account is, with a password; see "herdsman provider list".'
 )
 @click.option(
     "--one-time-code",
     metavar="CODE",
     help="Second factor: the code of your device, or a recovery code; asked for otherwise.",
 )
+@click.option("--browser", is_flag=True, help="Sign in on the hub's page, in this machine's browser.")
 @click.option("--device", is_flag=True, help="For a machine without a browser: shows a code that you give elsewhere.")
 @click.option("--name", help="Name of this hub in your settings; its host and port otherwise.")
 @pass_app
 def login(
-    app: App, url: str | None, ca_file: Path | None, user: str | None, password_file: Path | None, provider: str,
-    one_time_code: str | None, device: bool, name: str | None,
+    app: App, url: str | None, ca_file: Path | None, user: str | None, password_file: Path | None, provider: str | None,
+    one_time_code: str | None, browser: bool, device: bool, name: str | None,
 ) -> None:  # fmt: skip
     """Sign in to the hub at URL (or again to the current one).
+
+    On a terminal your browser is opened; over SSH, or where there is none, a code is shown that you give in a browser elsewhere. With --user,
+    --provider, --password-file or --one-time-code you sign in by password, here.
 
     \b
     Examples:
       herdsman login https://hub.example:8443 --ca-file hub-ca.crt
+      herdsman login hub.example --user ana
       herdsman login hub.example --provider corp --user ana
       herdsman login hub.example --device
       herdsman login hub.example --user ci --password-file -  < password
     """
     known = settings.load_settings()
     server = _target(app, known, url, ca_file, name)
-    if device:
-        if user or password_file or one_time_code:
-            raise click.UsageError("--device asks nothing here: leave the other options out")
-        from services.cli import device_login
-
-        with app.hub(replace(server, token="")) as hub:
-            answer = device_login.sign_in(hub, out.note)
+    by_password = bool(user or provider or password_file or one_time_code)
+    if (browser or device) and by_password:
+        raise click.UsageError(f"--{'browser' if browser else 'device'} asks nothing here: leave the other options out")
+    if browser and device:
+        raise click.UsageError("--browser is for this machine's browser and --device for one elsewhere: choose one")
+    if not by_password and (browser or device or out.has_terminal()):
+        answer = _by_page(app, server, browser=browser, device=device)
         user = str(answer.get("user") or "")
     else:
-        user, answer = _with_password(app, server, user, password_file, provider, one_time_code)
+        user, answer = _with_password(app, server, user, password_file, provider or LOCAL, one_time_code)
     if not answer.get("token"):
         raise errors.Unavailable(
             f"{server.url} accepted the sign-in and sent no token: check that it is a Herdsman hub of this version"
@@ -113,6 +119,15 @@ def wait_until_done(hub: Hub, what: str) -> None:
         if time.monotonic() > deadline:
             raise errors.Unavailable("it is done, and the hub does not act on it yet: try again in a moment")
         time.sleep(0.05)
+
+
+def _by_page(app: App, server: Server, *, browser: bool, device: bool) -> dict[str, Any]:
+    from services.cli import browser_login, device_login
+
+    with app.hub(replace(server, token="")) as hub:
+        if browser or (not device and browser_login.has_browser()):
+            return browser_login.sign_in(hub, out.note)
+        return device_login.sign_in(hub, out.note)
 
 
 def _with_password(
