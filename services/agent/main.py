@@ -44,11 +44,14 @@ REPLACEMENT_TIMEOUT_S = 30.0
 LOOK_AT_BUS_S = 0.25
 ROUND_TRIP_EVERY_S = 15.0
 ROUND_TRIP_PATIENCE_S = 10.0
+STOP_PATIENCE_S = 6.0
+"""How long a stop may take before all that is still running is told again: more than the time that open calls are given."""
 EXIT_FAILED = 1
 
 AGENT_STARTED = "agent_started"
 PROBES_ANSWERED = "probes_answered"
 AGENT_STOPPED = "agent_stopped"
+AGENT_STOPS_SLOWLY = "agent_stops_slowly"
 AGENT_FAILED = "agent_failed"
 TOKEN_REPLACED = "registration_token_replaced"  # noqa: S105 - the name of an event
 TOKEN_REFUSED = "registration_token_refused"  # noqa: S105 - the name of an event
@@ -257,22 +260,23 @@ async def _run_until_stopped(config: AgentConfig) -> int:
     """SIGTERM and SIGINT stop it: open calls get three seconds, then it goes."""
     asyncio.get_running_loop().set_exception_handler(loop.report)
     running = asyncio.create_task(build(config), name="agent")
-    stopping = False
-
-    def stop() -> None:
-        nonlocal stopping
-        stopping = True
-        running.cancel()
-
+    told = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
-        asyncio.get_running_loop().add_signal_handler(number, stop)
-    try:
-        return await running
-    except asyncio.CancelledError:
-        if not stopping:
-            raise
-        log.info(AGENT_STOPPED)
-        return 0
+        asyncio.get_running_loop().add_signal_handler(number, told.set)
+    waiting = asyncio.create_task(told.wait(), name="signal")
+    await asyncio.wait({running, waiting}, return_when=asyncio.FIRST_COMPLETED)
+    waiting.cancel()
+    if running.done():
+        return running.result()
+    running.cancel()
+    while not (await asyncio.wait([running], timeout=STOP_PATIENCE_S))[0]:
+        # A task that did not hear it (a library's wait swallows a cancellation now and then) would hold up all others.
+        left = asyncio.all_tasks() - {asyncio.current_task()}
+        log.warning(AGENT_STOPS_SLOWLY, waiting_for=sorted(task.get_name() for task in left))
+        for task in left:
+            task.cancel()
+    log.info(AGENT_STOPPED)
+    return 0 if running.cancelled() else running.result()
 
 
 def main() -> None:

@@ -307,3 +307,14 @@ async def test_a_listing_of_many_entries_is_complete_and_in_order(server: NatsSe
             revisions = [change.last.revision for change in changes]
             assert revisions == sorted(revisions)
         await store.api.call(f"STREAM.DELETE.{stream_of(bucket_name)}")
+
+
+async def test_a_connection_is_given_up_in_whatever_moment_it_is_cancelled(server: NatsServer) -> None:
+    """The library waits in a way that swallows a cancellation when what it waits for is done in the same turn of the loop."""
+    for turns in range(150):
+        keeping = asyncio.create_task(Connection(server.connect_as("administration")).run())
+        for _ in range(turns):
+            await asyncio.sleep(0)
+        keeping.cancel()
+        await asyncio.wait([keeping], timeout=3)
+        assert keeping.cancelled(), f"after {turns} turns of the loop"

@@ -7,7 +7,7 @@ import hashlib
 import json
 import os
 import re
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from urllib.parse import urlencode
 
 import aiohttp
@@ -110,7 +110,9 @@ async def test_a_failing_port_ends_kubectl_through_the_hub_as_it_does_without(we
         )  # fmt: skip
         async with asyncio.timeout(40):
             found = re.search(rb"127\.0\.0\.1:(\d+)", await process.stdout.readline())
-            assert await fetch(int(found[1])) == b""
+            # kubectl closes the connection with our request unread in it or read: a reset is as good an end as none.
+            with suppress(ConnectionResetError):
+                assert await fetch(int(found[1])) == b""
             _, err = await process.communicate()
         assert process.returncode == 1
         assert b"refused" in err

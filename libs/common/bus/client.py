@@ -20,6 +20,7 @@ from nats.aio.client import Client
 from libs.common import errors
 from libs.common.bus.credentials import Credential
 from libs.common.bus.failures import not_connected
+from libs.common.cancellation import heeding
 
 LOOK_EVERY_S = 0.5
 WRITE_BUFFER_BYTES = 8 * 1024 * 1024
@@ -66,12 +67,12 @@ class NatsClient:
             self._websocket = self._client._transport = websocket
         try:
             async with asyncio.timeout(timeout_s):
-                await self._client.connect(
+                await heeding(self._client.connect(
                     [server], name=name, tls=tls, allow_reconnect=False, max_reconnect_attempts=1,
                     reconnect_time_wait=0, connect_timeout=math.ceil(timeout_s), ping_interval=15, max_outstanding_pings=2,
                     pending_size=WRITE_BUFFER_BYTES, flush_timeout=timeout_s, error_cb=self._on_error,
                     disconnected_cb=self._on_lost, closed_cb=self._on_lost, skip_subject_validation=True, **options,
-                )  # fmt: skip
+                ))  # fmt: skip
         except _DIAL_FAILURES as exc:
             await self._abandon()
             detail = self.reason or str(exc) or type(exc).__name__
@@ -115,17 +116,14 @@ class NatsClient:
 
     async def publish(self, subject: str, data: bytes, reply: str, headers: dict[str, str] | None) -> None:
         """Hand one message to the socket. Raises Unavailable, TooLarge."""
-        task = asyncio.current_task()
-        cancels = task.cancelling() if task is not None else 0
         try:
-            await self._client.publish(subject, data, reply=reply, headers=headers)
+            # The library swallows a cancellation while its buffer is full.
+            await heeding(self._client.publish(subject, data, reply=reply, headers=headers))
         except nats.errors.MaxPayloadError as exc:
             limit = self._client.max_payload
             raise errors.TooLarge(f"{len(data)} bytes are more than the {limit} that one message may have") from exc
         except (OSError, nats.errors.Error) as exc:
             raise not_connected() from exc
-        if task is not None and task.cancelling() > cancels:
-            raise asyncio.CancelledError  # the library swallows a cancellation while its buffer is full
 
     async def subscribe(self, subject: str, queue: str, receive: Receive) -> Callable[[], Awaitable[None]]:
         """Get messages in `receive`, which must not wait. Returns what ends it. Raises Unavailable."""
@@ -134,7 +132,7 @@ class NatsClient:
             receive(message)
 
         try:
-            subscription = await self._client.subscribe(subject, queue=queue, cb=deliver)
+            subscription = await heeding(self._client.subscribe(subject, queue=queue, cb=deliver))
         except (OSError, nats.errors.Error) as exc:
             raise not_connected() from exc
 

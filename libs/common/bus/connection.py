@@ -222,11 +222,13 @@ class Connection:
         for subscription in tuple(self._subscriptions):
             await subscription.end()
         await self._take(fresh)
-        waiting = [q.answer for q in self._pending.values() if q.client is old]
-        if waiting and not fresh.lost.is_set():
-            await asyncio.wait(waiting, timeout=EXCHANGE_S)
-        self._let_go(old)
-        await old.close()
+        try:
+            waiting = [q.answer for q in self._pending.values() if q.client is old]
+            if waiting and not fresh.lost.is_set():
+                await asyncio.wait(waiting, timeout=EXCHANGE_S)
+        finally:
+            self._let_go(old)
+            await old.close()
         return fresh
 
     async def _dial(self) -> NatsClient:
@@ -262,6 +264,9 @@ class Connection:
         except errors.Unavailable:
             client.lost.set()
             return
+        except BaseException:
+            await client.close()
+            raise
         self._client = client
         self.epoch += 1
         self.up.set()

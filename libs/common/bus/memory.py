@@ -21,6 +21,7 @@ from libs.common.bus.failures import no_answer, nobody_serves, not_connected
 from libs.common.bus.reply import message_headers, parse_deadline, parse_reply, request_headers
 from libs.common.bus.serving import Hearer, Respond, Server
 from libs.common.bus.wire import pack
+from libs.common.cancellation import end
 
 M = TypeVar("M", bound=BaseModel)
 
@@ -95,8 +96,7 @@ class MemoryBus:
             yield
         finally:
             self._interests.remove(interest)
-            task.cancel()
-            await asyncio.wait([task])
+            await end(task)
 
     def _deliver(self, subject: str, data: bytes, headers: dict[str, str], respond: Respond) -> bool:
         """Hand the message to one member of each queue group and to all without a queue. Returns whether anybody took it."""

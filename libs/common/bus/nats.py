@@ -20,6 +20,7 @@ from libs.common.bus.connection import Connection, NatsOptions
 from libs.common.bus.reply import message_headers, parse_deadline, parse_reply, request_headers
 from libs.common.bus.serving import Hearer, Server
 from libs.common.bus.wire import pack
+from libs.common.cancellation import end
 
 __all__ = ["NatsBus", "NatsOptions", "connect"]
 
@@ -85,8 +86,7 @@ class NatsBus:
             finally:
                 await self.connection.unsubscribe(subscription)
         finally:
-            task.cancel()
-            await asyncio.wait([task])
+            await end(task)
 
 
 def _message(pattern: str, raw: RawMessage) -> Message:
@@ -112,5 +112,4 @@ async def connect(options: NatsOptions) -> AsyncGenerator[NatsBus, None]:
             structlog.get_logger().warning("bus_not_reached_yet", servers=options.servers, logger="bus")
         yield NatsBus(connection)
     finally:
-        keeping.cancel()
-        await asyncio.wait([keeping])
+        await end(keeping)

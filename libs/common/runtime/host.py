@@ -18,6 +18,7 @@ from pydantic import BaseModel
 from libs.common import errors
 from libs.common.bus import wire
 from libs.common.bus.base import Bus, Message
+from libs.common.cancellation import end
 from libs.common.contracts.messages import Empty, Health
 from libs.common.contracts.methods import PING, Method
 from libs.common.crypto.envelope import Verifier
@@ -32,7 +33,6 @@ Q = TypeVar("Q", bound=BaseModel)
 A = TypeVar("A", bound=BaseModel)
 
 
-CANCEL_AGAIN_S = 3.0
 """Longer than any task takes to clean up after itself."""
 
 
@@ -154,14 +154,7 @@ class Host(Generic[C]):
                 raise TaskEndedError(f"the task {name!r} of {self.service} ended although nobody asked it to")
 
         task = self._tasks.create_task(guarded(), name=name)
-
-        async def end() -> None:
-            # Again and again: some code swallows a cancellation (the libraries' `wait_for`), and then works on.
-            while not task.done():
-                task.cancel()
-                await asyncio.wait([task], timeout=CANCEL_AGAIN_S)
-
-        self._stack.push_async_callback(end)
+        self._stack.push_async_callback(end, task)
         return task
 
     def on_stop(self, callback: Callable[[], Awaitable[None]]) -> None:
