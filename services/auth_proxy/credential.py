@@ -94,7 +94,7 @@ def take_session(head: RequestHead) -> bytes | None:
 
 def is_from_our_page(head: RequestHead, session: bytes) -> bool:
     """Whether a request that came with a session's cookie was made by its person. Whoever changes something, or opens a stream, must prove to be one
-    of the hub's pages: raises Denied.
+    of the hub's pages: raises Denied. A page of ours that has lost its proof is nobody's, so that its person can sign in again.
     """
     site = head.value(b"sec-fetch-site")
     if head.method in _SAFE and not head.upgrade:
@@ -103,7 +103,9 @@ def is_from_our_page(head: RequestHead, session: bytes) -> bool:
     secret = session.rpartition(b"_")[2].decode("ascii", "replace")
     given = head.values(_CSRF)
     proved = len(given) == 1 and hmac.compare_digest(given[0], csrf_token(secret).encode("ascii"))
-    if not proved or site not in (b"", b"same-origin") or not (site or _is_own_origin(head)):
+    if site == b"same-origin":
+        return proved
+    if not proved or site or not _is_own_origin(head):
         raise errors.Denied(_FOREIGN)
     return True
 

@@ -57,11 +57,20 @@ def merge(existing: Config | None, fresh: Config, hub: str, *, set_current: str 
                     f'the kubeconfig has a {inner} "{name}" that did not come from {hub}: rename it, or write to a file of its own with --output'
                 )
             entries[places[name]] = entry
+    _drop_unused_users(merged, hub)
     if set_current:
         if set_current not in {entry["name"] for entry in incoming.get("contexts") or ()}:
             raise errors.NotFound(f'there is no context "{set_current}" in what the hub gave you')
         merged["current-context"] = set_current
     return merged
+
+
+def _drop_unused_users(config: Config, hub: str) -> None:
+    """A user of ours whom no context names any more may hold a token that is still good."""
+    used = {(entry.get("context") or {}).get("user") for entry in config.get("contexts") or ()}
+    config["users"] = [
+        entry for entry in config["users"] if entry.get("name") in used or _hub_of(entry.get("user")) != hub
+    ]
 
 
 def _hub_of(inner: Mapping[str, Any] | None) -> str:

@@ -91,6 +91,13 @@ async def test_cve_2019_13209_a_change_from_another_site_is_refused(door, sessio
     assert not gateway.heads
 
 
+@pytest.mark.parametrize("lines", [[], ["X-CSRF-Token: of another session"]])
+async def test_our_own_page_without_its_proof_is_nobodys_so_that_one_can_sign_in_again(door, session, lines):
+    reply = await ask(door, cookie(session), "Sec-Fetch-Site: same-origin", *lines, method="POST")
+    assert reply.status == 200
+    assert "Herdsman-Identity" not in json.loads(reply.body)["head"]
+
+
 async def test_what_another_sites_page_fetches_is_nobodys(door, session):
     for lines, known in (
         (["Sec-Fetch-Site: cross-site", "Sec-Fetch-Mode: no-cors"], False),

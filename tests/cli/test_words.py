@@ -126,6 +126,15 @@ def test_merging_again_replaces_our_entries_only():
     assert kubeconfigs.merge(twice, _config("prod", token="t2"), HUB) == twice
 
 
+def test_a_user_of_ours_that_no_context_names_any_more_goes_with_its_token():
+    before = kubeconfigs.merge(_foreign(), _config("prod", token="t1"), HUB)
+    fresh = _config("prod", token="t2")
+    fresh["users"][0]["name"] = fresh["contexts"][0]["context"]["user"] = "another"
+    merged = kubeconfigs.merge(before, fresh, HUB)
+    assert "t1" not in kubeconfigs.render(merged)
+    assert [user for user in merged["users"] if user["name"] != "another"] == _foreign()["users"]
+
+
 @pytest.mark.parametrize("section", ["clusters", "users", "contexts"])
 def test_an_entry_of_somebody_else_is_never_overwritten(section):
     mine = _foreign()

@@ -111,7 +111,7 @@ function enter() {
     return;
   }
   element("how").textContent =
-    `herdsman login ${location.origin} --user ${page.session.user}\nherdsman kubeconfig --merge\nkubectl --context herdsman get clusters`;
+    `herdsman login ${location.origin}\nherdsman kubeconfig --merge\nkubectl --context herdsman get clusters`;
   life.begin();
   show("clusters");
   refresh();

@@ -142,6 +142,11 @@ async def test_a_session_outlives_a_reload_and_ends_for_both_sides_when_it_is_re
         # The dead cookie is still there, and keeps nobody out.
         await screen.page.reload()
         await sign_in(screen)
+        # Neither does a live one without its proof, which a cleaner of cookies took.
+        await screen.page.evaluate("document.cookie = '__Host-herdsman-csrf=; Max-Age=0; Path=/; Secure'")
+        await screen.page.locator("#token-rows tr", has_text="(this one)").get_by_role("button").click()
+        await screen.shows("Your session has ended. Sign in again.")
+        await sign_in(screen)
 
 
 async def is_refused(screen: Screen) -> bool:
