@@ -222,7 +222,7 @@ async def test_one_cancellation_ends_a_task_whose_result_comes_at_the_same_momen
 
 
 async def test_a_task_that_swallows_one_cancellation_is_ended_all_the_same(start, monkeypatch):
-    monkeypatch.setattr("libs.common.runtime.host.CANCEL_AGAIN_S", 0.01)
+    monkeypatch.setattr("libs.common.cancellation.CANCEL_AGAIN_S", 0.01)
     swallowed = 0
 
     async def deaf():
