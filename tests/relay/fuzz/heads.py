@@ -50,8 +50,10 @@ def check_request(raw: bytes, last: Block | None = None) -> RequestHead | None:
     if head is None:
         return None
     meant = ((head.method, head.target), _plain(head.fields))
-    # llhttp reads it as Connection, which no standard says; it never goes on.
-    odd = bool(head.values(b"proxy-connection"))
+    # llhttp reads it as Connection, which no standard says; it never goes on. And of HTTP/1.0's keep-alive and close in one message it takes the first,
+    # where RFC 9112 9.3 lets close win.
+    said = b",".join(head.values(b"connection")).lower()
+    odd = bool(head.values(b"proxy-connection")) or (head.close and b"keep-alive" in said and b"close" in said)
     for name, read in (("llhttp", referees.llhttp_request(raw)), ("h11", referees.h11_request(raw))):
         assert read is not None, f"{name} refuses what we accept"
         assert (read.start, _lowered(read.fields)) == meant, f"{name} reads {read}"
