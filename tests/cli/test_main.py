@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import importlib
 import json
+import resource
 import subprocess
 import sys
-import time
 
 import click
 import pytest
@@ -46,14 +46,20 @@ def test_help_imports_no_command_and_nothing_heavy():
         assert name in done.stdout
 
 
-def test_help_is_there_within_200_ms():
-    """The best of five: what the machine needs, not what its neighbours take."""
+def test_help_takes_less_than_200_ms():
+    """Of the processor's time, the best of five: what the command needs, not what its neighbours take."""
     best = 9.0
     for _ in range(5):
-        began = time.perf_counter()
+        began = _spent()
         assert _python("-m", "services.cli", "--help").returncode == 0
-        best = min(best, time.perf_counter() - began)
+        best = min(best, _spent() - began)
     assert best < 0.2
+
+
+def _spent() -> float:
+    """Seconds of the processor that the processes have used which this one started and saw end."""
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
 
 
 @pytest.mark.parametrize("name", list(TABLE))
