@@ -40,6 +40,9 @@ from libs.common.runtime.config import ConfigError
 from libs.common.runtime.host import Host
 from libs.common.store.objects import Objects
 from services.identity.accounts import Accounts
+from services.identity.audit.attempts import Attempts
+from services.identity.audit.names import AccountNames
+from services.identity.audit.trail import Trail
 from services.identity.bootstrap import bootstrap_admin, ensure_local_provider
 from services.identity.config import IdentityConfig
 from services.identity.device_logins import DeviceLogins
@@ -88,9 +91,17 @@ async def build(host: Host[IdentityConfig]) -> None:
     ring = load_ring(config.secrets_keys)
     await host.synced()
 
+    trail = Trail(host.bus, store, host.now, host.monotonic)
+    host.on_stop(trail.close)
+    host.spawn("audit trail", trail.run())
+    host.spawn("audit counts", trail.tell_counts())
+
     passwords = Passwords()
     host.on_stop(passwords.aclose)
     tokens = Tokens(store, host.now, config.lifetimes, config.tokens_per_user)
+    providers = Providers(Objects(configured, IdentityProvider), FACTORIES, ring)
+    host.on_stop(providers.aclose)
+    attempts = Attempts(trail, AccountNames(users), providers.is_known, tokens.revoke, host.now)
     logins = LastLogins(store, host.now)
     host.on_stop(logins.flush)
     host.spawn("last logins", logins.run())
@@ -102,7 +113,7 @@ async def build(host: Host[IdentityConfig]) -> None:
         )  # fmt: skip
 
     host.spawn("token adoption", tokens.adoption.run())
-    sweeper = TokenSweeper(store, tokens.records, Objects(users, User), host.now)
+    sweeper = TokenSweeper(store, tokens.records, Objects(users, User), host.now, attempts)
     sweeping = Reconciler("tokens", sweeper.reconcile)
     follow(users, sweeping, keys_of_user)
     host.spawn("token sweeper", sweeping.run())
@@ -113,8 +124,6 @@ async def build(host: Host[IdentityConfig]) -> None:
     follow(users, tidying, keys_of_member(groups))
     host.spawn("group members", tidying.run())
 
-    providers = Providers(Objects(configured, IdentityProvider), FACTORIES, ring)
-    host.on_stop(providers.aclose)
     await ensure_local_provider(store, host.now)
     accounts = Accounts(store, ring, host.now)
     factors = SecondFactors(store, ring, host.now)
@@ -122,26 +131,26 @@ async def build(host: Host[IdentityConfig]) -> None:
 
     refresher = Reconciler(
         "accounts",
-        Refresher(Objects(users, User), providers, accounts, tokens, ring, host.now).reconcile,
+        Refresher(Objects(users, User), providers, accounts, tokens, ring, host.now, attempts).reconcile,
         workers=8,
         timeout_s=180,
     )
     follow(users, refresher, refreshed_user)
     tokens.on_issued.append(lambda user: refresher.add(user.name))
     host.spawn("account refresher", refresher.run())
-    enders = Reconciler("provider ends", ProviderEnds(providers, tokens).reconcile, workers=1, timeout_s=600)
+    enders = Reconciler("provider ends", ProviderEnds(providers, tokens, attempts).reconcile, workers=1, timeout_s=600)
     follow(configured, enders, keys_of_provider)
     host.spawn("provider ends", enders.run())
 
     credentials, sources = Objects(credentials_seen, FederatedCredential), Sources(host.now, host.monotonic)
     host.on_stop(sources.aclose)
-    federation_ends = Reconciler("federation ends", FederationEnds(credentials, tokens, sources).reconcile)
+    federation_ends = Reconciler("federation ends", FederationEnds(credentials, tokens, sources, attempts).reconcile)
     follow(credentials_seen, federation_ends, keys_of_credential)
     host.spawn("federation ends", federation_ends.run())
 
     strategies: dict[str, Strategy[Any]] = {
-        "users": UserStrategy(grants), "groups": GroupStrategy(store, Objects(bindings, RoleTemplateBinding)), "tokens": TokenStrategy(tokens),
-        "identityproviders": IdentityProviderStrategy(providers, ring), "federatedcredentials": FederatedCredentialStrategy(store, sources),
+        "users": UserStrategy(grants, attempts), "groups": GroupStrategy(store, Objects(bindings, RoleTemplateBinding)), "tokens": TokenStrategy(tokens, attempts),
+        "identityproviders": IdentityProviderStrategy(providers, ring, attempts), "federatedcredentials": FederatedCredentialStrategy(store, sources),
     }  # fmt: skip
     writer = ResourceWriter(store, strategies, host.verifier, grants, host.now)
     handlers = Handlers(
@@ -157,6 +166,7 @@ async def build(host: Host[IdentityConfig]) -> None:
         password_sign_in,
         factors,
         host.now,
+        attempts,
     )
     await host.serve(WRITE["identity"], writer.handle)
     await host.serve(LOGIN, handlers.login)
@@ -178,13 +188,13 @@ async def build(host: Host[IdentityConfig]) -> None:
     await host.serve(SEARCH_PRINCIPALS, about_providers.search)
     await host.serve(TEST_PROVIDER, about_providers.test)
     pushed = Directory(users, pushed_groups)
-    pushed_users = PushedUsers(store, accounts, tokens, Objects(users, User), pushed, host.now)
+    pushed_users = PushedUsers(store, accounts, tokens, Objects(users, User), pushed, host.now, attempts)
     scim = Scim(
         store, providers, host.verifier, grants, pushed_users, PushedGroups(store, pushed_users, pushed, host.now)
     )
     await host.serve(SCIM, scim.call)
     await host.serve(ISSUE_TOKEN, handlers.issue_token)
-    await host.serve(EXCHANGE_TOKEN, Exchanges(store, credentials, sources, tokens, host.now).exchange)
+    await host.serve(EXCHANGE_TOKEN, Exchanges(store, credentials, sources, tokens, host.now, attempts).exchange)
     await host.serve(REVOKE_TOKEN, handlers.revoke_token)
     uses = LastUses(store, host.now)
     host.on_stop(uses.flush)
