@@ -8,6 +8,8 @@ from typing import Any
 from libs.common.access.live import start_live_grants
 from libs.common.apiserver.strategy import Strategy
 from libs.common.apiserver.writer import ResourceWriter
+from libs.common.contracts import subjects
+from libs.common.contracts.messages import SignInCounts
 from libs.common.contracts.methods import (
     ANSWER_DEVICE,
     BEGIN_DEVICE,
@@ -73,7 +75,7 @@ from services.identity.second_factor_handlers import SecondFactorHandlers
 from services.identity.sign_in import PasswordSignIn
 from services.identity.strategies import TokenStrategy, UserStrategy
 from services.identity.sweeper import TokenSweeper, keys_of_user
-from services.identity.throttle import Throttle
+from services.identity.throttle_peers import ThrottlePeers
 from services.identity.token_use import LastUses
 from services.identity.tokens import Tokens
 
@@ -95,6 +97,9 @@ async def build(host: Host[IdentityConfig]) -> None:
     host.on_stop(trail.close)
     host.spawn("audit trail", trail.run())
     host.spawn("audit counts", trail.tell_counts())
+
+    peers = ThrottlePeers(host.bus, host.monotonic)
+    host.spawn("sign-in counts", peers.run())
 
     passwords = Passwords()
     host.on_stop(passwords.aclose)
@@ -156,7 +161,7 @@ async def build(host: Host[IdentityConfig]) -> None:
     handlers = Handlers(
         store,
         passwords,
-        Throttle(host.monotonic),
+        peers.throttle("sign-in"),
         KnownPlaces(users, host.now),
         tokens,
         logins,
@@ -168,6 +173,7 @@ async def build(host: Host[IdentityConfig]) -> None:
         host.now,
         attempts,
     )
+    await host.listen(subjects.sign_in_counts(), SignInCounts, peers.hear)
     await host.serve(WRITE["identity"], writer.handle)
     await host.serve(LOGIN, handlers.login)
     await host.serve(SIGN_IN_OPTIONS, handlers.sign_in_options)
@@ -175,7 +181,7 @@ async def build(host: Host[IdentityConfig]) -> None:
     await host.serve(BEGIN_SECOND_FACTOR, second_factor.begin)
     await host.serve(CONFIRM_SECOND_FACTOR, second_factor.confirm)
     await host.serve(REMOVE_SECOND_FACTOR, second_factor.remove)
-    devices = DeviceLogins(store, handlers, host.verifier, Throttle(host.monotonic), host.now)
+    devices = DeviceLogins(store, handlers, host.verifier, peers.throttle("devices"), host.now)
     await host.serve(BEGIN_DEVICE, devices.begin)
     await host.serve(ANSWER_DEVICE, devices.look)
     await host.serve(FETCH_DEVICE, devices.fetch)
@@ -183,7 +189,7 @@ async def build(host: Host[IdentityConfig]) -> None:
     await host.serve(BEGIN_REDIRECT, redirects.begin)
     await host.serve(FINISH_REDIRECT, redirects.finish)
     about_providers = ProviderHandlers(
-        providers, Objects(users, User), groups, host.verifier, grants, Throttle(host.monotonic)
+        providers, Objects(users, User), groups, host.verifier, grants, peers.throttle("provider-tests")
     )
     await host.serve(SEARCH_PRINCIPALS, about_providers.search)
     await host.serve(TEST_PROVIDER, about_providers.test)

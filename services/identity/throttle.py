@@ -1,21 +1,32 @@
 """Slowing down guesses: failed sign-ins per user and address, per user, and per address cost a growing wait, never a lock-out.
 
-Pure but for the clock that is handed in. Kept in memory: replicas count apart, which multiplies an attacker's rate by their number, and
-a restart forgets. Used by `handlers.login` and `handlers.change_password`. Names that don't exist count alike, so they can't be told apart.
+Pure but for the clock that is handed in. Used by `handlers.login` and `handlers.change_password`. Names that don't exist count alike, so they
+can't be told apart.
+
+Replicas count together (`throttle_peers`): each tells the others of every attempt when it begins, and what it has where somebody turns out to have less.
+Guarantee: over any number of replicas as many guesses are let in as over one, and beyond that at most (a) for each other replica the attempts that begin there
+within the time that a message takes, some milliseconds, and (b) one attempt at each replica that is new or lost messages: it hears what the others have
+with the answer to the first that it tells. A replica that the bus does not reach counts alone, and is reached by no sign-in either. When all stop, all is
+forgotten.
 """
 
 from __future__ import annotations
 
+import hashlib
 import math
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 from libs.common import errors
 
 FORGET_AFTER_S = 3600.0
 MAX_KEYS = 20_000
 """Beyond that the key that was quiet longest is forgotten: memory stays bounded under a flood of made-up names."""
+What = Literal["began", "right", "stand"]
+Stands = Sequence[tuple[str, str, int]]
+"""(kind, key, failures) of each count."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,10 +53,14 @@ class _Count:
 
 
 class Throttle:
-    """An attempt counts as failed from its beginning, so that many at once are not many free tries; `succeeded` takes it back."""
+    """An attempt counts as failed from its beginning, so that many at once are not many free tries; `succeeded` takes it back.
 
-    def __init__(self, monotonic: Callable[[], float]) -> None:
+    `tell` takes what the other replicas must hear, and never waits; theirs is given to `hear`.
+    """
+
+    def __init__(self, monotonic: Callable[[], float], tell: Callable[[What, Stands], None] = lambda _what, _counts: None) -> None:  # fmt: skip
         self._monotonic = monotonic
+        self._tell = tell
         self._counts: OrderedDict[tuple[str, str], _Count] = OrderedDict()
 
     def begin(self, user: str, address: str, *, known: bool = False) -> None:
@@ -62,26 +77,54 @@ class Throttle:
             raise errors.TooManyRequests(
                 f"too many failed sign-ins: try again in {seconds} s", retry_after_s=seconds
             )  # fmt: skip
-        for key in asked:
-            if known and key[0] == "user":
-                continue
-            count = self._counts.pop(key, None)
-            fresh = count is None or now - count.last > FORGET_AFTER_S
-            self._counts[key] = _Count(1, now) if count is None or fresh else _Count(count.failures + 1, now)
-        while len(self._counts) > MAX_KEYS:
-            self._counts.popitem(last=False)
+        counted = [key for key in asked if not known or key[0] != "user"]
+        self._tell("began", [(kind, key, self._count((kind, key), now)) for kind, key in counted])
 
     def succeeded(self, user: str, address: str, *, known: bool = False) -> None:
         """The attempt was right: this user from this address starts afresh, and it was no failure of the others. `known` as it began."""
-        for key in _keys(user, address):
-            if known and key[0] == "user":
+        counted = [key for key in _keys(user, address) if not known or key[0] != "user"]
+        self._tell("right", [(kind, key, self._take_back((kind, key))) for kind, key in counted])
+
+    def hear(self, what: What, counts: Stands) -> None:
+        """What another replica told."""
+        now = self._monotonic()
+        more = []
+        for kind, key, theirs in counts:
+            if kind not in LIMITS:
                 continue
-            count = self._counts.get(key)
-            if count is None:
-                continue
-            count.failures -= 1
-            if key[0] == "pair" or count.failures <= 0:
-                del self._counts[key]
+            if what == "right":
+                self._take_back((kind, key))
+            elif what == "began":
+                mine = self._count((kind, key), now)
+                if mine < theirs:
+                    self._counts[kind, key].failures = theirs
+                elif mine > theirs:
+                    more.append((kind, key, mine))
+            elif (count := self._counts.get((kind, key))) is not None:
+                # Only what counts here at all: it may have been right a moment ago, and starts afresh then.
+                count.failures = max(count.failures, theirs)
+        if more:
+            self._tell("stand", more)
+
+    def _count(self, key: tuple[str, str], now: float) -> int:
+        """One failure more; how many there are."""
+        count = self._counts.pop(key, None)
+        fresh = count is None or now - count.last > FORGET_AFTER_S
+        failures = 1 if count is None or fresh else count.failures + 1
+        self._counts[key] = _Count(failures, now)
+        while len(self._counts) > MAX_KEYS:
+            self._counts.popitem(last=False)
+        return failures
+
+    def _take_back(self, key: tuple[str, str]) -> int:
+        count = self._counts.get(key)
+        if count is None:
+            return 0
+        count.failures -= 1
+        if key[0] == "pair" or count.failures <= 0:
+            del self._counts[key]
+            return 0
+        return count.failures
 
     def _left_s(self, kind: str, key: str, now: float) -> float:
         count = self._counts.get((kind, key))
@@ -91,6 +134,11 @@ class Throttle:
 
 
 def _keys(user: str, address: str) -> tuple[tuple[str, str], ...]:
+    """Hashes: what somebody typed as a name may be a password, and goes to the other replicas."""
     user = user.casefold()
-    keys = (("user", user), ("pair", f"{user}\n{address}"))
-    return (*keys, ("address", address)) if address else keys
+    keys = (("user", _hash(user)), ("pair", _hash(f"{user}\n{address}")))
+    return (*keys, ("address", _hash(address))) if address else keys
+
+
+def _hash(text: str) -> str:
+    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:32]
