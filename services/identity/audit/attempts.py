@@ -16,7 +16,7 @@ from uuid import uuid4
 from libs.common import errors
 from libs.common.access.principal import Principal
 from libs.common.contracts.messages import IdentityEvent
-from libs.common.observe import client
+from libs.common.observe import client, log
 from libs.common.resources.identity import User
 from services.identity.audit.names import AccountNames
 from services.identity.known_places import network_of
@@ -138,7 +138,12 @@ class Attempts:
         try:
             await self.trail.write(self._event(attempt))
         except errors.Unavailable:
-            await self.withdraw(attempt.token)
+            try:
+                await self.withdraw(attempt.token)
+            except errors.HerdsmanError as exc:
+                # Its secret has left nobody's hands; it expires.
+                log.get("identity").warning("unseen_token_not_withdrawn", token=attempt.token, error=exc.message)
+                raise
             self.note("revoke-token", "not_written_down", token=attempt.token, account=attempt.account)
             raise
 

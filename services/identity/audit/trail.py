@@ -35,6 +35,8 @@ WAIT_S = 3.0
 _SEND_S = 2.0
 _MAX_PAUSE_S = 5.0
 _CLOSE_S = 2.0
+_ALARM_AT = 5
+"""A front door that restarts is back before so many tries."""
 _TELL_EVERY_S = 5.0
 LEFT = "unaudited"
 _Waiting = tuple[IdentityEvent, "asyncio.Future[None] | None"]
@@ -60,6 +62,7 @@ class Trail:
         self._wake = asyncio.Event()
         self._sending = asyncio.Lock()
         self._problem = ""
+        self._failed = 0
         self._lost = 0
 
     def check_room(self) -> None:
@@ -166,7 +169,8 @@ class Trail:
                 self._drop(batch, taken=False)
                 return True
             except errors.HerdsmanError as exc:
-                if not self._problem:
+                self._failed += 1
+                if self._failed == _ALARM_AT:
                     log.get("identity").error(
                         "audit_not_taken",
                         error=exc.message,
@@ -174,9 +178,9 @@ class Trail:
                     )
                 self._problem = exc.message
                 return False
-            if self._problem:
+            if self._failed >= _ALARM_AT:
                 log.get("identity").info("audit_taken_again", waiting=len(self._queue) - len(batch))
-                self._problem = ""
+            self._problem, self._failed = "", 0
             self._drop(batch, taken=True)
             return True
 
