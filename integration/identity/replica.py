@@ -9,6 +9,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 from integration.harness.hub import Hub, eventually
 from libs.common import errors
@@ -41,8 +42,8 @@ async def second_identity(hub: Hub, folder: Path) -> AsyncIterator[Path]:
             assert process.returncode is None, log.read_text()
             if not health.exists():
                 return False
-            host, _, port = health.read_text().strip().rpartition(":")
-            reader, writer = await asyncio.open_connection(host, int(port))
+            place = urlsplit(health.read_text().strip())
+            reader, writer = await asyncio.open_connection(place.hostname, place.port)
             writer.write(b"GET /readyz HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
             answer = await reader.read(-1)
             writer.close()

@@ -33,7 +33,7 @@ _TAKE = 100
 WAIT_S = 3.0
 """How long somebody who signs in waits for this."""
 _SEND_S = 2.0
-_MAX_PAUSE_S = 5.0
+_MAX_PAUSE_S = 2.0
 _CLOSE_S = 2.0
 _ALARM_AT = 5
 """A front door that restarts is back before so many tries."""
