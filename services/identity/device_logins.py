@@ -87,10 +87,9 @@ class DeviceLogins:
         if user.uid != principal.user_uid:
             raise errors.Unauthenticated("your user is gone: sign in again")
         attempt.is_about(user)
-        self.throttle.begin(f"device/{user.name}", "")
         code = "".join(c for c in request.user_code.upper() if c in _LETTERS)
-        key, asked, revision = await self._find(code, request.browser)
-        self.throttle.succeeded(f"device/{user.name}", "")
+        with self.throttle.guess(f"device/{user.name}", ""):
+            key, asked, revision = await self._find(code, request.browser)
         attempt.note = f"a machine at {asked['address']}"
         redirect, lifetime_s = "", LIFETIME_S
         if request.answer:

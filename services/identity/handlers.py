@@ -60,15 +60,15 @@ class Handlers:
             account = f"sign-in\n{request.provider}\n{request.user.casefold()}"
             address = network_of(request.client_address)
             known = self.places.has(account, address)
-            self.throttle.begin(account, address, known=known)
-            signed_in = await self.password_sign_in.sign_in(request.provider, request.user, request.password)
-            self.throttle.succeeded(account, address, known=known)
+            with self.throttle.guess(account, address, known=known):
+                signed_in = await self.password_sign_in.sign_in(request.provider, request.user, request.password)
             attempt.is_about(signed_in.user)
             if signed_in.provider == LOCAL and is_set(signed_in.user):
                 signed_in = await self._second_factor(signed_in, request, address if known else "")
             attempt.proved(signed_in.user)
             if address:
-                self.logins.note(signed_in.user, self.places.note(signed_in.user.name, account, address))
+                place = self.places.note(signed_in.user.name, account, address)
+                self.logins.note(signed_in.user, place, new=not known)
             issued = await self.let_in(
                 signed_in, session=request.session, description=request.description, address=request.client_address
             )
@@ -83,9 +83,8 @@ class Handlers:
         if not request.one_time_code.strip():
             await self.factors.check(signed_in.user, "")
         account = code_account(signed_in.user)
-        self.throttle.begin(account, place, known=bool(place))
-        told = await self.factors.check(signed_in.user, request.one_time_code)
-        self.throttle.succeeded(account, place, known=bool(place))
+        with self.throttle.guess(account, place, known=bool(place)):
+            told = await self.factors.check(signed_in.user, request.one_time_code)
         return SignedIn(signed_in.user, signed_in.provider, (*signed_in.notices, *((told,) if told else ())))
 
     async def access_own(self, identity: str, password: str, *, owing: bool = False) -> User:
@@ -98,10 +97,9 @@ class Handlers:
         user = await self._caller(principal)
         if not user.private.password_hash:
             raise errors.BadRequest("your account is at a provider: set up a second factor there")
-        self.throttle.begin(f"own\n{user.name}", "")
-        if not await self.passwords.verify(user.private.password_hash, password):
-            raise errors.Denied("the password is wrong", why="wrong_password")
-        self.throttle.succeeded(f"own\n{user.name}", "")
+        with self.throttle.guess(f"own\n{user.name}", ""):
+            if not await self.passwords.verify(user.private.password_hash, password):
+                raise errors.Denied("the password is wrong", why="wrong_password")
         return user
 
     async def provider_of_token(self, name: str) -> str:
@@ -244,10 +242,9 @@ class Handlers:
         user = caller if own else await self.access_other(principal, request.user)
         attempt.is_about(user)
         if own:
-            self.throttle.begin(f"own\n{caller.name}", "")
-            if not await self.passwords.verify(caller.private.password_hash, request.current_password):
-                raise errors.Denied("the current password is wrong", why="wrong_password")
-            self.throttle.succeeded(f"own\n{caller.name}", "")
+            with self.throttle.guess(f"own\n{caller.name}", ""):
+                if not await self.passwords.verify(caller.private.password_hash, request.current_password):
+                    raise errors.Denied("the current password is wrong", why="wrong_password")
             if request.new_password == request.current_password:
                 raise errors.Invalid("the new password must differ from the current one")
         if user.spec.service:

@@ -44,9 +44,8 @@ class SecondFactorHandlers:
                 user = await self.handlers.access_own(request.identity, request.password)
                 attempt.is_about(user)
                 attempt.reason = "own"
-                self.handlers.throttle.begin(code_account(user), "")
-                await self.factors.check(user, request.code)
-                self.handlers.throttle.succeeded(code_account(user), "")
+                with self.handlers.throttle.guess(code_account(user), ""):
+                    await self.factors.check(user, request.code)
             else:
                 if principal.is_scoped or principal.read_only:
                     raise errors.Denied("a restricted token cannot change how people sign in: sign in")

@@ -38,7 +38,7 @@ class ThrottlePeers:
             self._waiting.append(SignInCounts(teller=self._me, throttle=name, what=what, counts=told))
             self._wake.set()
 
-        made = self._throttles[name] = Throttle(self._monotonic, tell)
+        made = self._throttles[name] = Throttle(self._monotonic, tell, self._me)
         return made
 
     async def run(self) -> None:
@@ -60,4 +60,4 @@ class ThrottlePeers:
     async def hear(self, told: SignInCounts, _message: Message) -> None:
         throttle = self._throttles.get(told.throttle)
         if told.teller != self._me and throttle is not None:
-            throttle.hear(told.what, [(count.kind, count.key, count.failures) for count in told.counts])
+            throttle.hear(told.what, [(count.kind, count.key, count.failures) for count in told.counts], told.teller)

@@ -107,6 +107,33 @@ async def test_attempts_that_cross_are_all_counted_and_all_replicas_agree_afterw
         assert not any(guess(replica.throttle) for replica in site.replicas)
 
 
+@pytest.mark.parametrize("count", [2, 3, 7])
+async def test_of_many_attempts_at_once_at_all_replicas_as_many_are_answered_as_at_one(count):
+    """Half of them are right: that is told to nobody who has no place either."""
+    async with site_of(count) as site:
+        answers = []
+
+        async def attempt(replica: Replica, *, right: bool) -> None:
+            try:
+                with replica.throttle.guess("ada", "192.0.2.1"):
+                    await site.settle()
+                    if not right:
+                        raise errors.Unauthenticated("wrong")
+            except errors.HerdsmanError as exc:
+                answers.append(type(exc))
+            else:
+                answers.append(None)
+
+        await asyncio.gather(*(attempt(replica, right=False) for _ in range(20) for replica in site.replicas))
+        assert answers.count(errors.Unauthenticated) == LIMITS["pair"].free + 1
+        answers.clear()
+        # They all counted, so the wait is that of all.
+        site.seconds += min(LIMITS["pair"].longest_s, 2 ** (count * 6 - 6)) + 1
+        await asyncio.gather(*(attempt(replica, right=True) for replica in site.replicas))
+        assert answers.count(None) == 1
+        assert answers.count(errors.TooManyRequests) == count - 1
+
+
 async def test_a_right_password_at_one_starts_afresh_at_all():
     async with site_of(2) as site:
         first, second = site.replicas
