@@ -35,13 +35,16 @@ class HerdsmanError(Exception):
         name: str = "",
         causes: Sequence[Cause] = (),
         retry_after_s: int | None = None,
+        why: str = "",
     ) -> None:
+        """`why`: the cause in one word for the audit log; it goes to no caller and not over the bus."""
         super().__init__(message)
         self.message = message
         self.kind = kind
         self.name = name
         self.causes = tuple(causes)
         self.retry_after_s = retry_after_s
+        self.why = why
 
     def to_status(self, group: str = "") -> dict[str, Any]:
         """The `Status` object of this error, ready for JSON."""

@@ -18,7 +18,7 @@ import structlog
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from libs.common.audit.chain import Position, seal_batch
-from libs.common.audit.event import Recordable, format_micro, render_event, render_record
+from libs.common.audit.event import Recordable, format_micro, render_record
 from libs.common.version import VERSION
 from services.auth_proxy.audit_spool import Spool, SpoolInUse, left_behind
 
@@ -119,7 +119,7 @@ class Writer:
 
     def _render(self, event: Recordable) -> bytes:
         try:
-            return render_event(event.to_event(), self.chain)
+            return event.to_event().render(self.chain)
         except Exception as exc:
             # One event that can't be shown must not take others with it, nor vanish.
             log.exception("audit_event_unreadable")

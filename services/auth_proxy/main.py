@@ -8,6 +8,7 @@ import ssl
 from pathlib import Path
 
 from libs.common.access.live import start_live_grants
+from libs.common.contracts.methods import AUDIT_IDENTITY
 from libs.common.crypto.envelope import Signer
 from libs.common.relay.pool import Address, Pool
 from libs.common.relay.server import Engine, Limits, listen, listen_on
@@ -21,6 +22,7 @@ from libs.common.store.objects import Objects
 from services.auth_proxy.agent_route import AgentRoute
 from services.auth_proxy.audit_policy import LivePolicy
 from services.auth_proxy.audit_start import start_audit
+from services.auth_proxy.audit_stated import Stated
 from services.auth_proxy.authenticate import Authenticator
 from services.auth_proxy.authorities import Authorities
 from services.auth_proxy.calls import Calls
@@ -58,6 +60,7 @@ async def build(host: Host[AuthProxyConfig]) -> None:
     policy = LivePolicy(await host.informer("authz", "auditpolicies"))
 
     audit = await start_audit(host)
+    await host.serve(AUDIT_IDENTITY, Stated("identity", audit).take)
     figures = Figures()
     calls = Calls(audit, policy, lambda name: grants.current.clusters.get(name, ""), figures)
     sweeper = Sweeper()

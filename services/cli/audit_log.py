@@ -106,14 +106,27 @@ def tell_event(event: Document) -> list[str]:
         place = "/".join(part for part in (reference.get("namespace"), reference.get("name")) if part)
         what += f" {place}" if place else ""
     user = event["user"].get("username", "")
+    reason = notes.get(f"{_PREFIX}reason", "")
+    if notes.get(f"{_PREFIX}source"):
+        reason = _tell_stated(event, notes)
     other = (event.get("impersonatedUser") or {}).get("username")
     code = str(event["responseStatus"].get("code", ""))
     if event.get("stage") == "ResponseStarted":
         code += "…"
     return [
         str(event["stageTimestamp"])[:23] + "Z", f"{user} as {other}" if other else user, str(event["verb"]), what[:100],
-        notes.get(f"{_PREFIX}cluster", "-"), code, notes.get(f"{_PREFIX}reason", "")[:120],
+        notes.get(f"{_PREFIX}cluster", "-"), code, reason[:120],
     ]  # fmt: skip
+
+
+def _tell_stated(event: Document, notes: Mapping[str, str]) -> str:
+    """What a service says of itself: why, how often, at which provider, from where."""
+    count, provider = notes.get(f"{_PREFIX}count", ""), notes.get(f"{_PREFIX}provider", "")
+    parts = (
+        notes.get(f"{_PREFIX}reason", ""), f"{count} times" if count else "", f"at {provider}" if provider else "",
+        *(f"from {address}" for address in event.get("sourceIPs") or ()),
+    )  # fmt: skip
+    return ", ".join(part for part in parts if part)
 
 
 def now() -> datetime:

@@ -13,7 +13,7 @@ from aiohttp import web
 
 from libs.common import errors
 from libs.common.crypto.envelope import HEADER
-from libs.common.observe import trace
+from libs.common.observe import client, trace
 from services.gateway.answers import answer_error
 from services.gateway.bodies import MAX_BYTES
 from services.gateway.call import Call
@@ -55,6 +55,7 @@ def _adapt(route: Route, state: State, patience: RateLimit) -> _Web:
         if known is not None and known.owes and not route.owing:
             envelope, known = "", None
         call = Call(request, _current.get(), envelope, known)
+        client.enter(client.make(call.address, request.headers.get("User-Agent", "")))
         if route.needs == "identity" and known is None:
             raise errors.Unauthenticated("Unauthorized: sign in with `herdsman login` and use the token that it gives")
         if route.needs == "patience":

@@ -59,7 +59,7 @@ class Query:
     def fits(self, event: Event) -> bool:
         if self.cluster is not None and event["annotations"].get(f"{PREFIX}cluster", "") != self.cluster:
             return False
-        if self.user and event["user"].get("username") != self.user:
+        if self.user and self.user not in (event["user"].get("username"), event["annotations"].get(f"{PREFIX}account")):
             return False
         if self.verb and event["verb"] != self.verb:
             return False

@@ -5,7 +5,9 @@ Argon2id hash, a token as a SHA-256 hash and any other secret sealed, all `priva
 record names it; an account at a provider belongs to one user; the last enabled admin can neither be deleted nor disabled. It holds no copy of
 tokens, and does not know what anybody may do: that is asked of `libs.common.access`.
 
-Reading order: `passwords`, `throttle`, `tokens` (the parts), `providers` (where accounts are), `accounts` (from an account to a user), `sign_in`,
+Everything that lets somebody in, or does not, or takes something away, is told to the audit log (`audit`). Replicas count failed sign-ins together.
+
+Reading order: `passwords`, `throttle`, `throttle_peers`, `tokens` (the parts), `audit`, `providers` (where accounts are), `accounts` (from an account to a user), `sign_in`,
 `pushed` and `scim` (accounts that a provider pushes), `federation` (workloads), `strategies`, `group_strategy` and `provider_strategy` (writes by
 the API), `handlers` (methods), `token_records`,
 `adoption` and `sweeper` (who has which tokens, and which nobody should hold any more), `logins`, `bootstrap`, `main`.

@@ -68,7 +68,8 @@ class Accounts:
                 return await self.note(user, provider, identity)
             if not provider.spec.create_users:
                 raise errors.Denied(
-                    f'your account at "{_shown(provider)}" is linked to no user here: sign in the way you do now and link it, or ask an administrator'
+                    f'your account at "{_shown(provider)}" is linked to no user here: sign in the way you do now and link it, or ask an administrator',
+                    why="account_not_linked",
                 )
             made = await self._create(claim, snapshot, identity)
             if made is not None:
@@ -98,7 +99,10 @@ class Accounts:
                 check_allowed(provider, as_pushed(owner, provider, snapshot))
                 return await self.note(owner, provider, identity)
             if owner is not None:
-                raise errors.Conflict(f'that account at "{_shown(provider)}" belongs to another user of this hub')
+                raise errors.Conflict(
+                    f'that account at "{_shown(provider)}" belongs to another user of this hub',
+                    why="account_of_another",
+                )
             current = await read(self._store, User, user.name)
             if current.uid != user.uid:
                 raise errors.Unauthenticated("your user is gone: sign in again")
@@ -229,7 +233,7 @@ def make_snapshot(provider: IdentityProvider, identity: Identity, now: datetime)
         log.get("identity").warning(
             "reserved_account_refused", provider=provider.name, user_name=identity.user_name[:256]
         )
-        raise errors.Denied('accounts whose name begins with "system:" cannot sign in here')
+        raise errors.Denied('accounts whose name begins with "system:" cannot sign in here', why="reserved_name")
     notices = [identity.truncated] if identity.truncated else []
     groups = [group for group in identity.groups if not _refused(provider, group)]
     if len(groups) > MAX_GROUPS:
@@ -249,18 +253,22 @@ def make_snapshot(provider: IdentityProvider, identity: Identity, now: datetime)
 def check_allowed(provider: IdentityProvider, snapshot: LinkedIdentity) -> None:
     """Whether the provider, and its settings, let this account in. Raises Denied."""
     if snapshot.gone:
-        raise errors.Denied(f'your account at "{_shown(provider)}" was deactivated there: ask an administrator')
+        raise errors.Denied(
+            f'your account at "{_shown(provider)}" was deactivated there: ask an administrator',
+            why="account_deactivated",
+        )
     allowed = provider.spec.allowed_principals
     if allowed and not set(allowed) & {snapshot.principal_id, *snapshot.groups}:
         raise errors.Denied(
-            f'your account at "{_shown(provider)}" is not among those that may sign in here: ask an administrator'
+            f'your account at "{_shown(provider)}" is not among those that may sign in here: ask an administrator',
+            why="account_not_allowed",
         )
 
 
 def check_usable(user: User) -> None:
     """Raises Denied for a user that was disabled here: the provider has vouched for the person, who may know it."""
     if not user.spec.enabled or user.deleting or user.spec.service:
-        raise errors.Denied("your user is disabled on this hub: ask an administrator")
+        raise errors.Denied("your user is disabled on this hub: ask an administrator", why="user_disabled")
 
 
 def is_reserved(name: str) -> bool:

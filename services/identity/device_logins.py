@@ -17,14 +17,16 @@ from typing import Any
 import msgpack
 
 from libs.common import errors
+from libs.common.access.principal import Principal
 from libs.common.bus.base import Message
 from libs.common.contracts import messages as m
 from libs.common.crypto.envelope import Verifier
 from libs.common.observe import log
 from libs.common.resources.identity import User
-from libs.common.store.base import Store
+from libs.common.store.base import Entry, Store
 from libs.common.store.objects import read
 from services.identity import loopback
+from services.identity.audit.attempts import Attempt
 from services.identity.handlers import Handlers
 from services.identity.sign_in import SignedIn
 from services.identity.throttle import Throttle
@@ -74,15 +76,21 @@ class DeviceLogins:
     async def look(self, request: m.DeviceAnswer, _message: Message) -> m.DeviceShown:
         """What asks, for the person who is to decide; with an `answer`, the decision. Raises NotFound."""
         principal = self.verifier.open(request.identity)
+        action = "answer-device" if request.answer else "look-at-device"
+        async with self.handlers.attempts.begin(action, caller=principal) as attempt:
+            return await self._look(principal, request, attempt)
+
+    async def _look(self, principal: Principal, request: m.DeviceAnswer, attempt: Attempt) -> m.DeviceShown:
         if principal.is_scoped or principal.read_only:
             raise errors.Denied("a restricted token lets nobody in: sign in")
         user = await read(self.store, User, principal.user)
         if user.uid != principal.user_uid:
             raise errors.Unauthenticated("your user is gone: sign in again")
-        self.throttle.begin(f"device/{user.name}", "")
+        attempt.is_about(user)
         code = "".join(c for c in request.user_code.upper() if c in _LETTERS)
-        key, asked, revision = await self._find(code, request.browser)
-        self.throttle.succeeded(f"device/{user.name}", "")
+        with self.throttle.guess(f"device/{user.name}", ""):
+            key, asked, revision = await self._find(code, request.browser)
+        attempt.note = f"a machine at {asked['address']}"
         redirect, lifetime_s = "", LIFETIME_S
         if request.answer:
             provider = await self.handlers.provider_of_token(principal.token)
@@ -94,6 +102,7 @@ class DeviceLogins:
                 await self.store.update(key, _encode(decided), revision, ttl_s=lifetime_s)
             except errors.Conflict as exc:
                 raise errors.Conflict("it was answered already") from exc
+            attempt.reason = "approved" if request.answer == "approve" else "refused"
             log.get("identity").info(
                 "device_answered", user=user.name, answer=request.answer, client_address=asked["address"],
                 browser=request.browser,
@@ -110,13 +119,22 @@ class DeviceLogins:
         asked = _decode(entry.value)
         if asked["state"] == "pending":
             return m.DeviceFetched()
+        async with self.handlers.attempts.begin(
+            "sign-in", address=request.client_address, provider=asked.get("provider", "")
+        ) as attempt:
+            attempt.account, attempt.resource, attempt.name = asked["user"], "users", asked["user"]
+            return m.DeviceFetched(issued=await self._let_in(request, entry, asked, attempt))
+
+    async def _let_in(
+        self, request: m.DeviceFetch, entry: Entry, asked: dict[str, Any], attempt: Attempt
+    ) -> m.IssuedToken:
         try:
             # Whoever takes it away first has it.
-            await self.store.delete(key, b"", entry.revision)
+            await self.store.delete(entry.key, b"", entry.revision)
         except (errors.Conflict, errors.NotFound) as exc:
             raise errors.NotFound(_ENDED) from exc
         if asked["state"] != "approve":
-            raise errors.Denied("the person refused to let this machine in")
+            raise errors.Denied("the person refused to let this machine in", why="refused_by_person")
         if kept := asked.get("browser"):
             # After it was taken away: there is one try.
             loopback.check(kept, request.code, request.code_verifier, self.now())
@@ -127,7 +145,10 @@ class DeviceLogins:
             description=asked["description"],
             address=request.client_address,
         )
-        return m.DeviceFetched(issued=issued)
+        attempt.proved(user)
+        attempt.reason = "browser" if asked.get("browser") else "device_code"
+        attempt.gave(issued.name)
+        return issued
 
     async def _find(self, code: str, browser: bool) -> tuple[str, dict[str, Any], int]:
         """The machine that asks with this code, in this way. Raises NotFound."""

@@ -22,6 +22,7 @@ from libs.common.resources.meta import check_label
 from libs.common.resources.providers import LOCAL
 from libs.common.store.base import Store
 from libs.common.store.objects import modify, read
+from services.identity.audit.attempts import Attempt, Attempts
 from services.identity.known_places import KnownPlaces, network_of
 from services.identity.logins import LastLogins
 from services.identity.passwords import Passwords, check_policy
@@ -48,23 +49,31 @@ class Handlers:
     password_sign_in: PasswordSignIn
     factors: SecondFactors
     now: Callable[[], datetime]
+    attempts: Attempts
 
     async def login(self, request: m.LoginRequest, _message: Message) -> m.IssuedToken:
         """A sign-in with name and password. Raises Unauthenticated, TooManyRequests."""
-        # No name that somebody types is the key of anything else.
-        account = f"sign-in\n{request.provider}\n{request.user.casefold()}"
-        address = network_of(request.client_address)
-        known = self.places.has(account, address)
-        self.throttle.begin(account, address, known=known)
-        signed_in = await self.password_sign_in.sign_in(request.provider, request.user, request.password)
-        self.throttle.succeeded(account, address, known=known)
-        if signed_in.provider == LOCAL and is_set(signed_in.user):
-            signed_in = await self._second_factor(signed_in, request, address if known else "")
-        if address:
-            self.logins.note(signed_in.user, self.places.note(signed_in.user.name, account, address))
-        return await self.let_in(
-            signed_in, session=request.session, description=request.description, address=request.client_address
-        )
+        async with self.attempts.begin(
+            "sign-in", address=request.client_address, provider=request.provider, typed=request.user
+        ) as attempt:
+            # No name that somebody types is the key of anything else.
+            account = f"sign-in\n{request.provider}\n{request.user.casefold()}"
+            address = network_of(request.client_address)
+            known = self.places.has(account, address)
+            with self.throttle.guess(account, address, known=known):
+                signed_in = await self.password_sign_in.sign_in(request.provider, request.user, request.password)
+            attempt.is_about(signed_in.user)
+            if signed_in.provider == LOCAL and is_set(signed_in.user):
+                signed_in = await self._second_factor(signed_in, request, address if known else "")
+            attempt.proved(signed_in.user)
+            if address:
+                place = self.places.note(signed_in.user.name, account, address)
+                self.logins.note(signed_in.user, place, new=not known)
+            issued = await self.let_in(
+                signed_in, session=request.session, description=request.description, address=request.client_address
+            )
+            attempt.gave(issued.name)
+            return issued
 
     async def _second_factor(self, signed_in: SignedIn, request: m.LoginRequest, place: str) -> SignedIn:
         """Six digits are guessed sooner than a password, so wrong codes have a count of their own, with the password right each time.
@@ -74,9 +83,8 @@ class Handlers:
         if not request.one_time_code.strip():
             await self.factors.check(signed_in.user, "")
         account = code_account(signed_in.user)
-        self.throttle.begin(account, place, known=bool(place))
-        told = await self.factors.check(signed_in.user, request.one_time_code)
-        self.throttle.succeeded(account, place, known=bool(place))
+        with self.throttle.guess(account, place, known=bool(place)):
+            told = await self.factors.check(signed_in.user, request.one_time_code)
         return SignedIn(signed_in.user, signed_in.provider, (*signed_in.notices, *((told,) if told else ())))
 
     async def access_own(self, identity: str, password: str, *, owing: bool = False) -> User:
@@ -89,10 +97,9 @@ class Handlers:
         user = await self._caller(principal)
         if not user.private.password_hash:
             raise errors.BadRequest("your account is at a provider: set up a second factor there")
-        self.throttle.begin(f"own\n{user.name}", "")
-        if not await self.passwords.verify(user.private.password_hash, password):
-            raise errors.Denied("the password is wrong")
-        self.throttle.succeeded(f"own\n{user.name}", "")
+        with self.throttle.guess(f"own\n{user.name}", ""):
+            if not await self.passwords.verify(user.private.password_hash, password):
+                raise errors.Denied("the password is wrong", why="wrong_password")
         return user
 
     async def provider_of_token(self, name: str) -> str:
@@ -142,9 +149,22 @@ class Handlers:
         One of purpose exec belongs to the token that asked for it and never outlives it, whichever that is.
         """
         principal = self.verifier.open(request.identity)
-        user = await self._caller(principal)
-        if request.user and request.user != user.name:
-            return await self._issue_for_service(principal, user, request)
+        async with self.attempts.begin("issue-token", caller=principal) as attempt:
+            user = await self._caller(principal)
+            attempt.is_about(user)
+            attempt.reason, attempt.note = (
+                request.purpose,
+                f"with the token {principal.token}" if principal.token else "",
+            )
+            if request.user and request.user != user.name:
+                issued = await self._issue_for_service(principal, user, request, attempt)
+            else:
+                issued = await self._issue_own(principal, user, request)
+            attempt.gave(issued.name)
+            attempt.resource, attempt.name = "tokens", issued.name
+            return issued
+
+    async def _issue_own(self, principal: Principal, user: User, request: m.TokenIssue) -> m.IssuedToken:
         clusters = _within(principal.clusters, request.clusters, "cluster")
         parent = await self._own_token(principal)
         return await self.tokens.issue(
@@ -156,11 +176,14 @@ class Handlers:
             parent=principal.token if request.purpose == "exec" else "",
         )  # fmt: skip
 
-    async def _issue_for_service(self, principal: Principal, caller: User, request: m.TokenIssue) -> m.IssuedToken:
+    async def _issue_for_service(
+        self, principal: Principal, caller: User, request: m.TokenIssue, attempt: Attempt
+    ) -> m.IssuedToken:
         """A token for a machine. It depends on nobody's sign-in: who issued it may leave, and the job goes on."""
         if principal.is_scoped or principal.read_only:
             raise errors.Denied("a restricted token issues none for others: sign in")
         user = await self.access_other(principal, request.user)
+        attempt.is_about(user)
         if not user.spec.service:
             raise errors.Denied(
                 f'user "{user.name}" is a person, who makes tokens for themselves; tokens for others are issued to service users'
@@ -182,6 +205,9 @@ class Handlers:
         if not principal.token:
             raise errors.BadRequest("this caller did not come with a session")
         expires_at, ends_at = await self.tokens.extend(principal.token)
+        self.attempts.note(
+            "refresh-session", caller=principal, account=principal.user, resource="tokens", name=principal.token
+        )
         return m.SessionExtended(expires_at=expires_at, ends_at=ends_at)
 
     async def revoke_token(self, request: m.TokenRevoke, _message: Message) -> m.Empty:
@@ -189,7 +215,10 @@ class Handlers:
         principal = self.verifier.open(request.identity, owing=True)
         if not principal.token:
             raise errors.BadRequest("this caller did not come with a token, so there is none to revoke")
-        await self.tokens.revoke(principal.token)
+        async with self.attempts.begin("revoke-token", caller=principal, always=True) as attempt:
+            attempt.account, attempt.resource, attempt.name = principal.user, "tokens", principal.token
+            was_there = await self.tokens.revoke(principal.token)
+            attempt.reason = "sign_out" if was_there else "gone_already"
         return m.Empty()
 
     async def change_password(self, request: m.PasswordChange, _message: Message) -> m.Empty:
@@ -198,6 +227,12 @@ class Handlers:
         Ends the person's other sign-ins; a password that somebody else set ends all of the person's tokens, and has to be changed first.
         """
         principal = self.verifier.open(request.identity, owing=True)
+        async with self.attempts.begin("change-password", provider=LOCAL, caller=principal) as attempt:
+            attempt.account = request.user if request.user == principal.user else ""
+            await self._change_password(principal, request, attempt)
+        return m.Empty()
+
+    async def _change_password(self, principal: Principal, request: m.PasswordChange, attempt: Attempt) -> None:
         if principal.is_scoped or principal.read_only:
             raise errors.Denied("a restricted token cannot change passwords: sign in")
         caller = await self._caller(principal)
@@ -205,11 +240,11 @@ class Handlers:
         if principal.owes and not own:
             raise errors.Denied(explain(principal.owes))
         user = caller if own else await self.access_other(principal, request.user)
+        attempt.is_about(user)
         if own:
-            self.throttle.begin(f"own\n{caller.name}", "")
-            if not await self.passwords.verify(caller.private.password_hash, request.current_password):
-                raise errors.Denied("the current password is wrong")
-            self.throttle.succeeded(f"own\n{caller.name}", "")
+            with self.throttle.guess(f"own\n{caller.name}", ""):
+                if not await self.passwords.verify(caller.private.password_hash, request.current_password):
+                    raise errors.Denied("the current password is wrong", why="wrong_password")
             if request.new_password == request.current_password:
                 raise errors.Invalid("the new password must differ from the current one")
         if user.spec.service:
@@ -218,11 +253,12 @@ class Handlers:
         stored = await self.passwords.hash(request.new_password)
         await self._store_hash(user, None, stored, must_change=not own)
         if own:
-            await self.tokens.revoke_all(user.uid, keep=principal.token, purposes=SIGN_INS)
+            ended = await self.tokens.revoke_all(user.uid, keep=principal.token, purposes=SIGN_INS)
         else:
-            await self.tokens.revoke_all(user.uid)
+            ended = await self.tokens.revoke_all(user.uid)
+        attempt.reason = ("was_due" if "password" in principal.owes else "own") if own else "set_by_another"
+        attempt.note = f"{ended} tokens revoked" + ("" if own else "; it must be changed at the next sign-in")
         log.get("identity").info("password_changed", user=user.name, changed_by=caller.name)
-        return m.Empty()
 
     # ── access: the only way from a name that somebody gave to a user ────────────────────────────────────────────────
 

@@ -1,9 +1,12 @@
-"""`status.lastLogin` of users, and from where they signed in, written in batches: a sign-in never waits for this, and many sign-ins of one person are one write."""
+"""`status.lastLogin` of users, and from where they signed in, written in batches: a sign-in never waits for this, and many sign-ins of one person are one write.
+A place that is new is written at once: the other replicas must know it, too.
+"""
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from contextlib import suppress
 from datetime import datetime
 
 from libs.common import errors
@@ -25,10 +28,13 @@ class LastLogins:
         self._every_s = every_s
         self._pending: dict[str, tuple[str, datetime]] = {}
         self._places: dict[str, list[SignInPlace]] = {}
+        self._soon = asyncio.Event()
         self._log = log.get("identity")
 
-    def note(self, user: User, place: SignInPlace | None = None) -> None:
-        """This user has signed in now; `place`: from there, with a password."""
+    def note(self, user: User, place: SignInPlace | None = None, *, new: bool = False) -> None:
+        """This user has signed in now; `place`: from there, with a password; `new`: for the first time in a while."""
+        if new:
+            self._soon.set()
         self._pending[user.name] = (user.uid, self._now())
         if place is not None:
             self._places[user.name] = add_places(self._places.get(user.name, []), [place], self._now())
@@ -36,7 +42,10 @@ class LastLogins:
     async def run(self) -> None:
         """Write what is pending, for ever."""
         while True:
-            await asyncio.sleep(self._every_s)
+            with suppress(TimeoutError):
+                async with asyncio.timeout(self._every_s):
+                    await self._soon.wait()
+            self._soon.clear()
             await self.flush()
 
     async def flush(self) -> None:

@@ -54,7 +54,7 @@ def check(kept: Mapping[str, Any], code: str, code_verifier: str, now: datetime)
     ]
     if wrong:
         log.get("identity").warning("browser_login_refused", wrong=wrong)
-        raise errors.Denied(_REFUSED)
+        raise errors.Denied(_REFUSED, why="wrong_browser_answer")
 
 
 def _redirect(callback: Mapping[str, Any], **result: str) -> str:

@@ -8,6 +8,8 @@ from typing import Any
 from libs.common.access.live import start_live_grants
 from libs.common.apiserver.strategy import Strategy
 from libs.common.apiserver.writer import ResourceWriter
+from libs.common.contracts import subjects
+from libs.common.contracts.messages import SignInCounts
 from libs.common.contracts.methods import (
     ANSWER_DEVICE,
     BEGIN_DEVICE,
@@ -40,6 +42,9 @@ from libs.common.runtime.config import ConfigError
 from libs.common.runtime.host import Host
 from libs.common.store.objects import Objects
 from services.identity.accounts import Accounts
+from services.identity.audit.attempts import Attempts
+from services.identity.audit.names import AccountNames
+from services.identity.audit.trail import Trail
 from services.identity.bootstrap import bootstrap_admin, ensure_local_provider
 from services.identity.config import IdentityConfig
 from services.identity.device_logins import DeviceLogins
@@ -70,7 +75,7 @@ from services.identity.second_factor_handlers import SecondFactorHandlers
 from services.identity.sign_in import PasswordSignIn
 from services.identity.strategies import TokenStrategy, UserStrategy
 from services.identity.sweeper import TokenSweeper, keys_of_user
-from services.identity.throttle import Throttle
+from services.identity.throttle_peers import ThrottlePeers
 from services.identity.token_use import LastUses
 from services.identity.tokens import Tokens
 
@@ -88,9 +93,20 @@ async def build(host: Host[IdentityConfig]) -> None:
     ring = load_ring(config.secrets_keys)
     await host.synced()
 
+    trail = Trail(host.bus, store, host.now, host.monotonic)
+    host.on_stop(trail.close)
+    host.spawn("audit trail", trail.run())
+    host.spawn("audit counts", trail.tell_counts())
+
+    peers = ThrottlePeers(host.bus, host.monotonic)
+    host.spawn("sign-in counts", peers.run())
+
     passwords = Passwords()
     host.on_stop(passwords.aclose)
     tokens = Tokens(store, host.now, config.lifetimes, config.tokens_per_user)
+    providers = Providers(Objects(configured, IdentityProvider), FACTORIES, ring)
+    host.on_stop(providers.aclose)
+    attempts = Attempts(trail, AccountNames(users), providers.is_known, tokens.revoke, host.now)
     logins = LastLogins(store, host.now)
     host.on_stop(logins.flush)
     host.spawn("last logins", logins.run())
@@ -102,7 +118,7 @@ async def build(host: Host[IdentityConfig]) -> None:
         )  # fmt: skip
 
     host.spawn("token adoption", tokens.adoption.run())
-    sweeper = TokenSweeper(store, tokens.records, Objects(users, User), host.now)
+    sweeper = TokenSweeper(store, tokens.records, Objects(users, User), host.now, attempts)
     sweeping = Reconciler("tokens", sweeper.reconcile)
     follow(users, sweeping, keys_of_user)
     host.spawn("token sweeper", sweeping.run())
@@ -113,8 +129,6 @@ async def build(host: Host[IdentityConfig]) -> None:
     follow(users, tidying, keys_of_member(groups))
     host.spawn("group members", tidying.run())
 
-    providers = Providers(Objects(configured, IdentityProvider), FACTORIES, ring)
-    host.on_stop(providers.aclose)
     await ensure_local_provider(store, host.now)
     accounts = Accounts(store, ring, host.now)
     factors = SecondFactors(store, ring, host.now)
@@ -122,32 +136,32 @@ async def build(host: Host[IdentityConfig]) -> None:
 
     refresher = Reconciler(
         "accounts",
-        Refresher(Objects(users, User), providers, accounts, tokens, ring, host.now).reconcile,
+        Refresher(Objects(users, User), providers, accounts, tokens, ring, host.now, attempts).reconcile,
         workers=8,
         timeout_s=180,
     )
     follow(users, refresher, refreshed_user)
     tokens.on_issued.append(lambda user: refresher.add(user.name))
     host.spawn("account refresher", refresher.run())
-    enders = Reconciler("provider ends", ProviderEnds(providers, tokens).reconcile, workers=1, timeout_s=600)
+    enders = Reconciler("provider ends", ProviderEnds(providers, tokens, attempts).reconcile, workers=1, timeout_s=600)
     follow(configured, enders, keys_of_provider)
     host.spawn("provider ends", enders.run())
 
     credentials, sources = Objects(credentials_seen, FederatedCredential), Sources(host.now, host.monotonic)
     host.on_stop(sources.aclose)
-    federation_ends = Reconciler("federation ends", FederationEnds(credentials, tokens, sources).reconcile)
+    federation_ends = Reconciler("federation ends", FederationEnds(credentials, tokens, sources, attempts).reconcile)
     follow(credentials_seen, federation_ends, keys_of_credential)
     host.spawn("federation ends", federation_ends.run())
 
     strategies: dict[str, Strategy[Any]] = {
-        "users": UserStrategy(grants), "groups": GroupStrategy(store, Objects(bindings, RoleTemplateBinding)), "tokens": TokenStrategy(tokens),
-        "identityproviders": IdentityProviderStrategy(providers, ring), "federatedcredentials": FederatedCredentialStrategy(store, sources),
+        "users": UserStrategy(grants, attempts), "groups": GroupStrategy(store, Objects(bindings, RoleTemplateBinding)), "tokens": TokenStrategy(tokens, attempts),
+        "identityproviders": IdentityProviderStrategy(providers, ring, attempts), "federatedcredentials": FederatedCredentialStrategy(store, sources),
     }  # fmt: skip
     writer = ResourceWriter(store, strategies, host.verifier, grants, host.now)
     handlers = Handlers(
         store,
         passwords,
-        Throttle(host.monotonic),
+        peers.throttle("sign-in"),
         KnownPlaces(users, host.now),
         tokens,
         logins,
@@ -157,7 +171,9 @@ async def build(host: Host[IdentityConfig]) -> None:
         password_sign_in,
         factors,
         host.now,
+        attempts,
     )
+    await host.listen(subjects.sign_in_counts(), SignInCounts, peers.hear)
     await host.serve(WRITE["identity"], writer.handle)
     await host.serve(LOGIN, handlers.login)
     await host.serve(SIGN_IN_OPTIONS, handlers.sign_in_options)
@@ -165,7 +181,7 @@ async def build(host: Host[IdentityConfig]) -> None:
     await host.serve(BEGIN_SECOND_FACTOR, second_factor.begin)
     await host.serve(CONFIRM_SECOND_FACTOR, second_factor.confirm)
     await host.serve(REMOVE_SECOND_FACTOR, second_factor.remove)
-    devices = DeviceLogins(store, handlers, host.verifier, Throttle(host.monotonic), host.now)
+    devices = DeviceLogins(store, handlers, host.verifier, peers.throttle("devices"), host.now)
     await host.serve(BEGIN_DEVICE, devices.begin)
     await host.serve(ANSWER_DEVICE, devices.look)
     await host.serve(FETCH_DEVICE, devices.fetch)
@@ -173,18 +189,18 @@ async def build(host: Host[IdentityConfig]) -> None:
     await host.serve(BEGIN_REDIRECT, redirects.begin)
     await host.serve(FINISH_REDIRECT, redirects.finish)
     about_providers = ProviderHandlers(
-        providers, Objects(users, User), groups, host.verifier, grants, Throttle(host.monotonic)
+        providers, Objects(users, User), groups, host.verifier, grants, peers.throttle("provider-tests")
     )
     await host.serve(SEARCH_PRINCIPALS, about_providers.search)
     await host.serve(TEST_PROVIDER, about_providers.test)
     pushed = Directory(users, pushed_groups)
-    pushed_users = PushedUsers(store, accounts, tokens, Objects(users, User), pushed, host.now)
+    pushed_users = PushedUsers(store, accounts, tokens, Objects(users, User), pushed, host.now, attempts)
     scim = Scim(
         store, providers, host.verifier, grants, pushed_users, PushedGroups(store, pushed_users, pushed, host.now)
     )
     await host.serve(SCIM, scim.call)
     await host.serve(ISSUE_TOKEN, handlers.issue_token)
-    await host.serve(EXCHANGE_TOKEN, Exchanges(store, credentials, sources, tokens, host.now).exchange)
+    await host.serve(EXCHANGE_TOKEN, Exchanges(store, credentials, sources, tokens, host.now, attempts).exchange)
     await host.serve(REVOKE_TOKEN, handlers.revoke_token)
     uses = LastUses(store, host.now)
     host.on_stop(uses.flush)

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from libs.common.observe import log
 from libs.common.reconcile import DONE, Outcome
 from libs.common.resources.providers import LOCAL
+from services.identity.audit.attempts import Attempts
 from services.identity.providers.running import Providers
 from services.identity.tokens import Tokens
 
@@ -22,9 +23,10 @@ if TYPE_CHECKING:
 class ProviderEnds:
     """One provider at a time."""
 
-    def __init__(self, providers: Providers, tokens: Tokens) -> None:
+    def __init__(self, providers: Providers, tokens: Tokens, attempts: Attempts) -> None:
         self._providers = providers
         self._tokens = tokens
+        self._attempts = attempts
 
     async def reconcile(self, name: str) -> Outcome:
         provider = self._providers.resource(name)
@@ -36,6 +38,9 @@ class ProviderEnds:
         ended = await self._tokens.revoke_of_provider(name)
         if ended:
             log.get("identity").info("provider_sign_ins_ended", provider=name, tokens_revoked=ended)
+            self._attempts.note(
+                "revoke-token", "provider_ended", provider=name, resource="identityproviders", name=name, note=f"{ended} tokens revoked"
+            )  # fmt: skip
         return DONE
 
 

@@ -91,9 +91,8 @@ class ProviderHandlers:
                 raise errors.BadRequest("people sign in on this provider's own page: try it there")
             # Guesses are as slow here as at the door.
             account, address = f"{resource.name}/{request.user}", f"test by {caller.user}"
-            self.throttle.begin(account, address)
-            identity = await provider.sign_in(request.user, request.password)
-            self.throttle.succeeded(account, address)
+            with self.throttle.guess(account, address):
+                identity = await provider.sign_in(request.user, request.password)
         return _shown(resource, identity)
 
     async def _search_one(

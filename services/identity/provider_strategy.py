@@ -15,6 +15,7 @@ from libs.common.apiserver import validate
 from libs.common.apiserver.strategy import Strategy, WriteContext
 from libs.common.crypto.sealed import KeyRing
 from libs.common.resources.providers import LOCAL, SECRET_FIELDS, SETTINGS_FIELDS, IdentityProvider
+from services.identity.audit.attempts import Attempts, changed
 from services.identity.providers.running import Providers, place
 
 TEST_DEADLINE_S = 20.0
@@ -29,9 +30,10 @@ class IdentityProviderStrategy(Strategy[IdentityProvider]):
     model = IdentityProvider
     name_is_label = True
 
-    def __init__(self, providers: Providers, ring: KeyRing) -> None:
+    def __init__(self, providers: Providers, ring: KeyRing, attempts: Attempts) -> None:
         self._providers = providers
         self._ring = ring
+        self._attempts = attempts
 
     async def prepare(self, ctx: WriteContext, old: IdentityProvider | None, new: IdentityProvider) -> IdentityProvider:
         """Secrets in the spec are sealed into `private`; one that is left out stays what it was."""
@@ -71,6 +73,17 @@ class IdentityProviderStrategy(Strategy[IdentityProvider]):
     async def admit_delete(self, ctx: WriteContext, old: IdentityProvider) -> None:
         if old.name == LOCAL:
             raise self._forbidden(old, "metadata.name", "the hub's own provider stays; disable it when nobody needs it")
+
+    async def after_write(self, ctx: WriteContext, old: IdentityProvider | None, new: IdentityProvider | None) -> None:
+        action = changed("provider", old, new)
+        if old is not None and new is not None and not action and old.private != new.private:
+            action = "change-provider"
+        if action:
+            provider = new or old
+            assert provider is not None
+            self._attempts.note(
+                action, caller=ctx.principal, provider=provider.name, resource="identityproviders", name=provider.name
+            )
 
     def _check_change(self, old: IdentityProvider, new: IdentityProvider) -> None:
         if old.spec.type != new.spec.type:

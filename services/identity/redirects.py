@@ -27,6 +27,7 @@ from libs.common.resources.meta import check_label
 from libs.common.store.base import Store
 from libs.common.store.objects import read
 from services.identity.accounts import Accounts
+from services.identity.audit.attempts import Attempt
 from services.identity.handlers import Handlers
 from services.identity.providers.base import RedirectProvider
 from services.identity.providers.running import Providers
@@ -70,7 +71,16 @@ class Redirects:
 
     async def finish(self, request: m.RedirectFinish, _message: Message) -> m.RedirectFinished:
         """Let the person in. Raises Unauthenticated, Denied, Conflict (linking), Unavailable."""
-        pending = self._open(request)
+        async with self.handlers.attempts.begin(
+            "sign-in", address=request.client_address, provider=request.provider
+        ) as attempt:
+            pending = self._open(request)
+            if pending["link"] is not None:
+                attempt.action = "link-account"
+                attempt.called_by(self.verifier.open(request.identity))
+            return await self._finish(request, pending, attempt)
+
+    async def _finish(self, request: m.RedirectFinish, pending: dict[str, Any], attempt: Attempt) -> m.RedirectFinished:
         await self._take(pending["state"])
         resource = self.providers.resource(request.provider)
         async with self.providers.use(_checked(request.provider)) as provider:
@@ -83,16 +93,21 @@ class Redirects:
                 raise errors.Denied(
                     "another person is signed in now than the one who began to link the account: begin again"
                 )
+            attempt.is_about(user)
             linked = await self.accounts.link(user, resource, identity)
             mine = next(i for i in linked.status.identities if i.provider == resource.name)
+            attempt.note = mine.principal_id
             return m.RedirectFinished(return_to=pending["return_to"], linked=mine.principal_id)
+        attempt.typed = identity.user_name
         user = await self.accounts.sign_in(resource, identity)
+        attempt.proved(user)
         account = next((i for i in user.status.identities if i.provider == resource.name), None)
         notices = (account.truncated,) if account is not None and account.truncated else ()
         issued = await self.handlers.let_in(
             SignedIn(user, resource.name, notices), session=pending["session"], description=pending["description"],
             address=request.client_address,
         )  # fmt: skip
+        attempt.gave(issued.name)
         return m.RedirectFinished(issued=issued, return_to=pending["return_to"], session=pending["session"])
 
     def _open(self, request: m.RedirectFinish) -> dict[str, Any]:
@@ -100,20 +115,20 @@ class Redirects:
         try:
             pending: dict[str, Any] = json.loads(self.ring.open(request.pending, _PLACE))
         except errors.Internal as exc:
-            self._refuse("the cookie is not one of ours", exc)
+            self._refuse("the cookie is not one of ours", "foreign_cookie", exc)
         state = request.parameters.get("state", "")
         if not hmac.compare_digest(state.encode("utf-8"), str(pending["state"]).encode("utf-8")):
-            self._refuse("the state is another")
+            self._refuse("the state is another", "wrong_state")
         if pending["exp"] < self.now().timestamp():
-            self._refuse("it was begun too long ago")
+            self._refuse("it was begun too long ago", "expired")
         if (pending["provider"], pending["redirect_uri"]) != (request.provider, request.redirect_uri):
-            self._refuse("it came back from another provider, or to another address")
+            self._refuse("it came back from another provider, or to another address", "wrong_provider")
         return pending
 
     @staticmethod
-    def _refuse(why: str, exc: BaseException | None = None) -> NoReturn:
-        log.get("identity").warning("redirect_refused", reason=why)
-        raise errors.Unauthenticated(_ENDED) from exc
+    def _refuse(reason: str, why: str, exc: BaseException | None = None) -> NoReturn:
+        log.get("identity").warning("redirect_refused", reason=reason)
+        raise errors.Unauthenticated(_ENDED, why=why) from exc
 
     async def _take(self, state: str) -> None:
         """Each state once. Raises Unauthenticated for one that was used."""
@@ -122,7 +137,7 @@ class Redirects:
             await self.store.create(key, secrets.token_bytes(12), ttl_s=LIFETIME_S + 60)
         except errors.AlreadyExists as exc:
             log.get("identity").warning("redirect_replayed")
-            raise errors.Unauthenticated(_ENDED) from exc
+            raise errors.Unauthenticated(_ENDED, why="replayed") from exc
 
     async def _caller(self, identity: str) -> User:
         principal = self.verifier.open(identity)

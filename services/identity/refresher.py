@@ -20,6 +20,7 @@ from libs.common.resources.identity import User
 from libs.common.resources.providers import IdentityProvider, LinkedIdentity
 from libs.common.store.objects import Objects
 from services.identity.accounts import Accounts, refresh_key
+from services.identity.audit.attempts import Attempts
 from services.identity.providers.base import Gone
 from services.identity.providers.running import Providers
 from services.identity.tokens import Tokens
@@ -37,6 +38,7 @@ class Refresher:
 
     def __init__(
         self, users: Objects[User], providers: Providers, accounts: Accounts, tokens: Tokens, ring: KeyRing, now: Callable[[], datetime],
+        attempts: Attempts,
     ) -> None:  # fmt: skip
         self._users = users
         self._providers = providers
@@ -44,6 +46,7 @@ class Refresher:
         self._tokens = tokens
         self._ring = ring
         self._now = now
+        self._attempts = attempts
 
     async def reconcile(self, name: str) -> Outcome:
         user = self._users.get(name)
@@ -90,9 +93,14 @@ class Refresher:
         stored = await self._accounts.note(user, provider, fresh)
         after = next((i for i in stored.status.identities if i.principal_id == identity.principal_id), None)
         if after is not None and after.groups != identity.groups:
+            lost = sorted(set(identity.groups) - set(after.groups))
+            if lost:
+                self._attempts.note(
+                    "refresh-groups", "groups_lost", account=user.name, provider=provider.name, note=f"{len(lost)} lost: {', '.join(lost[:20])}"
+                )  # fmt: skip
             log.get("identity").info(
                 "groups_changed", user=user.name, provider=provider.name, gained=sorted(set(after.groups) - set(identity.groups))[:50],
-                lost=sorted(set(identity.groups) - set(after.groups))[:50],
+                lost=lost[:50],
             )  # fmt: skip
         return float(provider.spec.refresh_seconds)
 
@@ -103,6 +111,9 @@ class Refresher:
         log.get("identity").info(
             "account_gone", user=user.name, provider=identity.provider, reason=reason, tokens_revoked=ended
         )
+        self._attempts.note(
+            "refresh-groups", "account_gone", account=user.name, provider=identity.provider, note=f"{ended} tokens revoked: {reason}"
+        )  # fmt: skip
 
 
 def keys_of_user(change: Change) -> Iterable[str]:

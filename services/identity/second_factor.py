@@ -79,7 +79,8 @@ class SecondFactors:
         step = find_step(text, code, self._now(), after=-1)
         if step is None:
             raise errors.Invalid(
-                "that code is not right: check the clock of the device, and give the code that it shows now"
+                "that code is not right: check the clock of the device, and give the code that it shows now",
+                why="second_factor_wrong",
             )
         codes = [_recovery_code() for _ in range(RECOVERY_CODES)]
         active = self._ring.seal(text, _place(user, ACTIVE))
@@ -127,7 +128,7 @@ class SecondFactors:
 
         await modify(self._store, User, user.name, mutate, now=self._now)
         if not used:
-            raise errors.Unauthenticated("the one-time code is wrong, or was used already")
+            raise errors.Unauthenticated("the one-time code is wrong, or was used already", why="second_factor_wrong")
         return used[0]
 
     async def remove(self, user: User) -> None:

@@ -48,7 +48,7 @@ class PasswordSignIn:
     async def sign_in(self, provider: str, user_name: str, password: str) -> SignedIn:
         """Raises Unauthenticated, Denied (the account is right and may not come in), Unavailable (the provider is away)."""
         if not password:
-            raise errors.Unauthenticated(WRONG)
+            raise errors.Unauthenticated(WRONG, why="no_password")
         if provider == LOCAL:
             return await self._local(user_name, password)
         async with self._known(provider) as running:
@@ -57,7 +57,7 @@ class PasswordSignIn:
             identity = await running.sign_in(user_name, password)
         resource = self.providers.resource(provider)
         if resource is None or not resource.spec.enabled:
-            raise errors.Denied(f'the provider "{provider}" was disabled just now')
+            raise errors.Denied(f'the provider "{provider}" was disabled just now', why="provider_disabled")
         user = await self.accounts.sign_in(resource, identity)
         account = next((i for i in user.status.identities if i.provider == provider), None)
         truncated = account.truncated if account is not None else ""
@@ -73,14 +73,16 @@ class PasswordSignIn:
     async def _local(self, user_name: str, password: str) -> SignedIn:
         resource = self.providers.resource(LOCAL)
         if resource is not None and not resource.spec.enabled:
-            raise errors.Denied("accounts of the hub itself are disabled: sign in with another provider")
+            raise errors.Denied(
+                "accounts of the hub itself are disabled: sign in with another provider", why="provider_disabled"
+            )
         user = await self._find(user_name)
         stored = user.private.password_hash if user is not None else ""
         right = await self.passwords.verify(stored, password)
         if user is None or not right or not user.spec.enabled or user.deleting or user.spec.service:
             # A name that nobody has may be a password, typed into the wrong field: it is not written down.
             log.get("identity").info("login_refused", user=user_name if user is not None else "", provider=LOCAL)
-            raise errors.Unauthenticated(WRONG)
+            raise errors.Unauthenticated(WRONG, why=_why(user, right=right))
         if self.passwords.is_outdated(stored):
             await self._store_hash(user, stored, await self.passwords.hash(password))
         return SignedIn(user, LOCAL)
@@ -94,6 +96,17 @@ class PasswordSignIn:
     async def _store_hash(self, user: User, only_if: str, fresh: str) -> None:
         mutate = functools.partial(_put_hash, user.uid, only_if, fresh)
         await modify(self.store, User, user.name, mutate, now=self.now)
+
+
+def _why(user: User | None, *, right: bool) -> str:
+    """For the audit log alone."""
+    if user is None:
+        return "no_such_user"
+    if user.spec.service:
+        return "service_user"
+    if not right:
+        return "wrong_password"
+    return "user_disabled"
 
 
 def _put_hash(uid: str, only_if: str, fresh: str, current: User) -> bool:

@@ -6,12 +6,14 @@ Passwords never come this way: `handlers.change_password`. Tokens are issued by 
 from __future__ import annotations
 
 from libs.common import errors
+from libs.common.access.federation import is_federated
 from libs.common.access.live import HasGrants
 from libs.common.access.principal import local_user_principal
 from libs.common.apiserver import validate
 from libs.common.apiserver.strategy import Strategy, WriteContext
 from libs.common.resources.identity import Token, User
 from services.identity import rules
+from services.identity.audit.attempts import Attempts, changed
 from services.identity.tokens import Tokens
 
 
@@ -21,8 +23,9 @@ class UserStrategy(Strategy[User]):
     model = User
     name_is_label = True
 
-    def __init__(self, grants: HasGrants) -> None:
+    def __init__(self, grants: HasGrants, attempts: Attempts) -> None:
         self._grants = grants
+        self._attempts = attempts
 
     async def prepare(self, ctx: WriteContext, old: User | None, new: User) -> User:
         """The principal id is made from the uid: a user made again under the same name is somebody else."""
@@ -48,6 +51,13 @@ class UserStrategy(Strategy[User]):
         if old.spec.enabled:
             self._check_not_last_admin(old.name, "deleted")
 
+    async def after_write(self, ctx: WriteContext, old: User | None, new: User | None) -> None:
+        action = changed("user", old, new)
+        if action:
+            user = new or old
+            assert user is not None
+            self._attempts.note(action, caller=ctx.principal, account=user.name)
+
     def _check_not_last_admin(self, name: str, done: str) -> None:
         if rules.is_last_admin(self._grants.current, name):
             raise validate.forbidden_field(
@@ -61,12 +71,17 @@ class TokenStrategy(Strategy[Token]):
 
     model = Token
 
-    def __init__(self, tokens: Tokens) -> None:
+    def __init__(self, tokens: Tokens, attempts: Attempts) -> None:
         self._tokens = tokens
+        self._attempts = attempts
 
     async def after_write(self, ctx: WriteContext, old: Token | None, new: Token | None) -> None:
         """What is cut short here is made up for by `adoption`, which sees the deletion."""
         if old is not None and new is None:
+            self._attempts.note(
+                "revoke-token", "deleted", caller=ctx.principal, account=old.spec.user, token=old.name, resource="tokens", name=old.name,
+                provider="" if is_federated(old.spec.provider) else old.spec.provider,
+            )  # fmt: skip
             await self._tokens.forget(old)
 
     async def admit(self, ctx: WriteContext, old: Token | None, new: Token) -> None:

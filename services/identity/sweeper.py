@@ -23,6 +23,7 @@ from libs.common.resources.identity import Token, User
 from libs.common.resources.meta import check_label
 from libs.common.store.base import Store
 from libs.common.store.objects import Objects, read
+from services.identity.audit.attempts import Attempts
 from services.identity.token_records import TokenRecords
 
 if TYPE_CHECKING:
@@ -37,12 +38,13 @@ class TokenSweeper:
     """One user's record at a time."""
 
     def __init__(
-        self, store: Store, records: TokenRecords, users: Objects[User], now: Callable[[], datetime]
+        self, store: Store, records: TokenRecords, users: Objects[User], now: Callable[[], datetime], attempts: Attempts
     ) -> None:  # fmt: skip
         self._store = store
         self._records = records
         self._users = users
         self._now = now
+        self._attempts = attempts
 
     async def run(self, add: Callable[[str], None]) -> None:
         """Look through all records now and again, for ever; `add` is told the uid of each that has something to tidy."""
@@ -66,13 +68,17 @@ class TokenSweeper:
         if not record.tokens:
             return DONE
         if not await self._has_owner(record):
-            await self._records.remove(uid, lambda record: record.tokens)
+            self._tell(record, "user_gone", await self._records.remove(uid, lambda record: record.tokens))
             return DONE
-        await self._records.remove(uid, self._expired, unless=self._is_alive)
+        self._tell(record, "expired", await self._records.remove(uid, self._expired, unless=self._is_alive))
         for parent in {record.tokens[name].parent for name in _orphans(record)}:
             if await self._records.find(parent) is None:
-                await self._records.remove(uid, partial(_made_with, parent))
+                self._tell(record, "parent_gone", await self._records.remove(uid, partial(_made_with, parent)))
         return DONE
+
+    def _tell(self, record: TokenRecord, reason: str, removed: int) -> None:
+        if removed:
+            self._attempts.note("expire-token", reason, account=record.user, note=f"{removed} tokens removed")
 
     def _expired(self, record: TokenRecord) -> list[str]:
         """What its record says has expired; a session that was used has not."""

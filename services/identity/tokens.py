@@ -201,7 +201,8 @@ class Tokens:
             logins = {name: fact for name, fact in live.items() if fact.purpose in SIGN_INS}
             if spec.purpose not in SIGN_INS or not logins:
                 raise errors.TooManyRequests(
-                    f'user "{record.user}" has {len(live)} live tokens, and {most} are allowed: revoke some that are not needed'
+                    f'user "{record.user}" has {len(live)} live tokens, and {most} are allowed: revoke some that are not needed',
+                    why="too_many_tokens",
                 )
             oldest = await self._oldest(logins)
         return await self.records.plan_removal(

@@ -11,6 +11,7 @@ from libs.common import errors
 from libs.common.apiserver.protobuf import MAGIC, encode_field
 from libs.common.contracts import messages as m
 from libs.common.contracts import methods
+from libs.common.observe import client
 from tests.apiserver.support import make_principal
 from tests.gateway.support import OURS, Hub, real_monotonic
 
@@ -180,6 +181,23 @@ async def test_agents_register_without_an_envelope(hub):
     status, document = await hub.call("POST", "/v1/agents/register", {"token": "t", "public_key": "k"}, by=None)
     assert (status, document["jwt"], document["cluster"]) == (200, "j", "c1")
     assert (await hub.call("POST", "/v1/agents/register", {"token": "t"}, by=None))[0] == 400
+
+
+async def test_who_calls_and_from_where_goes_along_to_the_services_that_answer(hub):
+    seen = []
+
+    async def log_in(message):
+        seen.append(client.parse(message.headers))
+        return m.IssuedToken(token="hm_a_b", name="a", user="ann", expires_at=THEN)
+
+    await hub.stack.enter_async_context(hub.bus.serve(methods.LOGIN.subject, log_in, queue="identity"))
+    body = {"user": "ann", "password": "right"}
+    for headers in (
+        {"X-Forwarded-For": "10.0.0.1", "User-Agent": "one/1"},
+        {"X-Forwarded-For": "10.0.0.2", "User-Agent": "x" * 999},
+    ):
+        assert (await hub.call("POST", "/v1/login", body, by=None, headers=headers))[0] == 200
+    assert seen == [client.Client("10.0.0.1", "one/1"), client.Client("10.0.0.2", "x" * client.MAX_AGENT)]
 
 
 async def test_sign_in_passes_through_and_is_limited_by_address_and_user(hub):

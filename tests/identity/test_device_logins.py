@@ -51,6 +51,16 @@ async def test_a_person_sees_what_asks_and_lets_it_in_once(clock):
         issued = (await site.fetch(begun.device_code)).issued
         token = await site.hub.get(Token, issued.name)
         assert (issued.user, token.spec.purpose, token.spec.provider) == ("ada", "login", "local")
+        assert site.service.trail.told == [
+            ("sign-in", "success", "", "ada"),
+            ("look-at-device", "success", "", "ada"),
+            ("answer-device", "success", "approved", "ada"),
+            ("sign-in", "success", "device_code", "ada"),
+        ]
+        assert (site.service.trail.events[-1].address, site.service.trail.events[-1].token) == (
+            "192.0.2.7",
+            issued.name,
+        )
         with pytest.raises(errors.NotFound, match="begin again"):
             await site.fetch(begun.device_code)
         with pytest.raises(errors.NotFound):

@@ -26,6 +26,7 @@ from services.identity.throttle import Throttle
 from services.identity.tokens import Lifetimes, Tokens
 from tests.access import made
 from tests.access.hub import ADMIN, Hub, running_hub
+from tests.identity.recorder import Recorder, attempts_of
 from tests.identity.scripted import Scripted
 from tests.identity.test_accounts import provider
 
@@ -45,12 +46,14 @@ class Service:
         self.directory = Scripted()
         ring = KeyRing({"k1": bytes(32)})
         self.providers = Providers(hub.objects(IdentityProvider), {"ldap": lambda *_: self.directory}, ring)
+        self.trail = Recorder()
+        attempts = attempts_of(hub, self.trail, self.tokens.revoke, self.providers.is_known)
         sign_in = PasswordSignIn(store, self.passwords, self.providers, Accounts(store, ring, hub.now), hub.now)
         self.handlers = Handlers(
             store, self.passwords, Throttle(lambda: 0.0), KnownPlaces(hub.informers["users"], hub.now), self.tokens, self.logins, hub.verifier, hub.live,
-            self.providers, sign_in, SecondFactors(store, ring, hub.now), hub.now,
+            self.providers, sign_in, SecondFactors(store, ring, hub.now), hub.now, attempts,
         )  # fmt: skip
-        self.sweeper = TokenSweeper(store, self.tokens.records, hub.objects(User), hub.now)
+        self.sweeper = TokenSweeper(store, self.tokens.records, hub.objects(User), hub.now, attempts)
 
     async def login(self, user: str = "ada", password: str = PASSWORD) -> m.IssuedToken:
         return await self.handlers.login(

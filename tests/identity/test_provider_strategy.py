@@ -12,6 +12,7 @@ from services.identity.provider_strategy import IdentityProviderStrategy
 from services.identity.providers.running import Providers, place
 from tests.access import made
 from tests.access.hub import ADMIN, running_hub
+from tests.identity.recorder import Recorder, attempts_of
 from tests.identity.scripted import Scripted
 
 ADA = made.user("ada")
@@ -24,8 +25,12 @@ class Site:
 
     def __init__(self, hub) -> None:
         self.hub, self.made, self.problem = hub, [], None
+        self.trail = Recorder()
         self.providers = Providers(hub.objects(IdentityProvider), {"ldap": self._make}, RING)
-        self.writer = hub.writer("identity", {"identityproviders": IdentityProviderStrategy(self.providers, RING)})
+        self.writer = hub.writer(
+            "identity",
+            {"identityproviders": IdentityProviderStrategy(self.providers, RING, attempts_of(hub, self.trail))},
+        )
 
     def _make(self, resource, settings):
         provider = Scripted(problem=self.problem)
@@ -67,6 +72,7 @@ async def test_secrets_are_sealed_and_never_answered(clock):
         stored = await site.stored()
         assert SECRET not in str(stored.private)
         assert RING.open(stored.private.sealed["bind_password"], place(stored, "bind_password")) == SECRET
+        assert [(e.action, e.actor, e.provider) for e in site.trail.events] == [("create-provider", "ada", "corp")]
         await site.patch(ldap={"userFilter": "(a=b)"})
         assert site.providers.open_settings(await site.stored()).bind_password == SECRET
 

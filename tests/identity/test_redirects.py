@@ -42,6 +42,7 @@ class Page(Scripted):
 
 class Site:
     def __init__(self, service) -> None:
+        self.trail = service.trail
         self.hub, store = service.hub, service.hub.stores["identity"]
         self.page = Page()
         self.providers = Providers(self.hub.objects(IdentityProvider), {"ldap": lambda *_: self.page}, RING)
@@ -86,6 +87,9 @@ async def test_who_comes_back_with_what_was_begun_in_this_browser_is_signed_in(c
         token = await site.hub.get(Token, finished.issued.name)
         assert (token.spec.purpose, token.spec.provider, token.spec.client_address) == ("session", "corp", "192.0.2.9")
         assert state not in begun.pending
+        (event,) = site.trail.events
+        assert (event.action, event.outcome, event.provider, event.actor) == ("sign-in", "success", "corp", "jane")
+        assert (event.address, event.token) == ("192.0.2.9", finished.issued.name)
 
 
 async def test_an_answer_counts_once(clock):
@@ -94,6 +98,7 @@ async def test_an_answer_counts_once(clock):
         await site.finish(begun, state)
         with pytest.raises(errors.Unauthenticated, match="begin again"):
             await site.finish(begun, state)
+        assert site.trail.told[-1] == ("sign-in", "failure", "replayed", "")
 
 
 @pytest.mark.parametrize(
@@ -136,6 +141,8 @@ async def test_an_account_is_linked_by_its_signed_in_person_alone(clock):
         begun, state = await site.begin(identity=site.hub.envelope(ADA))
         finished = await site.finish(begun, state, identity=site.hub.envelope(ADA))
         assert (finished.issued, finished.linked) == (None, "corp:user:42")
+        assert site.trail.told == [("link-account", "success", "", "ada")]
+        assert (site.trail.events[0].actor, site.trail.events[0].note) == ("ada", "corp:user:42")
         assert (await site.hub.get(User, "ada")).status.identities[0].principal_id == "corp:user:42"
         begun, state = await site.begin(identity=site.hub.envelope(ADA))
         with pytest.raises(errors.Denied, match="another person"):

@@ -33,8 +33,9 @@ class Site:
             service.tokens,
             RING,
             now,
+            service.handlers.attempts,
         )
-        self.ends = ProviderEnds(service.providers, service.tokens)
+        self.ends = ProviderEnds(service.providers, service.tokens, service.handlers.attempts)
         self.token = ""
 
     async def sign_in(self) -> None:
@@ -74,6 +75,9 @@ async def test_groups_are_read_again_when_they_are_due_and_not_before(clock):
         await site.look()
         assert (await site.jane()).status.identities[0].groups == ["corp:group:g-new"]
         assert (await site.jane()).status.identities[0].refreshed_at == clock()
+        lost = site.service.trail.events[-1]
+        assert (lost.action, lost.reason, lost.account, lost.by) == ("refresh-groups", "groups_lost", "jane", "hub")
+        assert "corp:group:g-staff" in lost.note
 
 
 async def test_a_person_who_is_gone_at_the_provider_loses_everything_from_there(clock):
@@ -86,6 +90,7 @@ async def test_a_person_who_is_gone_at_the_provider_loses_everything_from_there(
         assert account.groups == []
         with pytest.raises(errors.NotFound):
             await site.hub.get(Token, site.token)
+        assert site.service.trail.told[-1] == ("refresh-groups", "success", "account_gone", "jane")
 
 
 async def test_a_person_who_is_back_at_the_provider_may_come_back(clock):

@@ -10,6 +10,7 @@ from services.identity.strategies import TokenStrategy, UserStrategy
 from services.identity.tokens import Lifetimes, Tokens
 from tests.access import made
 from tests.access.hub import ADMIN, running_hub
+from tests.identity.recorder import Recorder, attempts_of
 
 ADA, BOB, EVE = made.user("ada"), made.user("bob"), made.user("eve")
 
@@ -19,7 +20,14 @@ async def running(clock, *admins):
     async with running_hub(clock) as hub:
         await hub.put(ADA, BOB, EVE, ADMIN, *(made.binding(a, "admin", everywhere=True) for a in admins))
         tokens = Tokens(hub.stores["identity"], hub.now, Lifetimes())
-        yield hub, hub.writer("identity", {"users": UserStrategy(hub.live), "tokens": TokenStrategy(tokens)})
+        hub.trail = Recorder()
+        attempts = attempts_of(hub, hub.trail)
+        yield (
+            hub,
+            hub.writer(
+                "identity", {"users": UserStrategy(hub.live, attempts), "tokens": TokenStrategy(tokens, attempts)}
+            ),
+        )
 
 
 async def test_a_new_user_gets_a_principal_of_its_own_uid(clock):
@@ -47,6 +55,10 @@ async def test_the_last_enabled_admin_stays(clock):
         with pytest.raises(errors.Invalid, match="last enabled admin"):
             await hub.write(writer, ADA, "delete", "ada", plural="users")
         await hub.write(writer, ADA, "patch", "bob", plural="users", body={"spec": {"enabled": True}})
+        assert [(e.action, e.actor, e.account) for e in hub.trail.events] == [
+            ("disable-user", "ada", "bob"),
+            ("enable-user", "ada", "bob"),
+        ]
         await hub.write(writer, BOB, "delete", "ada", plural="users")
 
 

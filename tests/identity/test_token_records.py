@@ -18,6 +18,7 @@ from services.identity.adoption import Adoption
 from services.identity.sweeper import TokenSweeper, keys_of_user
 from services.identity.tokens import SIGN_INS, Lifetimes, Tokens
 from tests.access import made
+from tests.identity.recorder import attempts_of
 from tests.identity.test_handlers import running
 
 ADA, BOB, EVE = made.user("ada"), made.user("bob"), made.user("eve")
@@ -295,7 +296,7 @@ async def test_a_copy_of_users_that_is_behind_costs_nobody_a_token(clock):
             def get(self, _name):
                 return None
 
-        sweeper = TokenSweeper(s.hub.stores["identity"], s.tokens.records, Empty(), clock)
+        sweeper = TokenSweeper(s.hub.stores["identity"], s.tokens.records, Empty(), clock, attempts_of(s.hub))
         found: set[str] = set()
         await sweeper.look(found.add)
         assert found == {ADA.uid}

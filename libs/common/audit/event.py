@@ -29,11 +29,19 @@ _KEPT_PARAMETERS = frozenset({
 })  # fmt: skip
 _MAX_URI = 2048
 _MAX_TEXT = 1024
-_REASONS = {
+STATUS_REASONS = {
     400: "BadRequest", 401: "Unauthorized", 403: "Forbidden", 404: "NotFound", 405: "MethodNotAllowed", 408: "Timeout", 409: "Conflict",
     410: "Expired", 413: "RequestEntityTooLarge", 422: "Invalid", 429: "TooManyRequests", 500: "InternalError", 502: "InternalError",
     503: "ServiceUnavailable", 504: "Timeout",
 }  # fmt: skip
+
+
+class Renderable(Protocol):
+    """The facts of one event, whole."""
+
+    def render(self, chain: str) -> bytes:
+        """Its line in this chain."""
+        ...
 
 
 class Recordable(Protocol):
@@ -47,7 +55,7 @@ class Recordable(Protocol):
         """About how many bytes of memory it holds while it waits."""
         ...
 
-    def to_event(self) -> RawEvent: ...
+    def to_event(self) -> Renderable: ...
 
 
 class RawEvent:
@@ -94,6 +102,9 @@ class RawEvent:
 
     def to_event(self) -> RawEvent:
         return self
+
+    def render(self, chain: str) -> bytes:
+        return render_event(self, chain)
 
 
 @dataclass(slots=True)
@@ -229,7 +240,7 @@ def _status(raw: RawEvent) -> dict[str, Any]:
     if raw.status < 400 and raw.status:
         return {"metadata": {}, "code": raw.status}
     status: dict[str, Any] = {"metadata": {}, "status": "Failure", "code": raw.status}
-    reason = raw.reason or _REASONS.get(raw.status, "")
+    reason = raw.reason or STATUS_REASONS.get(raw.status, "")
     if reason:
         status["reason"] = reason
     if raw.error:

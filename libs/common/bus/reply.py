@@ -13,7 +13,7 @@ from pydantic import BaseModel, ValidationError
 
 from libs.common import errors
 from libs.common.bus.wire import unpack
-from libs.common.observe import trace
+from libs.common.observe import client, trace
 
 M = TypeVar("M", bound=BaseModel)
 
@@ -55,9 +55,9 @@ def request_headers(timeout_s: float) -> dict[str, str]:
 
 
 def message_headers() -> dict[str, str]:
-    """Headers of a plain message: its trace, if it is in one."""
+    """Headers of a plain message: its trace, if it is in one, and the client whose call it belongs to, if there is one."""
     traceparent = trace.current()
-    return {trace.HEADER: traceparent} if traceparent else {}
+    return ({trace.HEADER: traceparent} if traceparent else {}) | client.current().headers()
 
 
 def parse_deadline(headers: Mapping[str, str]) -> float | None:

@@ -27,9 +27,11 @@ READS: dict[str, tuple[str, ...]] = {
 LISTENS: dict[str, tuple[str, ...]] = {
     "node_registry": (subjects.observation("*", "nodes"),),
     "cluster_controller": (subjects.heartbeat("*"),),
+    "identity": (subjects.sign_in_counts(),),
 }
 PUBLISHES: dict[str, tuple[str, ...]] = {
     "cluster_controller": (subjects.notice("*"),),
+    "identity": (subjects.sign_in_counts(),),
     # Make the stream where there is none, and append. No service may change, purge or delete it, nor a message of it.
     "auth_proxy": (
         subjects.audit("*"),

@@ -34,6 +34,11 @@ def agent_inbox(cluster: str) -> str:
     return f"_INBOX_{cluster}"
 
 
+def sign_in_counts() -> str:
+    """Replicas of identity tell each other which failed sign-ins they counted; nobody else speaks or hears there."""
+    return "id.v1.counts"
+
+
 AUDIT_STREAM = "AUDIT"
 
 

@@ -22,7 +22,7 @@ from libs.common.cancellation import end
 from libs.common.contracts.messages import Empty, Health
 from libs.common.contracts.methods import PING, Method
 from libs.common.crypto.envelope import Verifier
-from libs.common.observe import log, metrics, trace
+from libs.common.observe import client, log, metrics, trace
 from libs.common.runtime.config import ServiceConfig
 from libs.common.store.base import Store
 from libs.common.store.informer import Informer
@@ -114,7 +114,10 @@ class Host(Generic[C]):
         async def answer(message: Message) -> BaseModel:
             began = time.perf_counter()
             outcome = "ok"
-            with trace.span(f"{method.service}.{method.name}", message.headers.get(trace.HEADER, "")):
+            with (
+                trace.span(f"{method.service}.{method.name}", message.headers.get(trace.HEADER, "")),
+                client.entered(client.parse(message.headers)),
+            ):
                 try:
                     return await handler(wire.parse(method.request, message.data), message)
                 except errors.HerdsmanError as exc:

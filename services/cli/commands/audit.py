@@ -47,8 +47,8 @@ def _moment(text: str | None) -> str | None:
 @audit.command()
 @click.option("-f", "--follow", is_flag=True, help="Go on with what comes, until Ctrl-C.")
 @click.option("--cluster", help='Only calls to this cluster; "" for the hub\'s own API.')
-@click.option("--user", help="Only calls of this user.")
-@click.option("--verb", help="Only this verb: get, list, watch, create, update, patch, delete, deletecollection.")
+@click.option("--user", help="Only calls of this user, and what happened to the user's account.")
+@click.option("--verb", help="Only this verb: get, create, delete, sign-in, revoke-token and so on.")
 @click.option("--resource", help="Only this resource: pods, pods/exec, deployments.apps.")
 @click.option("--since", default="15m", show_default=True, help="From this time, or so long ago.")
 @click.option("--denied", is_flag=True, help="Only calls that were refused.")
@@ -64,6 +64,7 @@ def tail(
     Examples:
       herdsman audit tail --follow --cluster prod
       herdsman audit tail --denied --since 1d
+      herdsman audit tail --verb sign-in --since 7d
       herdsman audit tail --user ana --resource pods/exec -o json
     """
     query = {

@@ -14,6 +14,7 @@ from libs.common.reconcile import DONE, Outcome
 from libs.common.resources import codec
 from libs.common.resources.federation import FederatedCredential
 from libs.common.store.objects import Objects
+from services.identity.audit.attempts import Attempts
 from services.identity.federation.sources import SourceKey, Sources
 from services.identity.tokens import Tokens
 
@@ -24,7 +25,10 @@ if TYPE_CHECKING:
 class FederationEnds:
     """One credential at a time. Forgets the keys of issuers that no credential names any more, too."""
 
-    def __init__(self, known: Objects[FederatedCredential], tokens: Tokens, sources: Sources) -> None:
+    def __init__(
+        self, known: Objects[FederatedCredential], tokens: Tokens, sources: Sources, attempts: Attempts
+    ) -> None:
+        self._attempts = attempts
         self._known = known
         self._tokens = tokens
         self._sources = sources
@@ -38,6 +42,9 @@ class FederationEnds:
         ended = await self._tokens.revoke_all(user_uid, provider=origin)
         if ended:
             log.get("identity").info("federated_tokens_ended", credential=origin, tokens_revoked=ended)
+            self._attempts.note(
+                "revoke-token", "credential_ended", resource="federatedcredentials", name=origin, note=f"{ended} tokens revoked"
+            )  # fmt: skip
         return DONE
 
 

@@ -19,6 +19,7 @@ from libs.common.resources.identity import User
 from libs.common.resources.meta import check_label
 from libs.common.store.base import Store
 from libs.common.store.objects import Objects, read
+from services.identity.audit.attempts import Attempt, Attempts
 from services.identity.federation.claims import Refused, check_claims, find_mismatch, read_unproved_issuer, shown
 from services.identity.federation.sources import SourceKey, Sources
 from services.identity.tokens import Tokens
@@ -43,7 +44,9 @@ class Exchanges:
         sources: Sources,
         tokens: Tokens,
         now: Callable[[], datetime],
+        attempts: Attempts,
     ) -> None:
+        self._attempts = attempts
         self._store = store
         self._known = known
         self._sources = sources
@@ -53,17 +56,30 @@ class Exchanges:
 
     async def exchange(self, request: TokenExchange, _message: Message) -> TokenExchanged:
         """Raises Unavailable when the issuer's keys cannot be had, TooManyRequests; any refusal is an answer."""
+        async with self._attempts.begin("exchange-token", address=request.client_address) as attempt:
+            return await self._exchange(request, attempt)
+
+    async def _exchange(self, request: TokenExchange, attempt: Attempt) -> TokenExchanged:
         facts = {"client_address": request.client_address, "resource": shown(request.resource)}
         try:
             issuer = read_unproved_issuer(request.subject_token)
             facts["issuer"] = shown(issuer)
             credential, claims = await self._choose(request, issuer.rstrip("/"))
             facts.update(subject=shown(claims["sub"]), credential=credential.name, user=credential.spec.user)
+            attempt.account, attempt.resource, attempt.name = (
+                credential.spec.user,
+                "federatedcredentials",
+                credential.name,
+            )
             user = await self._find_user(await self._read_again(credential))
         except Refused as exc:
+            attempt.fail("refused", 400)
+            attempt.note = str(exc)
             self._log.info("token_exchange_refused", reason=str(exc), **facts)
             return TokenExchanged(error="invalid_grant", description=REFUSED)
         except Ambiguous as exc:
+            attempt.fail("ambiguous", 400)
+            attempt.note = str(exc)
             self._log.info("token_exchange_refused", reason=str(exc), **facts)
             return TokenExchanged(error="invalid_request", description=AMBIGUOUS)
         spec = credential.spec
@@ -72,6 +88,9 @@ class Exchanges:
             projects=tuple(spec.projects), read_only=spec.read_only, ttl_s=spec.ttl_seconds, provider=origin_of(credential),
             client_address=request.client_address,
         )  # fmt: skip
+        attempt.by, attempt.actor, attempt.actor_uid = "person", user.name, user.uid
+        attempt.note = f"subject {facts['subject']}"
+        attempt.gave(issued.name)
         self._log.info("token_exchanged", token=issued.name, token_id=shown(str(claims.get("jti", ""))), **facts)
         left_s = int((issued.expires_at - self._now()).total_seconds())
         return TokenExchanged(issued=issued, expires_in_s=left_s)

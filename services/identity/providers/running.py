@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from libs.common import errors
 from libs.common.crypto.sealed import KeyRing
 from libs.common.observe import log
+from libs.common.resources.meta import check_label
 from libs.common.resources.providers import LOCAL, SECRET_FIELDS, SETTINGS_FIELDS, IdentityProvider, LocalSettings
 from libs.common.store.objects import Objects
 from services.identity.providers.base import Provider
@@ -59,6 +60,13 @@ class Providers:
     def all(self) -> list[IdentityProvider]:
         """All that are configured, by name."""
         return sorted(self._known.all(), key=lambda provider: provider.name)
+
+    def is_known(self, name: str) -> bool:
+        """Whether a provider of this name is set up; the hub's own always is."""
+        try:
+            return name == LOCAL or self._known.get(check_label(name)) is not None
+        except ValueError:
+            return False
 
     @asynccontextmanager
     async def use(self, name: str, *, enabled: bool = True) -> AsyncIterator[Provider]:

@@ -172,6 +172,11 @@ class Groups:
             self._log(
                 "scim_members_changed", ask, record, gained=gained[:_SHOWN], lost=lost[:_SHOWN], gained_count=len(gained), lost_count=len(lost)
             )  # fmt: skip
+            if lost:
+                self.users.attempts.note(
+                    "refresh-groups", "groups_lost", actor=ask.by, provider=ask.name, account=lost[0] if len(lost) == 1 else "",
+                    note=f"{record.principal_id} lost {len(lost)} members: {', '.join(lost[:20])}",
+                )  # fmt: skip
             await reached(self.directory.users, revision)
 
     async def _put_in(self, ask: Ask, name: str, uid: str, record: GroupRecord, *, inside: bool) -> int:

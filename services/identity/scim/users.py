@@ -21,6 +21,7 @@ from libs.common.store.base import Store
 from libs.common.store.informer import Informer
 from libs.common.store.objects import Objects, modify, read
 from services.identity.accounts import MAX_GROUPS, Accounts, Claim, make_snapshot
+from services.identity.audit.attempts import Attempts
 from services.identity.providers.base import Identity
 from services.identity.pushed import settle
 from services.identity.scim.directory import Directory, GroupRecord
@@ -56,6 +57,7 @@ class Users:
     known: Objects[HubUser]
     directory: Directory
     now: Callable[[], datetime]
+    attempts: Attempts
 
     async def create(self, ask: Ask, body: dict[str, Any]) -> User:
         """A user of its own for the account, or the one that signed in with it before. Raises UniquenessException."""
@@ -78,7 +80,7 @@ class Users:
             written = await self.accounts.save(user, revision, account, name)
             if written:
                 if not pushed.active:
-                    await self._end(user, ask.name)
+                    self._tell("deactivate-account", ask, user, await self._end(user, ask.name))
                 self._log("scim_user_created", ask, user, adopted=owner is not None, active=pushed.active)
                 await reached(self.directory.users, written)
                 return self.render(ask, user)
@@ -130,6 +132,7 @@ class Users:
         stored = await self.accounts.unlink(user, ask.name)
         ended = await self.tokens.revoke_all(user.uid, provider=ask.name)
         self._log("scim_user_deleted", ask, user, tokens_revoked=ended)
+        self._tell("unlink-account", ask, user, ended)
         await reached(self.directory.users, int(stored.metadata.resource_version or 0))
 
     async def put_in(self, ask: Ask, name: str, uid: str, group: GroupRecord, *, inside: bool) -> int:
@@ -193,6 +196,8 @@ class Users:
                 # Coming back ends them too: what was issued in the moment of going must not come back to life.
                 ended = 0 if pushed.active and before.active else await self._end(user, ask.name)
                 self._log("scim_user_changed", ask, user, active=pushed.active, tokens_revoked=ended)
+                if pushed.active is not before.active:
+                    self._tell("activate-account" if pushed.active else "deactivate-account", ask, user, ended)
                 await reached(self.directory.users, written)
                 return self.render(ask, user)
         raise _busy()
@@ -240,6 +245,11 @@ class Users:
 
     async def _end(self, user: HubUser, provider: str) -> int:
         return await self.tokens.revoke_all(user.uid, provider=provider)
+
+    def _tell(self, action: str, ask: Ask, user: HubUser, ended: int) -> None:
+        self.attempts.note(
+            action, "scim", actor=ask.by, account=user.name, provider=ask.name, note=f"{ended} tokens revoked"
+        )
 
     @staticmethod
     def _log(event: str, ask: Ask, user: HubUser, **facts: Any) -> None:

@@ -18,6 +18,7 @@ from services.identity.tokens import Lifetimes, Tokens
 from tests.access import made
 from tests.access.hub import ADMIN, Hub, running_hub
 from tests.identity.oidc.issuer import Liar, lying
+from tests.identity.recorder import Recorder, attempts_of
 
 MESSAGE = Message("svc.identity.v1.exchange_token", b"", {})
 AUDIENCE = "https://hub.example"
@@ -43,8 +44,10 @@ class Site:
         self.known = hub.objects(FederatedCredential)
         self.sources = Sources(hub.now, lambda: self.seconds, timeout_s=1.0)
         self.tokens = Tokens(store, hub.now, Lifetimes(), per_user, most_federated)
-        self.exchanges = Exchanges(store, self.known, self.sources, self.tokens, hub.now)
-        self.ends = FederationEnds(self.known, self.tokens, self.sources)
+        self.trail = Recorder()
+        attempts = attempts_of(hub, self.trail)
+        self.exchanges = Exchanges(store, self.known, self.sources, self.tokens, hub.now, attempts)
+        self.ends = FederationEnds(self.known, self.tokens, self.sources, attempts)
         self.writer = hub.writer("identity", {"federatedcredentials": FederatedCredentialStrategy(store, self.sources)})
         liar.metadata = {"authorization_endpoint": None, "token_endpoint": None}
         liar.change = {"aud": AUDIENCE, "sub": SUBJECT, "nonce": None, "jti": "one"}

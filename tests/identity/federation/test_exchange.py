@@ -48,6 +48,14 @@ async def test_a_workload_gets_a_short_lived_token_with_what_the_credential_says
         (line,) = [entry for entry in logged if entry["event"] == "token_exchanged"]
         assert (line["credential"], line["user"], line["subject"], line["token_id"]) == ("shop", "bot", SUBJECT, "one")
         assert exchanged.issued.token not in str(logged)
+        (event,) = site.trail.events
+        assert (event.action, event.outcome, event.actor, event.token) == (
+            "exchange-token",
+            "success",
+            "bot",
+            token.name,
+        )
+        assert (event.resource, event.name, event.address) == ("federatedcredentials", "shop", "192.0.2.1")
 
 
 async def test_the_workloads_token_may_be_exchanged_again_while_it_is_good(clock):
@@ -86,6 +94,14 @@ async def test_a_token_that_is_not_meant_is_refused_in_the_same_words_and_the_lo
         (line,) = [entry for entry in logged if entry["event"] == "token_exchange_refused"]
         assert why in line["reason"]
         assert line["client_address"] == "192.0.2.1"
+        (event,) = site.trail.events
+        assert (event.action, event.outcome, event.reason, event.by) == (
+            "exchange-token",
+            "failure",
+            "refused",
+            "nobody",
+        )
+        assert why in event.note
 
 
 @pytest.mark.parametrize(

@@ -26,6 +26,7 @@ from services.identity.scim.users import Users
 from services.identity.tokens import Lifetimes, Tokens
 from tests.access import made
 from tests.access.hub import ADMIN, Hub, end, running_hub
+from tests.identity.recorder import Recorder, attempts_of
 from tests.identity.test_accounts import RING
 from tests.identity.test_accounts import provider as directory_provider
 from tests.identity.test_handlers import MESSAGE
@@ -49,6 +50,7 @@ def oidc(name: str = "sso", *, scim: bool = True, **spec: object) -> IdentityPro
 @dataclass
 class Site:
     hub: Hub
+    trail: Recorder
     scim: Scim
     accounts: Accounts
     tokens: Tokens
@@ -105,11 +107,14 @@ async def running(clock):
         accounts = Accounts(store, RING, clock)
         tokens = Tokens(store, clock, Lifetimes())
         pushed = Directory(hub.informers["users"], records)
-        users = Users(store, accounts, tokens, Objects(hub.informers["users"], User), pushed, clock)
+        trail = Recorder()
+        users = Users(
+            store, accounts, tokens, Objects(hub.informers["users"], User), pushed, clock, attempts_of(hub, trail)
+        )
         providers = Providers(hub.objects(IdentityProvider), FACTORIES, RING)
         scim = Scim(store, providers, hub.verifier, hub.live, users, Groups(store, users, pushed, clock))
         try:
-            yield Site(hub, scim, accounts, tokens)
+            yield Site(hub, trail, scim, accounts, tokens)
         finally:
             await end([following])
 
@@ -187,6 +192,8 @@ async def test_deactivation_ends_what_came_from_there_and_no_sign_in_takes_it_ba
         assert await site.groups_of() == set()
         assert not await site.tokens.revoke(theirs.name)
         assert await site.tokens.revoke(elsewhere.name)
+        gone = site.trail.events[-1]
+        assert (gone.action, gone.reason, gone.provider, gone.actor) == ("deactivate-account", "scim", "sso", BOT.name)
         with pytest.raises(errors.Denied, match="deactivated there"):
             await site.sign_in()
         seen = await site.accounts.note(await site.user(), oidc(), Identity("42", "jane", groups=(Group("x", "x"),)))
@@ -327,4 +334,4 @@ async def test_who_may_push_and_where(clock):
         with pytest.raises(errors.Denied, match="right to provision"):
             await site.ask("list", provider="other")
         with pytest.raises(errors.Denied, match="service user"):
-            await Site(site.hub, site.scim, site.accounts, site.tokens, ADA).ask("list")
+            await Site(site.hub, site.trail, site.scim, site.accounts, site.tokens, ADA).ask("list")
