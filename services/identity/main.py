@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 from libs.common.access.live import start_live_grants
 from libs.common.apiserver.strategy import Strategy
@@ -38,6 +40,7 @@ from libs.common.resources.identity import Group, User
 from libs.common.resources.providers import IdentityProvider
 from libs.common.runtime.config import ConfigError
 from libs.common.runtime.host import Host
+from libs.common.store.lease import Lease
 from libs.common.store.objects import Objects
 from services.identity.accounts import Accounts
 from services.identity.bootstrap import bootstrap_admin, ensure_local_provider
@@ -55,6 +58,8 @@ from services.identity.logins import LastLogins
 from services.identity.passwords import Passwords
 from services.identity.provider_ends import ProviderEnds, keys_of_provider
 from services.identity.provider_handlers import ProviderHandlers
+from services.identity.provider_health import ProviderHealth
+from services.identity.provider_health import keys_of_provider as keys_of_health
 from services.identity.provider_strategy import IdentityProviderStrategy
 from services.identity.providers.factories import FACTORIES
 from services.identity.providers.running import Providers
@@ -73,6 +78,10 @@ from services.identity.sweeper import TokenSweeper, keys_of_user
 from services.identity.throttle import Throttle
 from services.identity.token_use import LastUses
 from services.identity.tokens import Tokens
+
+LEASE = "leases.upkeep"
+LEASE_S = 60
+"""Of many replicas one looks at providers and disables users who are inactive; another takes over so soon after a crash."""
 
 
 async def build(host: Host[IdentityConfig]) -> None:
@@ -132,6 +141,21 @@ async def build(host: Host[IdentityConfig]) -> None:
     enders = Reconciler("provider ends", ProviderEnds(providers, tokens).reconcile, workers=1, timeout_s=600)
     follow(configured, enders, keys_of_provider)
     host.spawn("provider ends", enders.run())
+
+    lease = Lease(store, LEASE, uuid4().hex, ttl_s=LEASE_S)
+    health = ProviderHealth(store, providers, host.now, lease.is_held)
+    looking = Reconciler("provider health", health.reconcile)
+    follow(configured, looking, keys_of_health)
+    providers.on_used.append(lambda name, answered: looking.add(name) if health.notice(name, answered) else None)
+    host.spawn("provider health", looking.run())
+
+    async def lead() -> None:
+        """What one replica does: begin with everything, because what is known of it may be another's."""
+        for provider in providers.all():
+            looking.add(provider.name)
+        await asyncio.Event().wait()
+
+    host.spawn("upkeep", lease.run(lead))
 
     credentials, sources = Objects(credentials_seen, FederatedCredential), Sources(host.now, host.monotonic)
     host.on_stop(sources.aclose)

@@ -15,6 +15,7 @@ from libs.common.apiserver import validate
 from libs.common.apiserver.strategy import Strategy, WriteContext
 from libs.common.crypto.sealed import KeyRing
 from libs.common.resources.providers import LOCAL, SECRET_FIELDS, SETTINGS_FIELDS, IdentityProvider
+from services.identity.provider_ready import ANSWERS, READY, Verdict, judge_settings, say
 from services.identity.providers.running import Providers, place
 
 TEST_DEADLINE_S = 20.0
@@ -67,6 +68,19 @@ class IdentityProviderStrategy(Strategy[IdentityProvider]):
         ):
             await self._test(new)
             new.status = new.status.model_copy(update={"last_tested": ctx.now})
+            self._say(ctx, new, ANSWERS)
+        else:
+            self._say(ctx, new, None)
+
+    @staticmethod
+    def _say(ctx: WriteContext, new: IdentityProvider, seen: Verdict | None) -> None:
+        """Keep the condition Ready; `seen`: by a test just now. What was known of the same settings is known of this generation."""
+        verdict, before = judge_settings(new) or seen, new.status.condition(READY)
+        if verdict is None and before is not None:
+            verdict = Verdict(before.status == "True", before.reason, before.message)
+        if verdict is not None:
+            new.status = new.status.model_copy(deep=True)
+            say(new, verdict, ctx.now)
 
     async def admit_delete(self, ctx: WriteContext, old: IdentityProvider) -> None:
         if old.name == LOCAL:

@@ -149,6 +149,12 @@ class IdentityProviderSpec(Model):
         default=86_400, ge=300, le=30 * 86_400,
         description="Groups that could not be read for so long count no more, and the person must sign in again.",
     )  # fmt: skip
+    check_seconds: Seconds = Field(
+        default=60,
+        ge=5,
+        le=86_400,
+        description="How often the hub looks whether the provider answers: the condition Ready.",
+    )
     local: LocalSettings | None = None
     ldap: DirectorySettings | None = None
     active_directory: DirectorySettings | None = None

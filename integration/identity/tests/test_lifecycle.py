@@ -1,0 +1,118 @@
+"""A provider that goes and comes back, one that is disabled, and a user whom nobody sees any more: a real directory, the hub as a user runs it."""
+
+from __future__ import annotations
+
+import json
+import time
+from typing import Any
+
+import pytest
+
+from integration.harness.hub import Hub, Person, eventually
+from integration.identity import slapd
+from integration.identity.slapd import group, person, user_dn
+from tests.conftest import no_task_is_left_behind
+
+__all__ = ["no_task_is_left_behind"]
+pytestmark = [pytest.mark.skipif(bool(slapd.why_not()), reason=slapd.why_not()), pytest.mark.timeout(300)]
+PASSWORD = "correct horse"
+CHECK_S = 5
+"""The shortest that a provider may be looked at."""
+LATE_S = 12.0
+"""An interval with its jitter, the second look before a first failure counts, and a slow machine."""
+
+
+@pytest.fixture
+def directory(tmp_path):
+    with slapd.running(tmp_path / "slapd", person("jane", PASSWORD) + group("ops", [user_dn("jane")])) as server:
+        yield server
+
+
+@pytest.fixture
+async def hub(tmp_path):
+    hub = Hub(tmp_path / "hub", "--no-local-cluster")
+    await hub.start()
+    try:
+        yield hub
+    finally:
+        await hub.stop()
+
+
+async def add_provider(admin: Person, directory) -> None:
+    spec = {
+        "type": "ldap",
+        "enabled": True,
+        "checkSeconds": CHECK_S,
+        "ldap": directory.settings(timeout_seconds=1).to_document(),
+    }
+    document = {
+        "apiVersion": "management.herdsman.dev/v1",
+        "kind": "IdentityProvider",
+        "metadata": {"name": "corp"},
+        "spec": spec,
+    }
+    await admin.sees("herdsman", "apply", "-f", "-", stdin=json.dumps(document).encode())
+
+
+async def condition(admin: Person, kind: str, name: str, type_: str) -> dict[str, Any]:
+    found = json.loads(await admin.sees("herdsman", "get", kind, name, "-o", "json"))
+    return next((c for c in found["status"].get("conditions", ()) if c["type"] == type_), {})
+
+
+async def becomes(admin: Person, kind: str, name: str, type_: str, status: str, timeout_s: float) -> dict[str, Any]:
+    async def check() -> dict[str, Any] | None:
+        found = await condition(admin, kind, name, type_)
+        return found if found.get("status") == status else None
+
+    return dict(await eventually(check, timeout_s))
+
+
+async def log_in(hub: Hub, folder, name: str) -> Person:
+    made = Person(hub, name, folder / name)
+    (folder / name / "password").write_text(PASSWORD)
+    await made.must(
+        "login", hub.url, "--ca-file", str(hub.ca_file), "--provider", "corp", "--user", name,
+        "--password-file", str(folder / name / "password"),
+    )  # fmt: skip
+    return made
+
+
+async def test_a_directory_that_goes_away_and_comes_back_is_said_to_be_so(hub, directory, tmp_path):
+    admin = await hub.admin()
+    await add_provider(admin, directory)
+    assert (await condition(admin, "idp", "corp", "Ready"))["reason"] == "Answers"
+    assert (await becomes(admin, "idp", "local", "Ready", "True", 5))["reason"] == "OwnAccounts"
+
+    directory.stop()
+    said = await becomes(admin, "idp", "corp", "Ready", "False", LATE_S)
+    assert said["reason"] == "Unreachable"
+    assert "See whether the provider runs" in said["message"]
+    listed = await admin.must("provider", "list")
+    assert next(line for line in listed.splitlines() if line.startswith("corp")).split()[:4] == [
+        "corp",
+        "ldap",
+        "true",
+        "False",
+    ]
+    before = await admin.sees("herdsman", "get", "idp", "corp", "-o", "jsonpath={.metadata.resourceVersion}")
+    quiet_until = time.monotonic() + 2 * CHECK_S
+
+    async def was_quiet() -> bool:
+        now = await admin.sees("herdsman", "get", "idp", "corp", "-o", "jsonpath={.metadata.resourceVersion}")
+        assert now == before, "looks that find the same must write nothing"
+        return time.monotonic() > quiet_until
+
+    await eventually(was_quiet, 4 * CHECK_S, every_s=1)
+
+    # Somebody who gets in is the first to know that it is back: nobody waits for the next look.
+    directory.start()
+    await log_in(hub, tmp_path, "jane")
+    await becomes(admin, "idp", "corp", "Ready", "True", LATE_S)
+
+    # And somebody who does not is the first to know that it is gone.
+    directory.stop()
+    with pytest.raises(AssertionError, match="cannot be reached"):
+        await log_in(hub, tmp_path / "again", "jane")
+    await becomes(admin, "idp", "corp", "Ready", "False", LATE_S)
+    directory.start()
+    await becomes(admin, "idp", "corp", "Ready", "True", 4 * LATE_S)
