@@ -116,3 +116,46 @@ async def test_a_directory_that_goes_away_and_comes_back_is_said_to_be_so(hub, d
     await becomes(admin, "idp", "corp", "Ready", "False", LATE_S)
     directory.start()
     await becomes(admin, "idp", "corp", "Ready", "True", 4 * LATE_S)
+
+
+async def test_bindings_of_a_disabled_provider_stay_and_say_so(hub, directory, tmp_path):
+    admin = await hub.admin()
+    await add_provider(admin, directory)
+    found = json.loads(await admin.must("provider", "search", "ops", "--kind", "group", "-o", "json"))
+    principal = found["principals"][0]["principal_id"]
+    await admin.must("grant", "--principal", principal, "--role", "admin", "--global")
+    jane = await log_in(hub, tmp_path, "jane")
+    await admin.must("grant", "--user", "jane", "--role", "cluster-viewer", "--global")
+    await admin.must("group", "create", "local-ops")
+    await admin.must("grant", "--group", "local-ops", "--role", "cluster-viewer", "--global")
+    listed = json.loads(await admin.sees("herdsman", "get", "rtb", "-o", "json"))["items"]
+    of_corp = {
+        b["metadata"]["name"] for b in listed if b["spec"]["principal"] == principal or b["spec"].get("user") == "jane"
+    }
+    of_group = next(b["metadata"]["name"] for b in listed if b["spec"]["principal"].startswith("local:group:"))
+    assert len(of_corp) == 2
+
+    async def enable(word: str) -> None:
+        await admin.sees("herdsman", "patch", "idp", "corp", "--type=merge", "-p", f'{{"spec":{{"enabled":{word}}}}}')
+
+    await enable("false")
+    began = time.monotonic()
+    for name in of_corp:
+        said = await becomes(admin, "rtb", name, "SubjectReachable", "False", 5)
+        assert said["reason"] == "ProviderDisabled"
+        assert '"corp" is disabled' in said["message"]
+    assert time.monotonic() - began < 5
+    assert (await condition(admin, "idp", "corp", "Ready"))["reason"] == "Disabled"
+    assert (await jane.herdsman("whoami")).code != 0
+    table = await admin.sees("herdsman", "get", "rtb")
+    assert table.count("ProviderDisabled") == 2
+    await admin.must("group", "delete", "local-ops", "--yes")
+    assert (await becomes(admin, "rtb", of_group, "SubjectReachable", "False", 5))["reason"] == "GroupDeleted"
+
+    await enable("true")
+    for name in of_corp:
+        await becomes(admin, "rtb", name, "SubjectReachable", "True", 5)
+    # What ended does not come back by itself: she signs in, and has her role.
+    assert (await jane.herdsman("whoami")).code != 0
+    jane = await log_in(hub, tmp_path / "again", "jane")
+    await jane.must("provider", "list")

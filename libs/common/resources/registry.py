@@ -78,6 +78,13 @@ def _scope(doc: Document) -> str:
     return f"cluster/{scope['cluster']}" if scope.get("cluster") else f"project/{scope.get('project', '')}"
 
 
+def _reachable(doc: Document) -> str:
+    """Of bindings: whether anybody can sign in to whom it gives the role; a binding that says nothing is fine."""
+    conditions = doc.get("status", {}).get("conditions", ())
+    said = next((c for c in conditions if c.get("type") == "SubjectReachable"), None)
+    return "True" if said is None or said["status"] == "True" else str(said["reason"])
+
+
 def _ready(doc: Document) -> str:
     status = doc.get("status", {})
     word = {True: "Ready", False: "NotReady", None: "Unknown"}[status.get("ready")]
@@ -155,6 +162,7 @@ RESOURCE_TYPES: tuple[ResourceType, ...] = (
             Column("User", "spec.user"),
             Column("Scope", "spec.scope", render=_scope),
             Column("Not After", "spec.notAfter", "date"),
+            Column("Reachable", "status.conditions", render=_reachable),
             Column("Principal", "spec.principal", priority=1),
         ),
         selectable=("spec.role", "spec.user", "spec.principal", "spec.scope.cluster", "spec.scope.project"),
