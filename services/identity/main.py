@@ -43,6 +43,7 @@ from libs.common.runtime.host import Host
 from libs.common.store.lease import Lease
 from libs.common.store.objects import Objects
 from services.identity.accounts import Accounts
+from services.identity.activity import LastActivities
 from services.identity.bootstrap import bootstrap_admin, ensure_local_provider
 from services.identity.config import IdentityConfig
 from services.identity.device_logins import DeviceLogins
@@ -53,6 +54,9 @@ from services.identity.federation.strategy import FederatedCredentialStrategy
 from services.identity.group_members import GroupMembers, keys_of_member
 from services.identity.group_strategy import GroupStrategy
 from services.identity.handlers import Handlers
+from services.identity.inactive import KEY as INACTIVE_USERS
+from services.identity.inactive import InactiveUsers, keys_of_policy
+from services.identity.inactive_rules import grain_of
 from services.identity.known_places import KnownPlaces
 from services.identity.logins import LastLogins
 from services.identity.passwords import Passwords
@@ -80,7 +84,7 @@ from services.identity.token_use import LastUses
 from services.identity.tokens import Tokens
 
 LEASE = "leases.upkeep"
-LEASE_S = 60
+LEASE_S = 30
 """Of many replicas one looks at providers and disables users who are inactive; another takes over so soon after a crash."""
 
 
@@ -149,8 +153,30 @@ async def build(host: Host[IdentityConfig]) -> None:
     providers.on_used.append(lambda name, answered: looking.add(name) if health.notice(name, answered) else None)
     host.spawn("provider health", looking.run())
 
+    activities = LastActivities(store, Objects(users, User), host.now, lambda: grain_of(providers.local_settings()))
+    uses = LastUses(store, host.now, activities.note)
+
+    async def flush_uses() -> None:
+        await uses.flush()
+        await activities.flush()
+
+    inactive = InactiveUsers(
+        store,
+        Objects(users, User),
+        providers,
+        tokens.records,
+        grants,
+        host.now,
+        lease.is_held,
+        (logins.flush, flush_uses),
+    )
+    disabling = Reconciler("inactive users", inactive.reconcile, workers=1, timeout_s=600)
+    follow(configured, disabling, keys_of_policy)
+    host.spawn("inactive users", disabling.run())
+
     async def lead() -> None:
         """What one replica does: begin with everything, because what is known of it may be another's."""
+        disabling.add(INACTIVE_USERS)
         for provider in providers.all():
             looking.add(provider.name)
         await asyncio.Event().wait()
@@ -165,7 +191,7 @@ async def build(host: Host[IdentityConfig]) -> None:
 
     strategies: dict[str, Strategy[Any]] = {
         "users": UserStrategy(grants), "groups": GroupStrategy(store, Objects(bindings, RoleTemplateBinding)), "tokens": TokenStrategy(tokens),
-        "identityproviders": IdentityProviderStrategy(providers, ring), "federatedcredentials": FederatedCredentialStrategy(store, sources),
+        "identityproviders": IdentityProviderStrategy(providers, ring, inactive.preview), "federatedcredentials": FederatedCredentialStrategy(store, sources),
     }  # fmt: skip
     writer = ResourceWriter(store, strategies, host.verifier, grants, host.now)
     handlers = Handlers(
@@ -210,9 +236,9 @@ async def build(host: Host[IdentityConfig]) -> None:
     await host.serve(ISSUE_TOKEN, handlers.issue_token)
     await host.serve(EXCHANGE_TOKEN, Exchanges(store, credentials, sources, tokens, host.now).exchange)
     await host.serve(REVOKE_TOKEN, handlers.revoke_token)
-    uses = LastUses(store, host.now)
-    host.on_stop(uses.flush)
+    host.on_stop(flush_uses)
     host.spawn("last uses", uses.run())
+    host.spawn("last activities", activities.run())
     await host.serve(NOTE_TOKEN_USE, uses.note)
     await host.serve(EXTEND_SESSION, handlers.extend_session)
     await host.serve(CHANGE_PASSWORD, handlers.change_password)

@@ -7,6 +7,7 @@ import time
 from typing import Any
 
 import pytest
+import yaml
 
 from integration.harness.hub import Hub, Person, eventually
 from integration.identity import slapd
@@ -18,6 +19,7 @@ pytestmark = [pytest.mark.skipif(bool(slapd.why_not()), reason=slapd.why_not()),
 PASSWORD = "correct horse"
 CHECK_S = 5
 """The shortest that a provider may be looked at."""
+OWN = "/apis/management.herdsman.dev/v1/users/idle"
 LATE_S = 12.0
 """An interval with its jitter, the second look before a first failure counts, and a slow machine."""
 
@@ -115,7 +117,7 @@ async def test_a_directory_that_goes_away_and_comes_back_is_said_to_be_so(hub, d
         await log_in(hub, tmp_path / "again", "jane")
     await becomes(admin, "idp", "corp", "Ready", "False", LATE_S)
     directory.start()
-    await becomes(admin, "idp", "corp", "Ready", "True", 4 * LATE_S)
+    await admin.sees("herdsman", "wait", "--for=condition=Ready", "idp/corp", f"--timeout={4 * LATE_S:.0f}s")
 
 
 async def test_bindings_of_a_disabled_provider_stay_and_say_so(hub, directory, tmp_path):
@@ -159,3 +161,54 @@ async def test_bindings_of_a_disabled_provider_stay_and_say_so(hub, directory, t
     assert (await jane.herdsman("whoami")).code != 0
     jane = await log_in(hub, tmp_path / "again", "jane")
     await jane.must("provider", "list")
+
+
+async def test_a_user_whom_nobody_uses_is_disabled_and_refused_within_a_second(hub):
+    admin = await hub.admin()
+    busy, idle = await hub.person("busy"), await hub.person("idle")
+    token = yaml.safe_load(idle.kubeconfig.read_text())["users"][0]["user"]["token"]
+    tried = await admin.kubectl(
+        "herdsman", "patch", "idp", "local", "--type=merge", "--dry-run=server", "-p",
+        '{"spec":{"local":{"disableInactiveAfter":"1m"}}}',
+    )  # fmt: skip
+    assert tried.code == 0
+    assert "shorter than a day" in tried.err
+    await admin.sees(
+        "herdsman", "patch", "idp", "local", "--type=merge", "-p", '{"spec":{"local":{"disableInactiveAfter":"1m"}}}'
+    )
+    assert (await hub.get(OWN, token))[0] == 200
+    assert "nobody was inactive" in (await admin.herdsman("user", "list", "--inactive-for", "1h")).err
+    signed_in = time.monotonic()
+
+    async def disabled() -> dict[str, Any] | None:
+        nonlocal signed_in
+        if time.monotonic() - signed_in > 20:
+            await busy.log_in(hub.folder / "busy.password")
+            signed_in = time.monotonic()
+        found = json.loads(await admin.sees("herdsman", "get", "user", "idle", "-o", "json"))
+        return None if found["spec"]["enabled"] else found
+
+    found = await eventually(disabled, 150, every_s=0.2)
+    began = time.monotonic()
+
+    async def refused() -> bool:
+        return (await hub.get(OWN, token))[0] == 401
+
+    await eventually(refused, 1, every_s=0.05)
+    assert time.monotonic() - began < 1.5
+    said = next(c for c in found["status"]["conditions"] if c["type"] == "Inactive")
+    assert (said["status"], said["reason"]) == ("True", "NotUsed")
+    assert "herdsman user enable idle" in said["message"]
+    log = (hub.data / "logs" / "identity.log").read_text(encoding="utf-8")
+    assert "inactive_user_disabled" in log
+    shown = json.loads(await admin.sees("herdsman", "get", "users", "-o", "json"))["items"]
+    # Who signs in stays, and so does the only administrator.
+    assert {u["metadata"]["name"] for u in shown if u["spec"]["enabled"]} == {busy.name, admin.name}
+
+    await admin.must("user", "enable", "idle")
+
+    async def let_in() -> bool:
+        return (await hub.get(OWN, token))[0] == 200
+
+    await eventually(let_in, 2, every_s=0.05)
+    assert (await condition(admin, "user", "idle", "Inactive"))["reason"] == "EnabledAgain"

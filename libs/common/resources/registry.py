@@ -85,6 +85,11 @@ def _reachable(doc: Document) -> str:
     return "True" if said is None or said["status"] == "True" else str(said["reason"])
 
 
+def _inactive(doc: Document) -> str:
+    """Of users: whether it was disabled because nobody used it."""
+    return str(_condition("Inactive")(doc) == "True")
+
+
 def _ready(doc: Document) -> str:
     status = doc.get("status", {})
     word = {True: "Ready", False: "NotReady", None: "Unknown"}[status.get("ready")]
@@ -98,6 +103,8 @@ RESOURCE_TYPES: tuple[ResourceType, ...] = (
             Column("Display Name", "spec.displayName"),
             Column("Enabled", "spec.enabled", "boolean"),
             Column("Last Login", "status.lastLogin", "date"),
+            Column("Last Activity", "status.lastActivityTime", "date", priority=1),
+            Column("Inactive", "status.conditions", priority=1, render=_inactive),
             Column("Principal", "status.principalId", priority=1),
         ),
         selectable=("spec.enabled",),
