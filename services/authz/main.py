@@ -37,8 +37,12 @@ async def build(host: Host[AuthzConfig]) -> None:
         await host.informer("cluster_controller", "clusters"),
         await host.informer("project", "projects"),
     )
-    await host.synced()
     templates, bindings = Objects(templates_seen, RoleTemplate), Objects(bindings_seen, RoleTemplateBinding)
+    subjects = Subjects(bindings, lambda name: telling.add(name), lambda provider: spreading.add(provider))
+    telling = Reconciler("binding subjects", SubjectReconciler(store, subjects, host.now).reconcile)
+    spreading = Reconciler("providers of bindings", ProviderSpread(subjects).reconcile, workers=1)
+    subjects.follow(providers_seen, users_seen, groups_seen)
+    await host.synced()
 
     sweeper = Reconciler("bindings", BindingReconciler(store, host.store, bindings, host.now).reconcile)
     follow(bindings_seen, sweeper, keys_of_binding)
@@ -47,10 +51,7 @@ async def build(host: Host[AuthzConfig]) -> None:
     follow(users_seen, sweeper, keys_naming(bindings, lambda b: b.spec.user))
     host.spawn("binding sweeper", sweeper.run())
 
-    subjects = Subjects(bindings, lambda name: telling.add(name), lambda provider: spreading.add(provider))
-    telling = Reconciler("binding subjects", SubjectReconciler(store, subjects, host.now).reconcile)
-    spreading = Reconciler("providers of bindings", ProviderSpread(subjects, telling.add).reconcile, workers=1)
-    subjects.follow(providers_seen, users_seen, groups_seen)
+    await subjects.begin()
     host.spawn("providers of bindings", spreading.run())
     host.spawn("binding subjects", telling.run())
 

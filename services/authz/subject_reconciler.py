@@ -5,7 +5,6 @@ Keys are binding names; those of `ProviderSpread` are provider names: one provid
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Callable
 from datetime import datetime
 
@@ -16,9 +15,6 @@ from libs.common.resources.access import RoleTemplateBinding
 from libs.common.store.base import Store
 from libs.common.store.objects import modify
 from services.authz.subjects import REACHABLE, Subjects, is_said
-
-YIELD_EVERY = 500
-"""Bindings looked at without letting other tasks run."""
 
 
 class SubjectReconciler:
@@ -49,20 +45,13 @@ class SubjectReconciler:
 
 
 class ProviderSpread:
-    """A provider that opened or closed: adds those of its bindings that say something else."""
+    """A provider that opened or closed: wakes those of its bindings that say something else."""
 
-    def __init__(self, subjects: Subjects, add: Callable[[str], None]) -> None:
+    def __init__(self, subjects: Subjects) -> None:
         self._subjects = subjects
-        self._add = add
 
     async def reconcile(self, provider: str) -> Outcome:
-        due = 0
-        for number, name in enumerate(self._subjects.bindings_at(provider), 1):
-            if self._subjects.is_due(name):
-                due += 1
-                self._add(name)
-            if number % YIELD_EVERY == 0:
-                await asyncio.sleep(0)
+        due = await self._subjects.wake_due(self._subjects.bindings_at(provider))
         if due:
             log.get("authz").info("bindings_of_provider_changed", provider=provider, count=due)
         return DONE

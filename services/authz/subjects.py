@@ -1,16 +1,18 @@
 """Whom bindings are for, and whether anybody can come from there: indexed, so that a change costs what it touches.
 
-Follows bindings, providers, users and groups by informer. `reconciler` of the condition is `SubjectReconciler`; `rules` know nothing of this, because
-such a binding gives nothing by itself: nobody can sign in who would have it.
+Follows bindings, providers, users and groups by informer. `subject_reconciler` writes what `judge` says. Grants know nothing of it: such a binding
+gives nothing by itself, for nobody can sign in who would have it.
 """
 
 from __future__ import annotations
 
+import asyncio
 from collections import defaultdict
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeVar
 
+from libs.common import errors
 from libs.common.access.principal import local_group_principal, local_user_principal
 from libs.common.resources import codec
 from libs.common.resources.access import RoleTemplateBinding
@@ -23,6 +25,8 @@ if TYPE_CHECKING:
     from libs.common.store.informer import Change, Informer
 
 R = TypeVar("R", bound=Resource)
+YIELD_EVERY = 500
+"""Bindings looked at without letting other tasks run."""
 REACHABLE = "SubjectReachable"
 
 
@@ -56,6 +60,7 @@ class Subjects:
         self._bindings = bindings
         self._wake_binding = wake_binding
         self._wake_provider = wake_provider
+        self._begun = False
         self._principal_of: dict[str, str] = {}
         self._of_principal: defaultdict[str, set[str]] = defaultdict(set)
         self._principals_at: defaultdict[str, set[str]] = defaultdict(set)
@@ -68,11 +73,27 @@ class Subjects:
         self._group_ids: set[str] = set()
 
     def follow(self, providers: Informer, users: Informer, groups: Informer) -> None:
-        """Begin, with all informers complete; bindings last, so that each is judged by all that is known."""
+        """Begin to learn, while the informers are still listing: then each entry costs its moment. Nobody is woken before `begin`."""
         providers.subscribe(self._on_provider)
         users.subscribe(self._on_user)
         groups.subscribe(self._on_group)
         self._bindings.informer.subscribe(self._on_binding)
+
+    async def begin(self) -> None:
+        """Everything has been listed once: judge all bindings by what is known, and from now on what changes."""
+        self._begun = True
+        await self.wake_due(list(self._principal_of))
+
+    async def wake_due(self, names: Iterable[str]) -> int:
+        """Wake those that are due, letting other tasks run in between. Returns how many."""
+        due = 0
+        for number, name in enumerate(names, 1):
+            if self.is_due(name):
+                due += 1
+                self._wake_binding(name)
+            if number % YIELD_EVERY == 0:
+                await asyncio.sleep(0)
+        return due
 
     # ── answers ──
 
@@ -97,8 +118,15 @@ class Subjects:
 
     def is_due(self, name: str) -> bool:
         """Whether a binding says what is not true. One that never said anything need not say that all is well."""
-        binding = self._bindings.get(name)
+        binding = self._find(name)
         return binding is not None and not binding.deleting and not is_said(binding, self.judge(binding))
+
+    def _find(self, name: str) -> RoleTemplateBinding | None:
+        """None also for one that cannot be read: the grants tell of it, and give nothing by it."""
+        try:
+            return self._bindings.get(name)
+        except errors.Internal:
+            return None
 
     def bindings_at(self, provider: str) -> list[str]:
         """Names of all bindings that depend on one provider."""
@@ -125,7 +153,7 @@ class Subjects:
         before = self._providers.pop(name, None)
         if found is not None:
             self._providers[name] = found.spec.enabled and not found.deleting
-        if before != self._providers.get(name):
+        if self._begun and before != self._providers.get(name):
             self._wake_provider(name)
 
     def _on_user(self, change: Change) -> None:
@@ -163,7 +191,7 @@ class Subjects:
 
     def _on_binding(self, change: Change) -> None:
         name = change.key.partition(".")[2]
-        binding = self._bindings.get(name)
+        binding = self._find(name)
         before, after = self._principal_of.pop(name, ""), "" if binding is None else binding.spec.principal
         if before and before != after:
             self._of_principal[before].discard(name)
@@ -176,7 +204,7 @@ class Subjects:
             if after not in self._of_principal:
                 self._depend(after, None)
             self._of_principal[after].add(name)
-            if self.is_due(name):
+            if self._begun and self.is_due(name):
                 self._wake_binding(name)
 
     def _depend(self, principal: str, before: _User | None) -> None:
@@ -190,7 +218,7 @@ class Subjects:
             self._principals_at[way].add(principal)
 
     def _wake(self, principals: Iterable[str]) -> None:
-        for principal in principals:
+        for principal in principals if self._begun else ():
             for name in self._of_principal.get(principal, ()):
                 if self.is_due(name):
                     self._wake_binding(name)

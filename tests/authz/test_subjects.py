@@ -8,6 +8,7 @@ from contextlib import asynccontextmanager
 import pytest
 
 from libs.common.access.principal import local_group_principal
+from libs.common.reconcile import DONE
 from libs.common.resources.access import RoleTemplateBinding
 from libs.common.resources.identity import Group, User
 from libs.common.resources.providers import IdentityProvider, LinkedIdentity
@@ -50,7 +51,7 @@ class Site:
         bindings = hub.objects(RoleTemplateBinding)
         self.subjects = Subjects(bindings, self.woken.append, self.providers.append)
         self.reconciler = SubjectReconciler(hub.stores["authz"], self.subjects, hub.now)
-        self.spread = ProviderSpread(self.subjects, self.woken.append)
+        self.spread = ProviderSpread(self.subjects)
         self.subjects.follow(hub.informers["identityproviders"], hub.informers["users"], hub.informers["groups"])
 
     async def settle(self) -> set[str]:
@@ -77,6 +78,9 @@ async def running(clock, *objects):
         await hub.put(provider("local"), provider("corp"), provider("other"), *objects)
         await hub.settle()
         site = Site(hub)
+        assert not site.woken
+        assert not site.providers
+        await site.subjects.begin()
         await site.settle()
         yield site
 
@@ -214,7 +218,7 @@ async def test_bindings_that_go_leave_nothing_behind(clock):
         assert site.subjects.bindings_at("corp") == []
         assert not site.subjects._of_principal
         assert not any(site.subjects._principals_at.values())
-        assert await site.reconciler.reconcile("a") is not None
+        assert await site.reconciler.reconcile("a") == DONE
 
 
 async def test_what_a_binding_says_wakes_no_sweeper_and_compiles_no_grants(clock):
@@ -232,3 +236,14 @@ async def test_what_a_binding_says_wakes_no_sweeper_and_compiles_no_grants(clock
         assert tuple(keys_of_binding(changes[-1])) == ("ops",)
         assert site.hub.live.current is not before
         await asyncio.sleep(0)
+
+
+async def test_a_binding_that_cannot_be_read_stops_nothing(clock):
+    async with running(clock, bound(GROUP_OF_CORP, "good"), bound("corp:group:g2", "bad")) as site:
+        store, key = site.hub.stores["authz"], "roletemplatebindings.bad"
+        revision = await store.update(key, b"\x00rubbish", (await store.get(key)).revision)
+        await site.hub.informers["roletemplatebindings"].wait_revision(revision)
+        await site.hub.put(provider("corp", enabled=False))
+        await site.settle()
+        assert await site.said("good") == ("False", "ProviderDisabled")
+        assert site.subjects.bindings_at("corp") == ["good"]
