@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
 import time
 from typing import Any
 
@@ -12,6 +14,7 @@ import yaml
 from integration.harness.hub import Hub, Person, eventually
 from integration.identity import slapd
 from integration.identity.slapd import group, person, user_dn
+from services.identity.main import LEASE_S
 from tests.conftest import no_task_is_left_behind
 
 __all__ = ["no_task_is_left_behind"]
@@ -118,6 +121,25 @@ async def test_a_directory_that_goes_away_and_comes_back_is_said_to_be_so(hub, d
     await becomes(admin, "idp", "corp", "Ready", "False", LATE_S)
     directory.start()
     await admin.sees("herdsman", "wait", "--for=condition=Ready", "idp/corp", f"--timeout={4 * LATE_S:.0f}s")
+
+
+async def test_whoever_looks_is_replaced_after_a_crash_and_after_a_restore(hub, directory, tmp_path):
+    admin = await hub.admin()
+    await add_provider(admin, directory)
+    hub.kill("identity")
+    directory.stop()
+    # The lease of the one that was killed has to end first.
+    await becomes(admin, "idp", "corp", "Ready", "False", LEASE_S * 4 / 3 + LATE_S)
+
+    # A crash of everything leaves the lease of a process that is no more in the backup, too.
+    file = tmp_path / "hub.backup"
+    os.kill(hub.pids()["identity"], signal.SIGKILL)
+    await hub.stop()
+    await admin.must("backup", str(file), "--data-dir", str(hub.data))
+    await admin.must("restore", str(file), "--data-dir", str(hub.data), "--replace", "--yes")
+    directory.start()
+    await hub.start()
+    await becomes(admin, "idp", "corp", "Ready", "True", LEASE_S * 4 / 3 + LATE_S)
 
 
 async def test_bindings_of_a_disabled_provider_stay_and_say_so(hub, directory, tmp_path):
