@@ -99,6 +99,7 @@ async def test_a_directory_that_goes_away_and_comes_back_is_said_to_be_so(hub, d
         "true",
         "False",
     ]
+    assert "See whether the provider runs" in await admin.must("provider", "list", "-o", "wide")
     before = await admin.sees("herdsman", "get", "idp", "corp", "-o", "jsonpath={.metadata.resourceVersion}")
     quiet_until = time.monotonic() + 2 * CHECK_S
 

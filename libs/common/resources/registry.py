@@ -63,10 +63,10 @@ class ResourceType:
         return f"{self.plural}.{name}"
 
 
-def _condition(type_: str) -> Callable[[Document], Any]:
+def _condition(type_: str, field: str = "status") -> Callable[[Document], Any]:
     def render(doc: Document) -> Any:
         conditions = doc.get("status", {}).get("conditions", ())
-        return next((c["status"] for c in conditions if c.get("type") == type_), "Unknown")
+        return next((c[field] for c in conditions if c.get("type") == type_), "Unknown" if field == "status" else "")
 
     return render
 
@@ -138,6 +138,8 @@ RESOURCE_TYPES: tuple[ResourceType, ...] = (
             Column("Enabled", "spec.enabled", "boolean"),
             Column("Ready", "status.conditions", render=_condition("Ready")),
             Column("Display Name", "spec.displayName", priority=1),
+            Column("Reason", "status.conditions", priority=1, render=_condition("Ready", "reason")),
+            Column("Message", "status.conditions", priority=1, render=_condition("Ready", "message")),
         ),
         selectable=("spec.type", "spec.enabled"),
     ),
@@ -169,7 +171,7 @@ RESOURCE_TYPES: tuple[ResourceType, ...] = (
             Column("User", "spec.user"),
             Column("Scope", "spec.scope", render=_scope),
             Column("Not After", "spec.notAfter", "date"),
-            Column("Reachable", "status.conditions", render=_reachable),
+            Column("Reachable", "status.conditions", render=_reachable, description="Whether anybody can sign in to whom it gives the role."),
             Column("Principal", "spec.principal", priority=1),
         ),
         selectable=("spec.role", "spec.user", "spec.principal", "spec.scope.cluster", "spec.scope.project"),
