@@ -74,6 +74,12 @@ class InactiveUsers:
             await write()
         due, next_at = await self._find(settings)
         gone: set[str] = set()
+        if due and not self._admins(gone):
+            # What is known of roles cannot be all there is: nobody is sure to be no administrator.
+            log.get("identity").warning(
+                "inactive_users_left", count=len(due), reason="no person is known to be an administrator"
+            )
+            return After(LOOK_S)
         for idle in due:
             idle = await self._ask_tokens(idle)
             end = ends_at(idle.user, settings, idle.since)
@@ -127,10 +133,13 @@ class InactiveUsers:
         return Idle(idle.user, max([idle.since, *moments]))
 
     def _is_last_admin(self, user: User, gone: set[str]) -> bool:
-        """Whether no other person could administer the hub; `gone`: who was disabled just now and may still count in the snapshot."""
+        """Whether no other person could administer the hub."""
+        return self._admins(gone) == {user.name}
+
+    def _admins(self, gone: set[str]) -> set[str]:
+        """People, not machines, who are administrators; `gone`: who was disabled just now and may still count in the snapshot."""
         admins = find_admins(self._grants.current) - gone
-        people = {name for name in admins if (found := self._users.get(name)) is not None and not found.spec.service}
-        return user.name in people and people == {user.name}
+        return {name for name in admins if (found := self._users.get(name)) is not None and not found.spec.service}
 
     async def _disable(self, idle: Idle, settings: LocalSettings) -> bool:
         """False when the user came back, or was changed so that it may stay, in the meantime."""

@@ -192,6 +192,13 @@ async def test_a_machine_with_the_role_of_an_admin_is_no_reason_to_disable_the_l
         assert await site.enabled() == {"ada", "robot"}
 
 
+async def test_where_nobody_is_known_to_be_an_admin_nobody_is_disabled(clock):
+    async with site_of(clock, bindings=()) as site:
+        days(clock, 200)
+        assert await site.look() == After(LOOK_S)
+        assert await site.enabled() == {"ada", "bob", "eve"}
+
+
 async def test_service_users_have_a_switch_of_their_own(clock):
     async with site_of(clock, bot()) as site:
         days(clock, 200)
