@@ -284,7 +284,7 @@ class Authenticator:
             self._drop(name)
 
     def _origin_changed(self, change: Change) -> None:
-        if change.key.startswith(("identityproviders.", "federatedcredentials.")):
+        if change.key.startswith(("identityproviders.", "federatedcredentials.")) and not is_status_of_provider(change):
             # Rare, and it may concern anybody.
             self._forget_all()
 
@@ -298,6 +298,17 @@ class Authenticator:
         if caller is not None:
             _discard(self._of_user, caller.principal.user, name)
             _discard(self._of_parent, caller.fact.parent, name)
+
+
+def is_status_of_provider(change: Change) -> bool:
+    """Whether only what is said of a provider changed, such as that it does not answer: that is nothing to who is in."""
+    if not change.key.startswith("identityproviders.") or change.before is None or change.after is None:
+        return False
+    try:
+        before, after = (codec.decode(IdentityProvider, e.value, e.revision) for e in (change.before, change.after))
+    except (errors.HerdsmanError, ValueError):
+        return False
+    return (before.uid, before.spec, before.deleting) == (after.uid, after.spec, after.deleting)
 
 
 def _discard(index: dict[str, set[str]], key: str, name: str) -> None:

@@ -19,6 +19,8 @@ from services.authz.builtins import ensure_builtins
 from services.authz.config import AuthzConfig
 from services.authz.reconciler import BindingReconciler, keys_naming, keys_of_binding
 from services.authz.strategies import AuditPolicyStrategy, RoleTemplateStrategy
+from services.authz.subject_reconciler import ProviderSpread, SubjectReconciler
+from services.authz.subjects import Subjects
 
 
 async def build(host: Host[AuthzConfig]) -> None:
@@ -29,12 +31,18 @@ async def build(host: Host[AuthzConfig]) -> None:
         await host.informer("authz", "roletemplates"), await host.informer("authz", "roletemplatebindings")
     )  # fmt: skip
     users_seen = await host.informer("identity", "users")
+    providers_seen = await host.informer("identity", "identityproviders")
+    groups_seen = await host.informer("identity", "groups")
     clusters_seen, projects_seen = (
         await host.informer("cluster_controller", "clusters"),
         await host.informer("project", "projects"),
     )
-    await host.synced()
     templates, bindings = Objects(templates_seen, RoleTemplate), Objects(bindings_seen, RoleTemplateBinding)
+    subjects = Subjects(bindings, lambda name: telling.add(name), lambda provider: spreading.add(provider))
+    telling = Reconciler("binding subjects", SubjectReconciler(store, subjects, host.now).reconcile)
+    spreading = Reconciler("providers of bindings", ProviderSpread(subjects).reconcile, workers=1)
+    subjects.follow(providers_seen, users_seen, groups_seen)
+    await host.synced()
 
     sweeper = Reconciler("bindings", BindingReconciler(store, host.store, bindings, host.now).reconcile)
     follow(bindings_seen, sweeper, keys_of_binding)
@@ -42,6 +50,10 @@ async def build(host: Host[AuthzConfig]) -> None:
     follow(projects_seen, sweeper, keys_naming(bindings, lambda b: b.spec.scope.project))
     follow(users_seen, sweeper, keys_naming(bindings, lambda b: b.spec.user))
     host.spawn("binding sweeper", sweeper.run())
+
+    await subjects.begin()
+    host.spawn("providers of bindings", spreading.run())
+    host.spawn("binding subjects", telling.run())
 
     if host.config.bootstrap_admin_user:
         wanted = host.config.bootstrap_admin_user

@@ -12,13 +12,14 @@ from typing import TYPE_CHECKING
 from libs.common import errors
 from libs.common.observe import log
 from libs.common.reconcile import DONE, After, Outcome
+from libs.common.resources import codec
 from libs.common.resources.access import RoleTemplateBinding
 from libs.common.resources.clusters import Cluster
 from libs.common.resources.identity import User
 from libs.common.resources.meta import Resource
 from libs.common.resources.projects import Project
 from libs.common.resources.registry import BY_MODEL
-from libs.common.store.base import Store
+from libs.common.store.base import Entry, Store
 from libs.common.store.objects import Objects, encode_last, read
 
 if TYPE_CHECKING:
@@ -89,7 +90,20 @@ class BindingReconciler:
 
 
 def keys_of_binding(change: Change) -> Iterable[str]:
-    return () if change.after is None else (change.key.partition(".")[2],)
+    """A binding that is new, or whose end moved; what its status says changes nothing."""
+    if change.after is None:
+        return ()
+    same = change.before is not None and _facts(change.before) == _facts(change.after) is not None
+    return () if same else (change.key.partition(".")[2],)
+
+
+def _facts(entry: Entry) -> tuple[object, object] | None:
+    """What a binding gives; None where it cannot be read, which is for `reconcile` to tell."""
+    try:
+        document = codec.decode_document(entry.value, entry.revision)
+    except errors.Internal:
+        return None
+    return document["metadata"].get("uid"), document.get("spec")
 
 
 def keys_naming(

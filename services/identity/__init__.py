@@ -10,5 +10,5 @@ Everything that lets somebody in, or does not, or takes something away, is told 
 Reading order: `passwords`, `throttle`, `throttle_peers`, `tokens` (the parts), `audit`, `providers` (where accounts are), `accounts` (from an account to a user), `sign_in`,
 `pushed` and `scim` (accounts that a provider pushes), `federation` (workloads), `strategies`, `group_strategy` and `provider_strategy` (writes by
 the API), `handlers` (methods), `token_records`,
-`adoption` and `sweeper` (who has which tokens, and which nobody should hold any more), `logins`, `bootstrap`, `main`.
+`provider_ready` and `provider_health` (whether providers answer), `activity`, `inactive_rules` and `inactive` (users whom nobody uses), `adoption` and `sweeper` (who has which tokens, and which nobody should hold any more), `logins`, `bootstrap`, `main`.
 """

@@ -1,5 +1,5 @@
-"""`status.lastLogin` of users, and from where they signed in, written in batches: a sign-in never waits for this, and many sign-ins of one person are one write.
-A place that is new is written at once: the other replicas must know it, too.
+"""`status.lastLogin` of users, with it `status.lastActivityTime`, and from where they signed in, written in batches: a sign-in never waits for this, and many
+sign-ins of one person are one write. A place that is new is written at once: the other replicas must know it, too.
 """
 
 from __future__ import annotations
@@ -75,6 +75,8 @@ def _setter(uid: str, moment: datetime, new: list[SignInPlace]) -> Callable[[Use
         user.private.places = places
         if later:
             user.status.last_login = moment
+            known = user.status.last_activity_time
+            user.status.last_activity_time = moment if known is None else max(known, moment)
         return True
 
     return mutate

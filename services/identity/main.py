@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 from libs.common.access.live import start_live_grants
 from libs.common.apiserver.strategy import Strategy
@@ -40,8 +42,10 @@ from libs.common.resources.identity import Group, User
 from libs.common.resources.providers import IdentityProvider
 from libs.common.runtime.config import ConfigError
 from libs.common.runtime.host import Host
+from libs.common.store.lease import Lease
 from libs.common.store.objects import Objects
 from services.identity.accounts import Accounts
+from services.identity.activity import LastActivities
 from services.identity.audit.attempts import Attempts
 from services.identity.audit.names import AccountNames
 from services.identity.audit.trail import Trail
@@ -55,11 +59,16 @@ from services.identity.federation.strategy import FederatedCredentialStrategy
 from services.identity.group_members import GroupMembers, keys_of_member
 from services.identity.group_strategy import GroupStrategy
 from services.identity.handlers import Handlers
+from services.identity.inactive import KEY as INACTIVE_USERS
+from services.identity.inactive import InactiveUsers, keys_of_policy
+from services.identity.inactive_rules import grain_of
 from services.identity.known_places import KnownPlaces
 from services.identity.logins import LastLogins
 from services.identity.passwords import Passwords
 from services.identity.provider_ends import ProviderEnds, keys_of_provider
 from services.identity.provider_handlers import ProviderHandlers
+from services.identity.provider_health import ProviderHealth
+from services.identity.provider_health import keys_of_provider as keys_of_health
 from services.identity.provider_strategy import IdentityProviderStrategy
 from services.identity.providers.factories import FACTORIES
 from services.identity.providers.running import Providers
@@ -78,6 +87,10 @@ from services.identity.sweeper import TokenSweeper, keys_of_user
 from services.identity.throttle_peers import ThrottlePeers
 from services.identity.token_use import LastUses
 from services.identity.tokens import Tokens
+
+LEASE = "leases.upkeep"
+LEASE_S = 30
+"""Of many replicas one looks at providers and disables users who are inactive; another takes over so soon after a crash."""
 
 
 async def build(host: Host[IdentityConfig]) -> None:
@@ -147,6 +160,37 @@ async def build(host: Host[IdentityConfig]) -> None:
     follow(configured, enders, keys_of_provider)
     host.spawn("provider ends", enders.run())
 
+    lease = Lease(store, LEASE, uuid4().hex, ttl_s=LEASE_S)
+    health = ProviderHealth(store, providers, host.now, lease.is_held)
+    looking = Reconciler("provider health", health.reconcile)
+    follow(configured, looking, keys_of_health)
+    providers.on_used.append(lambda name, answered: looking.add(name) if health.notice(name, answered) else None)
+    host.spawn("provider health", looking.run())
+
+    activities = LastActivities(store, Objects(users, User), host.now, lambda: grain_of(providers.local_settings()))
+    uses = LastUses(store, host.now, activities.note)
+
+    async def flush_uses() -> None:
+        await uses.flush()
+        await activities.flush()
+
+    inactive = InactiveUsers(
+        store, Objects(users, User), providers, tokens.records, grants, attempts, host.now, lease.is_held,
+        (logins.flush, flush_uses), activities.seen,
+    )  # fmt: skip
+    disabling = Reconciler("inactive users", inactive.reconcile, workers=1, timeout_s=600)
+    follow(configured, disabling, keys_of_policy)
+    host.spawn("inactive users", disabling.run())
+
+    async def lead() -> None:
+        """What one replica does: begin with everything, because what is known of it may be another's."""
+        disabling.add(INACTIVE_USERS)
+        for provider in providers.all():
+            looking.add(provider.name)
+        await asyncio.Event().wait()
+
+    host.spawn("upkeep", lease.run(lead))
+
     credentials, sources = Objects(credentials_seen, FederatedCredential), Sources(host.now, host.monotonic)
     host.on_stop(sources.aclose)
     federation_ends = Reconciler("federation ends", FederationEnds(credentials, tokens, sources, attempts).reconcile)
@@ -155,7 +199,8 @@ async def build(host: Host[IdentityConfig]) -> None:
 
     strategies: dict[str, Strategy[Any]] = {
         "users": UserStrategy(grants, attempts), "groups": GroupStrategy(store, Objects(bindings, RoleTemplateBinding)), "tokens": TokenStrategy(tokens, attempts),
-        "identityproviders": IdentityProviderStrategy(providers, ring, attempts), "federatedcredentials": FederatedCredentialStrategy(store, sources),
+        "identityproviders": IdentityProviderStrategy(providers, ring, attempts, inactive.preview),
+        "federatedcredentials": FederatedCredentialStrategy(store, sources),
     }  # fmt: skip
     writer = ResourceWriter(store, strategies, host.verifier, grants, host.now)
     handlers = Handlers(
@@ -202,9 +247,9 @@ async def build(host: Host[IdentityConfig]) -> None:
     await host.serve(ISSUE_TOKEN, handlers.issue_token)
     await host.serve(EXCHANGE_TOKEN, Exchanges(store, credentials, sources, tokens, host.now, attempts).exchange)
     await host.serve(REVOKE_TOKEN, handlers.revoke_token)
-    uses = LastUses(store, host.now)
-    host.on_stop(uses.flush)
+    host.on_stop(flush_uses)
     host.spawn("last uses", uses.run())
+    host.spawn("last activities", activities.run())
     await host.serve(NOTE_TOKEN_USE, uses.note)
     await host.serve(EXTEND_SESSION, handlers.extend_session)
     await host.serve(CHANGE_PASSWORD, handlers.change_password)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+from collections.abc import Awaitable, Callable
 
 from pydantic.alias_generators import to_camel
 
@@ -14,14 +15,22 @@ from libs.common import errors
 from libs.common.apiserver import validate
 from libs.common.apiserver.strategy import Strategy, WriteContext
 from libs.common.crypto.sealed import KeyRing
-from libs.common.resources.providers import LOCAL, SECRET_FIELDS, SETTINGS_FIELDS, IdentityProvider
+from libs.common.resources.providers import LOCAL, SECRET_FIELDS, SETTINGS_FIELDS, IdentityProvider, LocalSettings
 from services.identity.audit.attempts import Attempts, changed
+from services.identity.inactive_rules import warn_of_short
+from services.identity.provider_ready import ANSWERS, READY, Verdict, judge_settings, say
 from services.identity.providers.running import Providers, place
 
 TEST_DEADLINE_S = 20.0
 _LAST_APPLIED = "kubectl.kubernetes.io/last-applied-configuration"
 _ADDRESS = {"ldap": "servers", "activeDirectory": "servers", "github": "url", "oidc": "issuer"}
 """The field that says whom the secret is shown to."""
+_INACTIVE_FIELDS = ("disable_inactive_after", "disable_inactive_services_after")
+_TOLD = 20
+
+
+async def _nobody(_settings: LocalSettings) -> list[str]:
+    return []
 
 
 class IdentityProviderStrategy(Strategy[IdentityProvider]):
@@ -30,10 +39,13 @@ class IdentityProviderStrategy(Strategy[IdentityProvider]):
     model = IdentityProvider
     name_is_label = True
 
-    def __init__(self, providers: Providers, ring: KeyRing, attempts: Attempts) -> None:
+    def __init__(
+        self, providers: Providers, ring: KeyRing, attempts: Attempts, preview: Callable[[LocalSettings], Awaitable[list[str]]] = _nobody
+    ) -> None:  # fmt: skip
         self._providers = providers
         self._ring = ring
         self._attempts = attempts
+        self._preview = preview
 
     async def prepare(self, ctx: WriteContext, old: IdentityProvider | None, new: IdentityProvider) -> IdentityProvider:
         """Secrets in the spec are sealed into `private`; one that is left out stays what it was."""
@@ -64,11 +76,40 @@ class IdentityProviderStrategy(Strategy[IdentityProvider]):
             raise self._forbidden(new, "spec.type", f'"{LOCAL}" is the name of the one provider of that type')
         if old is not None:
             self._check_change(old, new)
+        if new.name == LOCAL:
+            await self._tell_of_inactive(ctx, old, new)
         if new.spec.enabled and (
             old is None or not old.spec.enabled or old.spec.settings != new.spec.settings or old.private != new.private
         ):
             await self._test(new)
             new.status = new.status.model_copy(update={"last_tested": ctx.now})
+            self._say(ctx, new, ANSWERS)
+        else:
+            self._say(ctx, new, None)
+
+    async def _tell_of_inactive(self, ctx: WriteContext, old: IdentityProvider | None, new: IdentityProvider) -> None:
+        """Whom a new policy hits at once; with a dry run that is the way to try it out."""
+        before = (old.spec.local if old is not None else None) or LocalSettings()
+        settings = new.spec.local or LocalSettings()
+        if all(getattr(before, name) == getattr(settings, name) for name in _INACTIVE_FIELDS):
+            return
+        ctx.warnings += warn_of_short(settings)
+        names = await self._preview(settings)
+        if names:
+            more = f" and {len(names) - _TOLD} more" if len(names) > _TOLD else ""
+            ctx.warnings.append(
+                f"disabled at once for not being used: {len(names)} users: {', '.join(names[:_TOLD])}{more}; keepWhenInactive: true in the spec of a user prevents it"
+            )
+
+    @staticmethod
+    def _say(ctx: WriteContext, new: IdentityProvider, seen: Verdict | None) -> None:
+        """Keep the condition Ready; `seen`: by a test just now. What was known of the same settings is known of this generation."""
+        verdict, before = judge_settings(new) or seen, new.status.condition(READY)
+        if verdict is None and before is not None:
+            verdict = Verdict(before.status == "True", before.reason, before.message)
+        if verdict is not None:
+            new.status = new.status.model_copy(deep=True)
+            say(new, verdict, ctx.now)
 
     async def admit_delete(self, ctx: WriteContext, old: IdentityProvider) -> None:
         if old.name == LOCAL:

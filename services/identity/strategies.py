@@ -14,6 +14,7 @@ from libs.common.apiserver.strategy import Strategy, WriteContext
 from libs.common.resources.identity import Token, User
 from services.identity import rules
 from services.identity.audit.attempts import Attempts, changed
+from services.identity.inactive_rules import begin_again
 from services.identity.tokens import Tokens
 
 
@@ -46,6 +47,8 @@ class UserStrategy(Strategy[User]):
             )
         if old is not None and old.spec.enabled and not new.spec.enabled:
             self._check_not_last_admin(new.name, "disabled")
+        if old is not None and not old.spec.enabled and new.spec.enabled:
+            begin_again(new, ctx.now)
 
     async def admit_delete(self, ctx: WriteContext, old: User) -> None:
         if old.spec.enabled:

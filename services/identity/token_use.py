@@ -27,11 +27,17 @@ MOST_WRITES = 2_000
 
 
 class LastUses:
-    """Holds the newest use per token until it is written, `MOST` of them; more are dropped, and reported again when used again."""
+    """Holds the newest use per token until it is written, `MOST` of them; more are dropped, and reported again when used again.
 
-    def __init__(self, store: Store, now: Callable[[], datetime]) -> None:
+    `used` is told of each token that is there, and when it was used.
+    """
+
+    def __init__(
+        self, store: Store, now: Callable[[], datetime], used: Callable[[Token, datetime], None] = lambda _token, _at: None
+    ) -> None:  # fmt: skip
         self._store = store
         self._now = now
+        self._used = used
         self._pending: dict[str, datetime] = {}
         self._log = log.get("identity")
 
@@ -64,13 +70,14 @@ class LastUses:
         for name in list(self._pending)[:MOST_WRITES]:
             at = self._pending.pop(name)
             try:
-                await modify(self._store, Token, name, _setter(at), now=self._now)
+                token = await modify(self._store, Token, name, _setter(at), now=self._now)
             except errors.NotFound:
                 continue
             except errors.HerdsmanError as exc:
                 self._log.warning("last_uses_not_written", left=len(self._pending) + 1, error=exc.message)
                 self._pending.setdefault(name, at)
                 return
+            self._used(token, at)
 
 
 def _setter(at: datetime) -> Callable[[Token], bool]:

@@ -94,7 +94,7 @@ def test_tables_show_the_columns_of_the_registry():
         "status": {},
     }
     rendered = table.render_table(BY_PLURAL["users"], [user], {"resourceVersion": "7"}, NOW)
-    assert rendered["rows"][0]["cells"] == ["eve", "<none>", True, "<none>", "<none>", "60m"]
+    assert rendered["rows"][0]["cells"] == ["eve", "<none>", True, "<none>", "<none>", "False", "<none>", "60m"]
     token = {"metadata": {"name": "t"}, "spec": {"user": "a", "purpose": "api", "expiresAt": "2026-06-30T00:00:00Z"}}
     assert table.render_table(BY_PLURAL["tokens"], [token], {}, NOW)["rows"][0]["cells"][3] == "in 29d"
     for rtype in RESOURCE_TYPES:

@@ -8,9 +8,13 @@ import json
 
 import pytest
 
+from libs.common.resources import codec
 from libs.common.resources.access import BindingScope, RoleTemplateBinding, RoleTemplateBindingSpec
 from libs.common.resources.identity import User
 from libs.common.resources.providers import IdentityProvider, IdentityProviderSpec, LinkedIdentity
+from libs.common.store.base import Entry
+from libs.common.store.informer import Change
+from services.auth_proxy.authenticate import is_status_of_provider
 from tests.auth_proxy.conftest import Echo
 from tests.auth_proxy.door import Door, meta
 
@@ -75,3 +79,20 @@ async def test_lost_groups_are_lost_at_once(door: Door, echo: Echo, change: str)
                 break
             await asyncio.sleep(0.02)
         assert reply.status == (403 if change == "left the group" else 401)
+
+
+def test_what_is_only_said_of_a_provider_makes_the_door_forget_nobody():
+    def entry(made: IdentityProvider, revision: int) -> Entry:
+        return Entry("identityproviders.corp", codec.encode(made), revision)
+
+    said, closed = provider(), provider(enabled=False)
+    said.metadata = closed.metadata = provider().metadata.model_copy(update={"uid": "one"})
+    before = said.model_copy(deep=True)
+    said.status.set_condition("Ready", False, "Unreachable", "it does not answer", dt.datetime.now(dt.UTC))
+    first, second, third = entry(before, 1), entry(said, 2), entry(closed, 3)
+    assert is_status_of_provider(Change(first.key, first, second, second))
+    assert not is_status_of_provider(Change(first.key, second, third, third))
+    assert not is_status_of_provider(Change(first.key, None, first, first))
+    assert not is_status_of_provider(Change(first.key, third, None, third))
+    broken = Entry(first.key, b"\x00rubbish", 4)
+    assert not is_status_of_provider(Change(first.key, first, broken, broken))

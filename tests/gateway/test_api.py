@@ -138,6 +138,8 @@ async def test_tables_and_metadata_only(hub):
         "Display Name",
         "Enabled",
         "Last Login",
+        "Last Activity",
+        "Inactive",
         "Principal",
         "Age",
     ]

@@ -151,15 +151,18 @@ class LiveGrants:
             self._mark()
 
     def _on_binding(self, name: str, entry: Entry | None) -> None:
-        principal = self._principal_of.pop(name, None)
+        binding = None if entry is None else codec.decode(RoleTemplateBinding, entry.value, entry.revision)
+        principal = self._principal_of.get(name)
+        if binding is not None and principal is not None and _gives_the_same(self._bindings[principal][name], binding):
+            return
+        self._principal_of.pop(name, None)
         self._expiring.pop(name, None)
         if principal is not None:
             del self._bindings[principal][name]
             self._changed_principals.add(principal)
         self._mark()
-        if entry is None:
+        if binding is None:
             return
-        binding = codec.decode(RoleTemplateBinding, entry.value, entry.revision)
         principal = binding.spec.principal
         self._principal_of[name] = principal
         self._bindings.setdefault(principal, {})[name] = binding
@@ -232,6 +235,11 @@ class LiveGrants:
                 callback(grants)
             except Exception as exc:  # one listener's fault must not stop the others, nor the expiry timer
                 log.error("grants_listener_failed", error=str(exc), exc_info=exc)
+
+
+def _gives_the_same(before: RoleTemplateBinding, after: RoleTemplateBinding) -> bool:
+    """Whether only words about a binding changed, such as its status."""
+    return (before.uid, before.spec, before.deleting) == (after.uid, after.spec, after.deleting)
 
 
 def _follow(plural: str, handle: Callable[[str, Entry | None], None]) -> Callable[[Change], None]:

@@ -80,7 +80,7 @@ class RoleTemplateBindingSpec(Model):
 
 
 class RoleTemplateBindingStatus(ConditionedStatus):
-    pass
+    """Conditions: `SubjectReachable` is False while nobody can sign in to whom this gives the role; absent = it never was."""
 
 
 class RoleTemplateBinding(Resource):

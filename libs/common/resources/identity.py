@@ -23,9 +23,14 @@ class UserSpec(Model):
         description="A machine, such as a CI job: nobody signs in as it, tokens are issued for it. Cannot change.",
     )
     description: str = Field(default="", max_length=512, description="What it is for, and who looks after it.")
+    keep_when_inactive: bool = Field(
+        default=False, description="True: never disabled for not being used, such as an account for emergencies."
+    )
 
 
 class UserStatus(ConditionedStatus):
+    """Conditions: `Inactive` is True when the user was disabled because nobody used it, and says what to do."""
+
     principal_id: str = Field(default="", description="The immutable id by which bindings name this person.")
     must_change_password: bool = Field(
         default=False,
@@ -33,6 +38,9 @@ class UserStatus(ConditionedStatus):
     )
     second_factor: bool = Field(default=False, description="Whether a one-time code is asked for at sign-in.")
     last_login: Time | None = Field(default=None, description="When this person last signed in.")
+    last_activity_time: Time | None = Field(
+        default=None, description="The last sign-in or use of a token, up to an hour late."
+    )
     identities: list[LinkedIdentity] = Field(
         default_factory=list,
         description="The person's accounts at providers, each with the groups that it had when last seen.",

@@ -6,6 +6,8 @@ sealed, and `status.secrets` says which are set. A provider is tested with the s
 
 from __future__ import annotations
 
+import re
+from datetime import timedelta
 from typing import Annotated, ClassVar, Literal
 
 from pydantic import AfterValidator, Field, model_validator
@@ -36,6 +38,28 @@ def _check_https(address: str) -> str:
     raise ValueError("must be an https:// address")
 
 
+_PERIOD = re.compile(r"([1-9][0-9]{0,7})([smhd])")
+_UNIT_S = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
+_SHORTEST_PERIOD, _LONGEST_PERIOD = timedelta(minutes=1), timedelta(days=3650)
+
+
+def parse_period(text: str) -> timedelta | None:
+    """`90d`, `12h`, `30m`; None for an empty text, which means never. Raises ValueError."""
+    if not text:
+        return None
+    found = _PERIOD.fullmatch(text)
+    period = timedelta(seconds=int(found[1]) * _UNIT_S[found[2]]) if found is not None else timedelta()
+    if not _SHORTEST_PERIOD <= period <= _LONGEST_PERIOD:
+        raise ValueError("must be a time like 90d, 12h or 30m, from a minute to ten years; empty = never")
+    return period
+
+
+def _check_period(text: str) -> str:
+    parse_period(text)
+    return text
+
+
+Period = Annotated[str, AfterValidator(_check_period)]
 Server = Annotated[str, AfterValidator(_check_server)]
 HttpsUrl = Annotated[str, AfterValidator(_check_https)]
 
@@ -48,6 +72,13 @@ class LocalSettings(Model):
         default=False,
         description="True: who signed in here and has no second factor must set one up, and can do nothing else before; at once.",
     )
+    disable_inactive_after: Period = Field(
+        default="", max_length=16,
+        description="Users of the hub, wherever they sign in, who neither did nor used a token for so long are disabled: 90d; empty = never. Not the last administrator.",
+    )  # fmt: skip
+    disable_inactive_services_after: Period = Field(
+        default="", max_length=16, description="The same for service users, whose tokens nobody used for so long; empty = never."
+    )  # fmt: skip
 
 
 class DirectorySettings(Model):
@@ -149,6 +180,12 @@ class IdentityProviderSpec(Model):
         default=86_400, ge=300, le=30 * 86_400,
         description="Groups that could not be read for so long count no more, and the person must sign in again.",
     )  # fmt: skip
+    check_seconds: Seconds = Field(
+        default=60,
+        ge=5,
+        le=86_400,
+        description="How often the hub looks whether the provider answers: the condition Ready.",
+    )
     local: LocalSettings | None = None
     ldap: DirectorySettings | None = None
     active_directory: DirectorySettings | None = None

@@ -63,10 +63,10 @@ class ResourceType:
         return f"{self.plural}.{name}"
 
 
-def _condition(type_: str) -> Callable[[Document], Any]:
+def _condition(type_: str, field: str = "status") -> Callable[[Document], Any]:
     def render(doc: Document) -> Any:
         conditions = doc.get("status", {}).get("conditions", ())
-        return next((c["status"] for c in conditions if c.get("type") == type_), "Unknown")
+        return next((c[field] for c in conditions if c.get("type") == type_), "Unknown" if field == "status" else "")
 
     return render
 
@@ -76,6 +76,18 @@ def _scope(doc: Document) -> str:
     if scope.get("global"):
         return "global"
     return f"cluster/{scope['cluster']}" if scope.get("cluster") else f"project/{scope.get('project', '')}"
+
+
+def _reachable(doc: Document) -> str:
+    """Of bindings: whether anybody can sign in to whom it gives the role; a binding that says nothing is fine."""
+    conditions = doc.get("status", {}).get("conditions", ())
+    said = next((c for c in conditions if c.get("type") == "SubjectReachable"), None)
+    return "True" if said is None or said["status"] == "True" else str(said["reason"])
+
+
+def _inactive(doc: Document) -> str:
+    """Of users: whether it was disabled because nobody used it."""
+    return str(_condition("Inactive")(doc) == "True")
 
 
 def _ready(doc: Document) -> str:
@@ -91,6 +103,8 @@ RESOURCE_TYPES: tuple[ResourceType, ...] = (
             Column("Display Name", "spec.displayName"),
             Column("Enabled", "spec.enabled", "boolean"),
             Column("Last Login", "status.lastLogin", "date"),
+            Column("Last Activity", "status.lastActivityTime", "date", priority=1),
+            Column("Inactive", "status.conditions", priority=1, render=_inactive),
             Column("Principal", "status.principalId", priority=1),
         ),
         selectable=("spec.enabled",),
@@ -124,6 +138,8 @@ RESOURCE_TYPES: tuple[ResourceType, ...] = (
             Column("Enabled", "spec.enabled", "boolean"),
             Column("Ready", "status.conditions", render=_condition("Ready")),
             Column("Display Name", "spec.displayName", priority=1),
+            Column("Reason", "status.conditions", priority=1, render=_condition("Ready", "reason")),
+            Column("Message", "status.conditions", priority=1, render=_condition("Ready", "message")),
         ),
         selectable=("spec.type", "spec.enabled"),
     ),
@@ -155,6 +171,7 @@ RESOURCE_TYPES: tuple[ResourceType, ...] = (
             Column("User", "spec.user"),
             Column("Scope", "spec.scope", render=_scope),
             Column("Not After", "spec.notAfter", "date"),
+            Column("Reachable", "status.conditions", render=_reachable, description="Whether anybody can sign in to whom it gives the role."),
             Column("Principal", "spec.principal", priority=1),
         ),
         selectable=("spec.role", "spec.user", "spec.principal", "spec.scope.cluster", "spec.scope.project"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import click
@@ -10,7 +11,9 @@ from libs.common import errors
 from services.cli import output as out
 from services.cli import resources
 from services.cli.app import App, pass_app
+from services.cli.commands.inactive_users import print_inactive
 from services.cli.commands.second_factor import second_factor
+from services.cli.durations import parse_duration
 from services.cli.files import read_secret
 
 
@@ -88,12 +91,27 @@ def create_service(app: App, name: str, description: str) -> None:
 
 
 @user.command("list")
+@click.option(
+    "--inactive-for",
+    metavar="TIME",
+    help="Only enabled users who neither signed in nor used a token for so long: 90d, 12h.",
+)
 @out.output_option("wide", "json", "yaml", "name")
 @pass_app
-def list_users(app: App, output: str | None) -> None:
-    """List the users."""
+def list_users(app: App, inactive_for: str | None, output: str | None) -> None:
+    """List the users.
+
+    \b
+    Examples:
+      herdsman user list -o wide
+      herdsman user list --inactive-for 90d
+    """
+    period = timedelta(seconds=parse_duration(inactive_for)) if inactive_for else None
     with app.hub() as hub:
-        out.print_list(hub, "users", output)
+        if period is None:
+            out.print_list(hub, "users", output)
+        else:
+            print_inactive(list(resources.list_items(hub, "users")), datetime.now(UTC) - period, output)
 
 
 def _set_enabled(app: App, name: str, enabled: bool) -> None:

@@ -38,7 +38,10 @@ class _Running:
 
 
 class Providers:
-    """`factories` by type. A type without a factory (the hub's own accounts) has no running provider."""
+    """`factories` by type. A type without a factory (the hub's own accounts) has no running provider.
+
+    `on_used` is told the name of each provider that was used, and whether it answered.
+    """
 
     def __init__(self, known: Objects[IdentityProvider], factories: dict[str, Factory], ring: KeyRing) -> None:
         self._known = known
@@ -46,6 +49,7 @@ class Providers:
         self._ring = ring
         self._running: dict[str, _Running] = {}
         self._closing: set[asyncio.Task[None]] = set()
+        self.on_used: list[Callable[[str, bool], None]] = []
         known.informer.subscribe(self._changed, replay=False)
 
     def resource(self, name: str) -> IdentityProvider | None:
@@ -77,10 +81,19 @@ class Providers:
         running.users += 1
         try:
             yield running.provider
+        except errors.Unavailable:
+            self._tell(name, answered=False)
+            raise
+        else:
+            self._tell(name, answered=True)
         finally:
             running.users -= 1
             if running.replaced and not running.users:
                 self._close(running.provider)
+
+    def _tell(self, name: str, *, answered: bool) -> None:
+        for told in self.on_used:
+            told(name, answered)
 
     def make(self, resource: IdentityProvider) -> Provider | None:
         """A provider that nobody else sees, for a test of settings that are not stored yet; None = the type needs none. Close it."""
