@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from contextlib import nullcontext
 
 import pytest
 
@@ -10,7 +11,8 @@ from libs.common import errors
 from libs.common.contracts import messages as m
 from libs.common.resources.identity import Token, User
 from services.identity.providers import oidc as oidc_module
-from services.identity.providers.logout_token import MAX_AGE_S, MAX_BYTES, MAX_TEXT
+from services.identity.providers.base import Refused
+from services.identity.providers.logout_token import MAX_AGE_S, MAX_BYTES, MAX_TEXT, check_claims, check_type
 from tests.identity.oidc.issuer import CLIENT, EVENT, KEY, OTHER, shared_secret, unsigned
 from tests.identity.oidc.site import oidc, site_of
 from tests.identity.test_handlers import MESSAGE
@@ -73,6 +75,19 @@ async def test_a_token_that_is_no_word_of_this_issuer_for_us_now_ends_nothing(cl
         issued = await site.sign_in(sid="s-1")
         assert await site.told(site.liar.logout_token(**change)) == "invalid_request"
         assert await site.left() == {issued.name}
+
+
+@pytest.mark.parametrize("change", [{}, {"iss": "https://sso.example/"}, {"sub": None}, {"aud": "another"}], ids=str)
+def test_what_is_checked_before_anybody_is_asked_is_checked_again_after(change):
+    claims = {
+        "iss": "https://sso.example", "aud": CLIENT, "sub": "s", "iat": NOW, "exp": NOW + 60, "jti": "j", "events": {EVENT: {}},
+        **change,
+    }  # fmt: skip
+    claims = {name: value for name, value in claims.items() if value is not None}
+    with pytest.raises(Refused) if change else nullcontext():
+        check_claims(claims, "https://sso.example", CLIENT, NOW, 60)
+    with pytest.raises(Refused):
+        check_type({"typ": "at+jwt"})
 
 
 @pytest.mark.parametrize(
@@ -232,20 +247,28 @@ async def test_a_sign_in_of_which_no_session_is_known_ends_with_any_of_the_perso
 
 async def test_what_was_let_in_by_the_session_ends_with_it_and_what_was_made_for_scripts_stays(clock):
     async with site_of(clock) as site:
-        browser, other = await site.sign_in(sid="s-1"), await site.sign_in(sid="s-2")
-        envelope = await site.envelope(browser)
-        begun = await site.devices.begin(m.DeviceBegin(description="box"), MESSAGE)
-        await site.devices.look(m.DeviceAnswer(identity=envelope, user_code=begun.user_code, answer="approve"), MESSAGE)
-        login = (await site.devices.fetch(m.DeviceFetch(device_code=begun.device_code), MESSAGE)).issued
         handlers = site.service.handlers
-        kubectl = await handlers.issue_token(m.TokenIssue(identity=await site.envelope(login), purpose="exec"), MESSAGE)
-        script = await handlers.issue_token(m.TokenIssue(identity=envelope, purpose="api"), MESSAGE)
-        assert await site.left() == {browser.name, other.name, login.name, kubectl.name, script.name}
+
+        async def made_with(browser):
+            """A command line that it lets in, kubectl's token of that, and a token for scripts."""
+            envelope = await site.envelope(browser)
+            begun = await site.devices.begin(m.DeviceBegin(description="box"), MESSAGE)
+            answer = m.DeviceAnswer(identity=envelope, user_code=begun.user_code, answer="approve")
+            await site.devices.look(answer, MESSAGE)
+            login = (await site.devices.fetch(m.DeviceFetch(device_code=begun.device_code), MESSAGE)).issued
+            asked = m.TokenIssue(identity=await site.envelope(login), purpose="exec")
+            kubectl = await handlers.issue_token(asked, MESSAGE)
+            script = await handlers.issue_token(m.TokenIssue(identity=envelope, purpose="api"), MESSAGE)
+            return login.name, kubectl.name, script.name
+
+        one, two = await site.sign_in(sid="s-1"), await site.sign_in(sid="s-2")
+        ours, others = await made_with(one), await made_with(two)
+        assert await site.left() == {one.name, two.name, *ours, *others}
         assert await site.told(site.liar.logout_token(sid="s-1")) == ""
-        assert await site.left() == {other.name, script.name}
+        assert await site.left() == {two.name, ours[2], *others}
         # All of the account, too, are its sign-ins.
         assert await site.told(site.liar.logout_token()) == ""
-        assert await site.left() == {script.name}
+        assert await site.left() == {ours[2], others[2]}
 
 
 async def test_what_came_from_elsewhere_stays(clock):
@@ -309,6 +332,10 @@ async def test_a_new_key_of_the_issuer_is_asked_for_once_whatever_strangers_send
         for change in ({"iss": "https://evil.example"}, {"aud": "x"}, {"typ": "at+jwt"}):
             assert await site.told(site.liar.logout_token(**change)) == "invalid_request"
         assert site.liar.fetched_keys == before
+        site.liar.algorithm, site.liar.signed_by = "HS256", shared_secret("a-secret-that-a-stranger-thought-of-himself")
+        assert await site.told(site.liar.logout_token()) == "invalid_request"
+        assert site.liar.fetched_keys == before
+        site.liar.algorithm, site.liar.signed_by = "RS256", OTHER
         site.liar.keys = [OTHER]
         tokens = [site.liar.logout_token() for _ in range(10)]
         assert set(await asyncio.gather(*map(site.told, tokens))) == {""}
