@@ -22,6 +22,8 @@ from services.identity.providers.base import RedirectProvider
 from services.identity.providers.running import Providers
 from services.identity.tokens import Tokens
 
+HAVE_PAGES = ("github", "oidc")
+"""Types of providers where people sign in on the provider's own page, and have a session there."""
 ASK_S = 3.0
 """For a provider whose metadata is not known yet."""
 
@@ -53,7 +55,7 @@ class SignOuts:
 
     async def _leave(self, token: Token, return_to: str) -> m.TokenRevoked:
         resource = self.providers.resource(token.spec.provider)
-        if resource is None:
+        if resource is None or resource.spec.type not in HAVE_PAGES:
             return m.TokenRevoked()
         state = secrets.token_urlsafe(24)
         try:

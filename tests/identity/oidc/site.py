@@ -13,6 +13,7 @@ from libs.common.resources.providers import IdentityProvider, IdentityProviderSp
 from services.identity.accounts import Accounts
 from services.identity.back_channel import BackChannel
 from services.identity.device_logins import DeviceLogins
+from services.identity.providers.factories import FACTORIES
 from services.identity.providers.oidc import OidcProvider
 from services.identity.providers.running import Providers
 from services.identity.redirects import Redirects
@@ -39,7 +40,7 @@ class Site:
     def __init__(self, service: Service, liar: Liar) -> None:
         self.service, self.hub, self.liar, self.tokens = service, service.hub, liar, service.tokens
         store, now = self.hub.stores["identity"], self.hub.now
-        factories = {"oidc": lambda resource, settings: OidcProvider(resource.name, settings, now)}
+        factories = {**FACTORIES, "oidc": lambda resource, settings: OidcProvider(resource.name, settings, now)}
         self.providers = Providers(self.hub.objects(IdentityProvider), factories, RING)
         self.accounts = Accounts(store, RING, now)
         sessions = service.sessions

@@ -10,7 +10,8 @@ from libs.common import errors
 from libs.common.contracts import messages as m
 from libs.common.resources.identity import Token, User
 from libs.common.resources.providers import IdentityProvider
-from tests.identity.oidc.site import PAGE, site_of
+from tests.identity.oidc.site import PAGE, oidc, site_of
+from tests.identity.test_accounts import provider
 from tests.identity.test_handlers import MESSAGE
 
 
@@ -82,14 +83,16 @@ async def test_sessions_from_elsewhere_and_command_lines_are_led_nowhere(clock):
     async with site_of(clock, signOut="provider") as site:
         sso = await site.sign_in()
         person = await site.hub.get(User, sso.user)
-        for purpose, provider in (
+        await site.hub.put(provider("local", type="local", ldap=None), provider("corp"))
+        for purpose, name in (
             ("session", "local"),
+            ("session", "corp"),
             ("session", ""),
             ("session", "gone"),
             ("login", "sso"),
             ("api", "sso"),
         ):
-            issued = await site.tokens.issue(person, purpose, provider=provider)
+            issued = await site.tokens.issue(person, purpose, provider=name)
             assert await sign_out(site, issued) == m.TokenRevoked()
         # Who did not ask to come back is a program.
         assert await sign_out(site, sso, "") == m.TokenRevoked()
@@ -101,3 +104,21 @@ async def test_signing_out_twice_is_as_signed_out_as_can_be(clock):
         request = m.TokenRevoke(identity=envelope, return_to=PAGE)
         assert (await site.sign_outs.revoke(request, MESSAGE)).url
         assert await site.sign_outs.revoke(request, MESSAGE) == m.TokenRevoked()
+
+
+async def test_nobody_waits_long_for_a_provider_that_is_silent(clock, monkeypatch):
+    async with site_of(clock, signOut="provider") as site:
+        issued = await site.sign_in()
+        # Settings that changed make the provider ask for its metadata again.
+        await site.hub.put(oidc(site.liar, signOut="provider", clockSkewSeconds=59))
+        monkeypatch.setattr("services.identity.sign_outs.ASK_S", 0.05)
+        site.liar.delay_s = 1.0
+        assert await sign_out(site, issued) == m.TokenRevoked(still_signed_in_at="Single sign-on")
+
+
+async def test_a_session_at_github_goes_on_and_the_person_is_told(clock):
+    async with site_of(clock) as site:
+        person = await site.hub.get(User, (await site.sign_in()).user)
+        await site.hub.put(provider("hub", type="github", ldap=None, github={"clientId": "c"}))
+        issued = await site.tokens.issue(person, "session", provider="hub")
+        assert await sign_out(site, issued) == m.TokenRevoked(still_signed_in_at="hub")

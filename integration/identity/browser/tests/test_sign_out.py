@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import AsyncIterator
+from pathlib import Path
 from urllib.parse import parse_qs, urlsplit
 
 import pytest
@@ -149,3 +150,15 @@ async def test_a_link_makes_the_page_say_nothing_and_leads_nowhere(hub):
             await screen.page.wait_for_load_state("networkidle")
             assert await screen.page.locator("#message").inner_text() == ""
             assert screen.page.url.startswith(f"{hub.url}/ui/")
+
+
+async def test_who_signed_in_with_a_password_of_the_hub_is_signed_out_and_nothing_more_is_said(hub):
+    async with browsing(hub) as screen:
+        await screen.page.locator("#user").fill("admin")
+        await screen.page.locator("#password").fill(Path(hub.record()["admin_password_file"]).read_text().strip())
+        await screen.page.keyboard.press("Enter")
+        await screen.shows("(this one)")
+        await screen.page.get_by_role("button", name="Sign out").click()
+        await screen.shows(DONE)
+        assert await screen.page.locator("#message").inner_text() == DONE
+        assert screen.problems == []
