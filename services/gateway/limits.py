@@ -32,3 +32,9 @@ class RateLimit:
         if not allowed:
             wait_s = max(1, math.ceil((1 - tokens) * 60 / self._per_minute))
             raise errors.TooManyRequests(f"too many attempts: try again in {wait_s} s", retry_after_s=wait_s)
+
+    def give_back(self, key: str) -> None:
+        """The call that was taken last does not count after all."""
+        if key in self._buckets:
+            tokens, at = self._buckets[key]
+            self._buckets[key] = (min(float(self._per_minute), tokens + 1), at)

@@ -12,6 +12,7 @@ from libs.common.recording.log import JetStreamLog
 from libs.common.resources.meta import API_VERSION
 from services.gateway.api import Api
 from services.gateway.audit import AuditEvents
+from services.gateway.back_channel import BackChannelLogouts
 from services.gateway.call import Call
 from services.gateway.core import EmptyCore
 from services.gateway.devices import Devices
@@ -34,7 +35,7 @@ from services.gateway.writes import Writes
 
 Handler = Callable[[Call], Awaitable[web.StreamResponse]]
 Need = Literal["identity", "nothing", "patience"]
-"""identity: a genuine envelope, else 401. nothing: probes and the pages of the UI. patience: public, counted per address."""
+"""identity: a genuine envelope, else 401. nothing: probes, the pages of the UI, and what counts by itself. patience: public, counted per address."""
 OURS = f"/apis/{API_VERSION}"
 
 
@@ -79,6 +80,7 @@ def render_routes(state: State) -> list[Route]:
         Route("GET", "/version", documents.version, "nothing"),
         Route("POST", "/v1/login", sign_in.login, "patience"),
         Route("POST", "/v1/token", TokenExchanges(state).exchange, "patience"),
+        Route("POST", "/v1/back-channel-logout/{provider}", BackChannelLogouts(state).logout, "nothing"),
         Route("GET", "/v1/sign-in", sign_in.options, "patience"),
         Route("GET", "/v1/sign-in/{provider}", redirects.begin, "patience"),
         Route("GET", "/v1/callback/{provider}", redirects.finish, "patience"),

@@ -80,11 +80,11 @@ class SignIn:
         return answer(found.model_dump(mode="json"), headers=_NO_STORE)
 
     async def logout(self, call: Call) -> web.StreamResponse:
-        """Revokes the token that this call came with."""
-        await self._state.bus.request(
-            REVOKE_TOKEN.subject, TokenRevoke(identity=self._envelope(call)), REVOKE_TOKEN.reply
-        )
-        response = answer({})
+        """Revokes the token that this call came with. Says where the browser can sign out at the provider, if that is wanted; back it comes to the page."""
+        # Never from the request: it is the one address that is registered at the provider.
+        request = TokenRevoke(identity=self._envelope(call), return_to=f"{self._state.config.public_url}/ui/")
+        revoked = await self._state.bus.request(REVOKE_TOKEN.subject, request, REVOKE_TOKEN.reply, timeout_s=10)
+        response = answer(revoked.model_dump(mode="json", exclude_defaults=True), headers=_NO_STORE)
         clear_session(response)
         return response
 

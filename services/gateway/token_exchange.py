@@ -5,7 +5,7 @@ Identity decides; here is only understood what was asked. Nobody has signed in, 
 
 from __future__ import annotations
 
-from urllib.parse import parse_qsl
+from collections.abc import Mapping
 
 from aiohttp import web
 
@@ -13,27 +13,17 @@ from libs.common import errors
 from libs.common.contracts.messages import TokenExchange
 from libs.common.contracts.methods import EXCHANGE_TOKEN
 from services.gateway.answers import answer
-from services.gateway.bodies import read_bytes
 from services.gateway.call import Call
+from services.gateway.forms import HEADERS, MAX_TOKEN, Wrong, answer_problem, read_form
 from services.gateway.state import State
 
 GRANT = "urn:ietf:params:oauth:grant-type:token-exchange"
 ACCESS_TOKEN = "urn:ietf:params:oauth:token-type:access_token"  # noqa: S105 - a name
 SUBJECT_TYPES = ("urn:ietf:params:oauth:token-type:jwt", "urn:ietf:params:oauth:token-type:id_token")
-MAX_FORM, MAX_FIELDS, MAX_TOKEN, MAX_NAME = 64 * 1024, 20, 16 * 1024, 253
+MAX_NAME = 253
 EXCHANGE_S = 15.0
 """An issuer may have to be asked for its metadata and its keys first."""
-_HEADERS = {"Cache-Control": "no-store", "Pragma": "no-cache"}
 _REPEATABLE = ("audience",)
-
-
-class Wrong(Exception):
-    """What was asked can't be done: the error's name and words for whoever asked."""
-
-    def __init__(self, error: str, description: str) -> None:
-        super().__init__(description)
-        self.error = error
-        self.description = description
 
 
 class TokenExchanges:
@@ -43,50 +33,25 @@ class TokenExchanges:
     async def exchange(self, call: Call) -> web.StreamResponse:
         """200 with a token, 400 with what was wrong, 503 when the issuer can't be asked for its keys."""
         try:
-            request = await _read(call)
+            request = _understand(await read_form(call, _REPEATABLE), call.address)
             exchanged = await self._state.bus.request(
                 EXCHANGE_TOKEN.subject, request, EXCHANGE_TOKEN.reply, timeout_s=EXCHANGE_S
             )
             if exchanged.issued is None:
                 raise Wrong(exchanged.error or "invalid_grant", exchanged.description)
         except Wrong as exc:
-            return _problem(400, exc.error, exc.description)
+            return answer_problem(400, exc.error, exc.description)
         except (errors.Unavailable, errors.Timeout) as exc:
-            return _problem(503, "temporarily_unavailable", exc.message)
+            return answer_problem(503, "temporarily_unavailable", exc.message)
         document = {
             "access_token": exchanged.issued.token, "issued_token_type": ACCESS_TOKEN, "token_type": "Bearer",
             "expires_in": exchanged.expires_in_s,
         }  # fmt: skip
-        return answer(document, headers=_HEADERS)
+        return answer(document, headers=HEADERS)
 
 
-async def _read(call: Call) -> TokenExchange:
-    """The form, understood. Raises Wrong."""
-    if call.request.content_type != "application/x-www-form-urlencoded":
-        raise Wrong("invalid_request", "the body must be application/x-www-form-urlencoded")
-    if (call.request.content_length or 0) > MAX_FORM:
-        raise Wrong("invalid_request", f"the form is larger than {MAX_FORM} bytes")
-    data = await read_bytes(call.request)
-    try:
-        pairs = (
-            parse_qsl(data.decode("ascii"), keep_blank_values=True, max_num_fields=MAX_FIELDS)
-            if len(data) <= MAX_FORM
-            else None
-        )
-    except ValueError:
-        pairs = None
-    if pairs is None:
-        raise Wrong(
-            "invalid_request", f"the form can't be read: it has at most {MAX_FORM} bytes and {MAX_FIELDS} fields"
-        )
-    names = [name for name, _ in pairs if name not in _REPEATABLE]
-    if len(names) != len(set(names)):
-        raise Wrong("invalid_request", "a parameter was given twice")
-    # RFC 6749 3.2: what is empty counts as left out, what is unknown is ignored.
-    return _understand({name: value for name, value in pairs if value}, call.address)
-
-
-def _understand(form: dict[str, str], address: str) -> TokenExchange:
+def _understand(form: Mapping[str, str], address: str) -> TokenExchange:
+    """Raises Wrong."""
     grant, kind = form.get("grant_type"), form.get("subject_token_type")
     if grant is None:
         raise Wrong("invalid_request", "grant_type is missing")
@@ -109,9 +74,3 @@ def _understand(form: dict[str, str], address: str) -> TokenExchange:
     if len(resource) > MAX_NAME:
         raise Wrong("invalid_request", "resource is the name of a FederatedCredential")
     return TokenExchange(subject_token=token, resource=resource, client_address=address)
-
-
-def _problem(status: int, error: str, description: str) -> web.Response:
-    """RFC 6749 5.2: the words are printable ASCII without quotes and backslashes."""
-    words = "".join("'" if c == '"' else c for c in description if " " <= c <= "~" and c != "\\")
-    return answer({"error": error, "error_description": words}, status, headers=_HEADERS)

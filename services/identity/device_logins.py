@@ -93,8 +93,15 @@ class DeviceLogins:
         attempt.note = f"a machine at {asked['address']}"
         redirect, lifetime_s = "", LIFETIME_S
         if request.answer:
-            provider = await self.handlers.provider_of_token(principal.token)
-            decided = {**asked, "state": request.answer, "user": user.name, "uid": user.uid, "provider": provider}
+            provider, session = await self.handlers.origin_of_token(principal.token)
+            decided = {
+                **asked,
+                "state": request.answer,
+                "user": user.name,
+                "uid": user.uid,
+                "provider": provider,
+                "session": session,
+            }
             if request.browser:
                 answered = loopback.answer(asked["browser"], request.answer, self.now())
                 decided["browser"], redirect, lifetime_s = answered.kept, answered.redirect, loopback.CODE_LIFETIME_S
@@ -140,7 +147,7 @@ class DeviceLogins:
             loopback.check(kept, request.code, request.code_verifier, self.now())
         user = await self.handlers.find_usable(asked["user"], asked["uid"])
         issued = await self.handlers.let_in(
-            SignedIn(user, asked["provider"]),
+            SignedIn(user, asked["provider"], session=asked.get("session", "")),
             session=False,
             description=asked["description"],
             address=request.client_address,

@@ -102,10 +102,11 @@ class Handlers:
                 raise errors.Denied("the password is wrong", why="wrong_password")
         return user
 
-    async def provider_of_token(self, name: str) -> str:
-        """Where the sign-in behind a token took place. Raises Unauthenticated when the token is gone."""
+    async def origin_of_token(self, name: str) -> tuple[str, str]:
+        """Where the sign-in behind a token took place, and the digest of the session there. Raises Unauthenticated when the token is gone."""
         try:
-            return (await read(self.store, Token, name)).spec.provider
+            token = await read(self.store, Token, name)
+            return token.spec.provider, token.private.provider_session
         except errors.NotFound as exc:
             raise errors.Unauthenticated("your token was revoked: sign in again") from exc
 
@@ -120,8 +121,9 @@ class Handlers:
         """The token of a person who has just signed in, whatever the way."""
         purpose: TokenPurpose = "session" if session else "login"
         issued = await self.tokens.issue(
-            signed_in.user, purpose, description=description, provider=signed_in.provider, client_address=address
-        )
+            signed_in.user, purpose, description=description, provider=signed_in.provider, client_address=address,
+            provider_session=signed_in.session,
+        )  # fmt: skip
         self.logins.note(signed_in.user)
         owed = find_owed(signed_in.user, signed_in.provider, purpose, self.providers.local_settings())
         return issued.model_copy(update={
@@ -209,17 +211,6 @@ class Handlers:
             "refresh-session", caller=principal, account=principal.user, resource="tokens", name=principal.token
         )
         return m.SessionExtended(expires_at=expires_at, ends_at=ends_at)
-
-    async def revoke_token(self, request: m.TokenRevoke, _message: Message) -> m.Empty:
-        """Sign-out: the token that was used is gone."""
-        principal = self.verifier.open(request.identity, owing=True)
-        if not principal.token:
-            raise errors.BadRequest("this caller did not come with a token, so there is none to revoke")
-        async with self.attempts.begin("revoke-token", caller=principal, always=True) as attempt:
-            attempt.account, attempt.resource, attempt.name = principal.user, "tokens", principal.token
-            was_there = await self.tokens.revoke(principal.token)
-            attempt.reason = "sign_out" if was_there else "gone_already"
-        return m.Empty()
 
     async def change_password(self, request: m.PasswordChange, _message: Message) -> m.Empty:
         """One's own, with the current one; another person's by whoever may update users and holds all of that person's rights.

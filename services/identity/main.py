@@ -14,6 +14,7 @@ from libs.common.contracts import subjects
 from libs.common.contracts.messages import SignInCounts
 from libs.common.contracts.methods import (
     ANSWER_DEVICE,
+    BACK_CHANNEL_LOGOUT,
     BEGIN_DEVICE,
     BEGIN_REDIRECT,
     BEGIN_SECOND_FACTOR,
@@ -49,6 +50,7 @@ from services.identity.activity import LastActivities
 from services.identity.audit.attempts import Attempts
 from services.identity.audit.names import AccountNames
 from services.identity.audit.trail import Trail
+from services.identity.back_channel import BackChannel
 from services.identity.bootstrap import bootstrap_admin, ensure_local_provider
 from services.identity.config import IdentityConfig
 from services.identity.device_logins import DeviceLogins
@@ -69,6 +71,7 @@ from services.identity.provider_ends import ProviderEnds, keys_of_provider
 from services.identity.provider_handlers import ProviderHandlers
 from services.identity.provider_health import ProviderHealth
 from services.identity.provider_health import keys_of_provider as keys_of_health
+from services.identity.provider_sessions import ProviderSessions
 from services.identity.provider_strategy import IdentityProviderStrategy
 from services.identity.providers.factories import FACTORIES
 from services.identity.providers.running import Providers
@@ -82,6 +85,7 @@ from services.identity.scim.users import Users as PushedUsers
 from services.identity.second_factor import SecondFactors
 from services.identity.second_factor_handlers import SecondFactorHandlers
 from services.identity.sign_in import PasswordSignIn
+from services.identity.sign_outs import SignOuts
 from services.identity.strategies import TokenStrategy, UserStrategy
 from services.identity.sweeper import TokenSweeper, keys_of_user
 from services.identity.throttle_peers import ThrottlePeers
@@ -230,7 +234,8 @@ async def build(host: Host[IdentityConfig]) -> None:
     await host.serve(BEGIN_DEVICE, devices.begin)
     await host.serve(ANSWER_DEVICE, devices.look)
     await host.serve(FETCH_DEVICE, devices.fetch)
-    redirects = Redirects(store, ring, providers, accounts, handlers, host.verifier, host.now)
+    sessions = ProviderSessions(store, ring, config.lifetimes)
+    redirects = Redirects(store, ring, providers, accounts, handlers, host.verifier, host.now, sessions)
     await host.serve(BEGIN_REDIRECT, redirects.begin)
     await host.serve(FINISH_REDIRECT, redirects.finish)
     about_providers = ProviderHandlers(
@@ -246,7 +251,9 @@ async def build(host: Host[IdentityConfig]) -> None:
     await host.serve(SCIM, scim.call)
     await host.serve(ISSUE_TOKEN, handlers.issue_token)
     await host.serve(EXCHANGE_TOKEN, Exchanges(store, credentials, sources, tokens, host.now, attempts).exchange)
-    await host.serve(REVOKE_TOKEN, handlers.revoke_token)
+    await host.serve(REVOKE_TOKEN, SignOuts(store, providers, sessions, tokens, host.verifier, attempts).revoke)
+    back_channel = BackChannel(store, providers, accounts, sessions, tokens, attempts, host.now)
+    await host.serve(BACK_CHANNEL_LOGOUT, back_channel.logout)
     host.on_stop(flush_uses)
     host.spawn("last uses", uses.run())
     host.spawn("last activities", activities.run())

@@ -29,6 +29,7 @@ from libs.common.store.objects import read
 from services.identity.accounts import Accounts
 from services.identity.audit.attempts import Attempt
 from services.identity.handlers import Handlers
+from services.identity.provider_sessions import ProviderSessions
 from services.identity.providers.base import RedirectProvider
 from services.identity.providers.running import Providers
 from services.identity.sign_in import SignedIn
@@ -49,6 +50,7 @@ class Redirects:
     handlers: Handlers
     verifier: Verifier
     now: Callable[[], datetime]
+    sessions: ProviderSessions
 
     async def begin(self, request: m.RedirectBegin, _message: Message) -> m.RedirectBegun:
         """Where to send the browser. Raises NotFound, Denied, BadRequest, Unavailable."""
@@ -103,11 +105,15 @@ class Redirects:
         attempt.proved(user)
         account = next((i for i in user.status.identities if i.provider == resource.name), None)
         notices = (account.truncated,) if account is not None and account.truncated else ()
+        # First whose session it is, then what comes of it: one that the provider ends is found.
+        session = await self.sessions.remember(resource.name, identity.session, user.uid)
         issued = await self.handlers.let_in(
-            SignedIn(user, resource.name, notices), session=pending["session"], description=pending["description"],
+            SignedIn(user, resource.name, notices, session), session=pending["session"], description=pending["description"],
             address=request.client_address,
         )  # fmt: skip
         attempt.gave(issued.name)
+        if identity.sign_out_hint and pending["session"]:
+            await self.sessions.keep_hint(issued.name, identity.sign_out_hint)
         return m.RedirectFinished(issued=issued, return_to=pending["return_to"], session=pending["session"])
 
     def _open(self, request: m.RedirectFinish) -> dict[str, Any]:

@@ -28,11 +28,12 @@ WRONG = "the user name or the password is wrong, or the user is disabled"
 
 @dataclass(frozen=True, slots=True)
 class SignedIn:
-    """Who proved to be whom. `notices` are for the person."""
+    """Who proved to be whom. `notices` are for the person; `session` is the digest of the session at the provider, where that is known."""
 
     user: User
     provider: str
     notices: tuple[str, ...] = ()
+    session: str = ""
 
 
 @dataclass(slots=True)

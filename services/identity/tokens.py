@@ -84,8 +84,12 @@ class Tokens:
         self, user: User, purpose: TokenPurpose, *, description: str = "", clusters: tuple[str, ...] = (),
         projects: tuple[str, ...] = (), read_only: bool = False, ttl_s: int | None = None,
         parent_expiry: datetime | None = None, provider: str = "", parent: str = "", client_address: str = "",
+        provider_session: str = "",
     ) -> IssuedToken:  # fmt: skip
-        """Make, store and return a token; the only time that its secret is seen. Raises TooManyRequests at the cap."""
+        """Make, store and return a token; the only time that its secret is seen. Raises TooManyRequests at the cap.
+
+        `provider_session`: digest of the session at the provider that it comes from.
+        """
         now = self._now()
         expires_at = self._lifetimes.expiry(purpose, now, ttl_s, parent_expiry)
         spec = TokenSpec(
@@ -96,7 +100,7 @@ class Tokens:
         lock = self._locks[user.uid]
         try:
             async with lock:
-                issued = await self._create(user, spec, now)
+                issued = await self._create(user, spec, now, provider_session)
         finally:
             if not lock.locked():
                 self._locks.pop(user.uid, None)
@@ -136,14 +140,20 @@ class Tokens:
         await self.records.remove(token.spec.user_uid, lambda _record: [token.name])
 
     async def revoke_all(
-        self, uid: str, *, keep: str = "", purposes: tuple[TokenPurpose, ...] = (), provider: str = ""
+        self,
+        uid: str,
+        *,
+        keep: str = "",
+        purposes: tuple[TokenPurpose, ...] = (),
+        provider: str = "",
+        session: str = "",
     ) -> int:
-        """Delete a user's tokens (all, or those of some purposes, or of one provider) but the one to keep. Returns how many there were.
+        """Delete a user's tokens (all, or those that `choose` says) but the one to keep. Returns how many there were.
 
         Those too that are in no record yet: it looks for such ones first.
         """
         await self.adoption.catch_up()
-        return await self.records.remove(uid, choose(keep=keep, purposes=purposes, provider=provider))
+        return await self.records.remove(uid, choose(keep=keep, purposes=purposes, provider=provider, session=session))
 
     async def revoke_of_provider(self, provider: str) -> int:
         """Delete all tokens that came from a sign-in at one provider, whoever has them. Returns how many there were."""
@@ -155,7 +165,7 @@ class Tokens:
                     removed += await self.records.remove(record.uid, chosen)
         return removed
 
-    async def _create(self, user: User, spec: TokenSpec, now: datetime) -> IssuedToken:
+    async def _create(self, user: User, spec: TokenSpec, now: datetime, provider_session: str) -> IssuedToken:
         for failed in range(1, TRIES + 1):
             record = await self.records.read(user.uid, user.name)
             plan = await self._make_room(record, spec, now)
@@ -163,7 +173,7 @@ class Tokens:
             token = Token(
                 metadata=ObjectMeta(name=text.name, uid=str(uuid4()), creation_timestamp=now, generation=1),
                 spec=spec,
-                private=TokenPrivate(secret_hash=text.secret_hash),
+                private=TokenPrivate(secret_hash=text.secret_hash, provider_session=provider_session),
             )
             create = Put(TOKEN.key(text.name), encode_unique(token), 0)
             try:
@@ -219,14 +229,18 @@ class Tokens:
 
 
 def choose(
-    *, keep: str = "", purposes: tuple[TokenPurpose, ...] = (), provider: str = ""
+    *, keep: str = "", purposes: tuple[TokenPurpose, ...] = (), provider: str = "", session: str = ""
 ) -> Callable[[TokenRecord], list[str]]:
-    """The names in a record of all tokens, or those of some purposes, or of one provider, but for the one to keep."""
+    """The names in a record of all tokens, or those of some purposes, or of one provider, but for the one to keep.
+
+    `session`: of one session at the provider (by its digest), or of none that is known, which may be that one.
+    """
 
     def chosen(record: TokenRecord) -> list[str]:
         return [
             name for name, fact in record.tokens.items()
             if name != keep and (not purposes or fact.purpose in purposes) and provider in ("", fact.provider)
+            and (not session or fact.session in ("", session))
         ]  # fmt: skip
 
     return chosen

@@ -26,7 +26,7 @@ JSON = "application/json"
         "/apis/authentication.k8s.io/v1/tokenreviews", "/apis/certificates.k8s.io/v1/certificatesigningrequests",
         f"{HUB}/tokens", f"{HUB}/tokenrequests", f"{HUB}/kubeconfigs", f"{HUB}/registrationtokens", f"{HUB}/clusters/c/registration",
         f"{HUB}/users/ana", f"{HUB}/auditevents",
-        "/v1/login", "/v1/password", "/v1/second-factor", "/v1/second-factor/confirm", "/v1/agents/register", "/v1/import/x.yaml", "/v1/logout",
+        "/v1/login", "/v1/password", "/v1/second-factor", "/v1/second-factor/confirm", "/v1/agents/register", "/v1/import/x.yaml", "/v1/logout", "/v1/token", "/v1/back-channel-logout/sso",
         "/api/v1/namespaces/a/pods/p/log", "/api/v1/namespaces/a/pods/p/exec", "/api/v1/namespaces/a/services/s/proxy/x",
         "/api/v1/pods?watch=true",
     ],

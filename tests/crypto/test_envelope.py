@@ -51,7 +51,7 @@ def test_only_what_helps_with_what_is_owed_opens_envelopes_of_who_owes():
                     found.add((file.as_posix(), node.name))
     identity = "services/identity/handlers.py"
     assert found == {
-        (identity, "access_own"), (identity, "revoke_token"), (identity, "change_password"),
+        (identity, "access_own"), (identity, "change_password"), ("services/identity/sign_outs.py", "revoke"),
         ("services/identity/second_factor_handlers.py", "begin"), ("services/identity/second_factor_handlers.py", "confirm"),
         ("services/gateway/app.py", "_adapt"), ("services/gateway/app.py", "handle"),
     }  # fmt: skip

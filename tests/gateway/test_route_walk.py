@@ -16,9 +16,9 @@ from tests.gateway.support import Hub, make_principal, real_monotonic
 
 PUBLIC = {
     ("GET", "/healthz"), ("GET", "/livez"), ("GET", "/readyz"), ("GET", "/"), ("GET", "/ui"), ("GET", "/ui/{file:.*}"), ("GET", "/version"),
-    ("GET", "/v1/sign-in"), ("POST", "/v1/devices"), ("POST", "/v1/devices/fetch"), ("GET", "/v1/sign-in/{provider}"), ("GET", "/v1/callback/{provider}"), ("POST", "/v1/login"), ("POST", "/v1/token"), ("POST", "/v1/agents/register"), ("GET", "/v1/import/{token}.yaml"),
+    ("GET", "/v1/sign-in"), ("POST", "/v1/devices"), ("POST", "/v1/devices/fetch"), ("GET", "/v1/sign-in/{provider}"), ("GET", "/v1/callback/{provider}"), ("POST", "/v1/login"), ("POST", "/v1/token"), ("POST", "/v1/back-channel-logout/{provider}"), ("POST", "/v1/agents/register"), ("GET", "/v1/import/{token}.yaml"),
 }  # fmt: skip
-"""What answers without a name: probes, the page, sign-in and the ways to it, and what an agent's one-time token opens."""
+"""What answers without a name: probes, the page, sign-in and the ways to it, a provider's word that somebody signed out there, and what an agent's one-time token opens."""
 
 FOR_ALL = {
     "/api", "/apis", "/api/v1", "/apis/{group}", "/apis/{group}/{version}", "/openapi/v2", "/openapi/v3", "/openapi/v3/api/v1",

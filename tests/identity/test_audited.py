@@ -113,7 +113,7 @@ async def test_signing_out_works_without_an_audit_log_and_is_told(clock):
     async with running(clock) as s:
         issued = await s.login()
         s.trail.full = True
-        await s.handlers.revoke_token(m.TokenRevoke(identity=s.hub.envelope(ADA, token=issued.name)), MESSAGE)
+        await s.sign_outs.revoke(m.TokenRevoke(identity=s.hub.envelope(ADA, token=issued.name)), MESSAGE)
         assert s.trail.told[-1] == ("revoke-token", "success", "sign_out", "ada")
         assert s.trail.events[-1].token == issued.name
 

@@ -18,9 +18,11 @@ from services.identity.handlers import Handlers
 from services.identity.known_places import AGE, MOST, KnownPlaces, network_of
 from services.identity.logins import LastLogins
 from services.identity.passwords import Passwords
+from services.identity.provider_sessions import ProviderSessions
 from services.identity.providers.running import Providers
 from services.identity.second_factor import SecondFactors
 from services.identity.sign_in import WRONG, PasswordSignIn
+from services.identity.sign_outs import SignOuts
 from services.identity.sweeper import TokenSweeper
 from services.identity.throttle import Throttle
 from services.identity.tokens import Lifetimes, Tokens
@@ -53,6 +55,8 @@ class Service:
             store, self.passwords, Throttle(lambda: 0.0), KnownPlaces(hub.informers["users"], hub.now), self.tokens, self.logins, hub.verifier, hub.live,
             self.providers, sign_in, SecondFactors(store, ring, hub.now), hub.now, attempts,
         )  # fmt: skip
+        self.sessions = ProviderSessions(store, ring, Lifetimes())
+        self.sign_outs = SignOuts(store, self.providers, self.sessions, self.tokens, hub.verifier, attempts)
         self.sweeper = TokenSweeper(store, self.tokens.records, hub.objects(User), hub.now, attempts)
 
     async def login(self, user: str = "ada", password: str = PASSWORD) -> m.IssuedToken:
@@ -272,8 +276,8 @@ async def test_a_revoked_token_issues_nothing(clock):
     async with running(clock) as s:
         parent = await s.issue(ADA)
         envelope = s.hub.envelope(ADA, token=parent.name)
-        await s.handlers.revoke_token(m.TokenRevoke(identity=envelope), MESSAGE)
-        await s.handlers.revoke_token(m.TokenRevoke(identity=envelope), MESSAGE)
+        await s.sign_outs.revoke(m.TokenRevoke(identity=envelope), MESSAGE)
+        await s.sign_outs.revoke(m.TokenRevoke(identity=envelope), MESSAGE)
         with pytest.raises(errors.NotFound):
             await s.token(parent.name)
         with pytest.raises(errors.Unauthenticated):
@@ -404,7 +408,7 @@ async def test_who_owes_something_can_sign_out(clock):
     async with running(clock) as s:
         here = await s.login()
         envelope = s.hub.envelope(ADA, token=here.name, owes=["password"])
-        await s.handlers.revoke_token(m.TokenRevoke(identity=envelope), MESSAGE)
+        await s.sign_outs.revoke(m.TokenRevoke(identity=envelope), MESSAGE)
         with pytest.raises(errors.NotFound):
             await s.token(here.name)
 

@@ -36,7 +36,7 @@ class Page(Scripted):
         assert secrets == {"verifier": "v"}
         return self.identity
 
-    async def end_session_url(self, account_id: str, return_to: str) -> str:
+    async def end_session_url(self, hint: str, return_to: str, state: str) -> str:
         return ""
 
 
@@ -48,7 +48,7 @@ class Site:
         self.providers = Providers(self.hub.objects(IdentityProvider), {"ldap": lambda *_: self.page}, RING)
         accounts = Accounts(store, RING, self.hub.now)
         self.redirects = Redirects(
-            store, RING, self.providers, accounts, service.handlers, self.hub.verifier, self.hub.now
+            store, RING, self.providers, accounts, service.handlers, self.hub.verifier, self.hub.now, service.sessions
         )
 
     async def begin(self, name: str = "corp", **more) -> tuple[m.RedirectBegun, str]:

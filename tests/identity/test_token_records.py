@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from datetime import timedelta
 
+import msgpack
 import pytest
 
 from libs.common import errors
@@ -302,3 +303,17 @@ async def test_a_copy_of_users_that_is_behind_costs_nobody_a_token(clock):
         assert found == {ADA.uid}
         await sweeper.reconcile(ADA.uid)
         assert await s.token(token.name)
+
+
+async def test_a_record_says_of_which_session_at_the_provider_a_token_is_and_is_read_by_older_versions(replicas):
+    here = replicas.here
+    plain = await here.issue(ADA, "login", provider="sso")
+    named = await here.issue(ADA, "session", provider="sso", provider_session="d1")
+    record = await here.records.read(ADA.uid)
+    assert [record.tokens[t.name].session for t in (plain, named)] == ["", "d1"]
+    stored = msgpack.unpackb((await replicas.store.get(record_key(ADA.uid))).value)["object"]["tokens"]
+    # An older version takes the first four, and writes records of four.
+    assert [len(stored[t.name]) for t in (plain, named)] == [4, 5]
+    assert await here.revoke_all(ADA.uid, provider="sso", session="d2") == 1
+    assert await replicas.stored(ADA) == {named.name}
+    assert await here.revoke_all(ADA.uid, provider="sso", session="d1") == 1

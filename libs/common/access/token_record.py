@@ -25,12 +25,13 @@ PROGRESS = "tokenrecords.progress"
 
 @dataclass(frozen=True, slots=True)
 class TokenFact:
-    """`expires` in Unix seconds; the other fields as in the token's spec."""
+    """`expires` in Unix seconds; `session` as in the token's private part, the other fields as in its spec."""
 
     purpose: str
     expires: int
     provider: str = ""
     parent: str = ""
+    session: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +63,8 @@ def record_key(uid: str) -> str:
 
 def fact_of(token: Token) -> TokenFact:
     spec = token.spec
-    return TokenFact(spec.purpose, int(spec.expires_at.timestamp()), spec.provider, spec.parent)
+    expires = int(spec.expires_at.timestamp())
+    return TokenFact(spec.purpose, expires, spec.provider, spec.parent, token.private.provider_session)
 
 
 async def read_record(store: Store, uid: str, user: str = "") -> TokenRecord:
@@ -75,14 +77,18 @@ async def read_record(store: Store, uid: str, user: str = "") -> TokenRecord:
 
 def encode_record(user: str, tokens: Mapping[str, TokenFact]) -> bytes:
     """Bytes to store, unlike those of any other write."""
-    facts = {name: [fact.purpose, fact.expires, fact.provider, fact.parent] for name, fact in tokens.items()}
+    facts = {
+        # Most have no session at a provider, and the bytes of those are what they always were.
+        name: [fact.purpose, fact.expires, fact.provider, fact.parent, *([fact.session] if fact.session else [])]
+        for name, fact in tokens.items()
+    }
     return _pack({"user": user, "tokens": facts})
 
 
 def decode_record(entry: Entry) -> TokenRecord:
     """Raises Internal when the bytes are none of ours."""
     stored = _unpack(entry)
-    facts = {str(name): TokenFact(*fact[:4]) for name, fact in stored["tokens"].items()}
+    facts = {str(name): TokenFact(*fact[:5]) for name, fact in stored["tokens"].items()}
     return TokenRecord(entry.key.partition(".")[2], str(stored["user"]), facts, entry.revision)
 
 

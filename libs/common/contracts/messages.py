@@ -239,9 +239,35 @@ class SessionExtended(BaseModel):
 
 
 class TokenRevoke(BaseModel):
-    """Revoke the caller's own token: sign-out."""
+    """Revoke the caller's own token: sign-out. `return_to`: the page to come back to from the provider's own sign-out."""
 
     identity: str
+    return_to: str = Field(default="", max_length=2048)
+
+
+class TokenRevoked(BaseModel):
+    """Where to send the browser so that it is signed out at the provider as well, which brings it back with `state`; empty = nowhere."""
+
+    url: str = ""
+    state: str = ""
+    still_signed_in_at: str = Field(
+        default="", description="What the provider is called where the person's own session may go on; empty = nowhere."
+    )
+
+
+class BackChannelLogout(BaseModel):
+    """A provider says that somebody was signed out there (OpenID Connect Back-Channel Logout 1.0). Nobody has signed in."""
+
+    provider: str = Field(max_length=63)
+    logout_token: str = Field(max_length=16_384)
+    client_address: str = ""
+
+
+class BackChannelLoggedOut(BaseModel):
+    """`error`: empty, or what the answer of 400 says, with words for whoever asked."""
+
+    error: Literal["", "invalid_request", "temporarily_unavailable"] = ""
+    description: str = ""
 
 
 class TokenUse(BaseModel):

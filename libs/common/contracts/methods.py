@@ -49,7 +49,10 @@ PING = {service: Method(service, "ping", m.Empty, m.Health, ("gateway",)) for se
 LOGIN = Method("identity", "login", m.LoginRequest, m.IssuedToken, ("gateway",))
 ISSUE_TOKEN = Method("identity", "issue_token", m.TokenIssue, m.IssuedToken, ("gateway",))
 EXCHANGE_TOKEN = Method("identity", "exchange_token", m.TokenExchange, m.TokenExchanged, ("gateway",))
-REVOKE_TOKEN = Method("identity", "revoke_token", m.TokenRevoke, m.Empty, ("gateway",))
+REVOKE_TOKEN = Method("identity", "revoke_token", m.TokenRevoke, m.TokenRevoked, ("gateway",))
+BACK_CHANNEL_LOGOUT = Method(
+    "identity", "back_channel_logout", m.BackChannelLogout, m.BackChannelLoggedOut, ("gateway",)
+)
 BEGIN_DEVICE = Method("identity", "begin_device", m.DeviceBegin, m.DeviceBegun, ("gateway",))
 ANSWER_DEVICE = Method("identity", "answer_device", m.DeviceAnswer, m.DeviceShown, ("gateway",))
 FETCH_DEVICE = Method("identity", "fetch_device", m.DeviceFetch, m.DeviceFetched, ("gateway",))
@@ -83,7 +86,7 @@ GET_DESIRED = Method("cluster_controller", "desired", m.DesiredQuery, m.DesiredS
 REPORT_APPLIED = Method("cluster_controller", "applied", m.AppliedReport, m.Empty, for_agents=True)
 
 METHODS: tuple[Method[Any, Any], ...] = (
-    *WRITE.values(), *PING.values(), LOGIN, ISSUE_TOKEN, EXCHANGE_TOKEN, REVOKE_TOKEN, CHANGE_PASSWORD,
+    *WRITE.values(), *PING.values(), LOGIN, ISSUE_TOKEN, EXCHANGE_TOKEN, REVOKE_TOKEN, BACK_CHANNEL_LOGOUT, CHANGE_PASSWORD,
     BEGIN_DEVICE, ANSWER_DEVICE, FETCH_DEVICE,
     BEGIN_SECOND_FACTOR, CONFIRM_SECOND_FACTOR, REMOVE_SECOND_FACTOR, EXTEND_SESSION, NOTE_TOKEN_USE, SIGN_IN_OPTIONS,
     BEGIN_REDIRECT, FINISH_REDIRECT, SEARCH_PRINCIPALS, TEST_PROVIDER, SCIM, AUDIT_IDENTITY, ISSUE_REGISTRATION,

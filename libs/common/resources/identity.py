@@ -156,6 +156,8 @@ class TokenStatus(ConditionedStatus):
 class TokenPrivate(Model):
     secret_hash: str = ""
     """SHA-256 of the secret half in hex; the secret has 256 random bits, so no slow hash is needed."""
+    provider_session: str = ""
+    """Digest of the session at the provider that it came from, by which the provider can end it; empty = none that is known."""
 
 
 class Token(Resource):

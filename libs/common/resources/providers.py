@@ -154,6 +154,10 @@ class OidcSettings(Model):
         default=False,
         description="True: the issuer may push users and groups by SCIM, and the groups of who was pushed are those pushed, not the claim's.",
     )
+    sign_out: Literal["hub", "provider"] = Field(
+        default="hub",
+        description="What signing out on the hub's page ends: the session here alone, or the one at the issuer, too (RP-Initiated Logout 1.0).",
+    )
     ca: str = Field(default="", max_length=64_000, description="PEM of the authorities to trust; empty = the system's.")
     timeout_seconds: Seconds = Field(default=10, ge=1, le=60)
     clock_skew_seconds: Seconds = Field(default=60, ge=0, le=300, description="How far the issuer's clock may be off.")

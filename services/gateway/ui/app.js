@@ -1,11 +1,12 @@
 // The hub's page: sign in, see clusters, sign out. Its other parts lie beside it: `hub.js` asks, `life.js` watches the session's end, `tokens.js` and
-// `account.js` fill their tables, `device.js` and `login.js` let machines in, `factor.js` sets up a second factor.
+// `account.js` fill their tables, `device.js` and `login.js` let machines in, `factor.js` sets up a second factor, `leave.js` signs out.
 import { API, call, element, firstShown, hasProof, onSubmit, page, row, say, untilDone } from "/ui/hub.js";
 import * as life from "/ui/life.js";
 import { forgetNewToken, showTokens } from "/ui/tokens.js";
 import { showAccount } from "/ui/account.js";
 import { forgetDevice, showDevice } from "/ui/device.js";
 import { forgetFactor, showFactor } from "/ui/factor.js";
+import { tellLeft } from "/ui/leave.js";
 import { forgetLogin, returnTo, showLogin } from "/ui/login.js";
 
 const REFRESH_MS = 5000;
@@ -154,16 +155,6 @@ onSubmit("new-password", async () => {
 // Another account may need no code.
 for (const id of ["user", "provider"]) element(id).addEventListener("input", () => askForCode(false));
 
-element("sign-out").addEventListener("click", async () => {
-  try {
-    await call("POST", "/v1/logout");
-    say("You are signed out.");
-  } catch (error) {
-    say(error.message, true);
-  }
-  end();
-});
-
 // A sign-in that failed on its way comes back with what to tell, which is shown once.
 function tellProblem() {
   const found = document.cookie.split("; ").find((part) => part.startsWith(PROBLEM_COOKIE));
@@ -187,5 +178,8 @@ async function start() {
 
 show("sign-in");
 if (hasProof()) start();
-else showProviders().catch((error) => say(error.message, true));
+else {
+  tellLeft();
+  showProviders().catch((error) => say(error.message, true));
+}
 tellProblem();

@@ -23,18 +23,26 @@ class AccountNames:
 
     def __init__(self, users: Informer) -> None:
         self._users: dict[tuple[str, str], str] = {}
-        self._of: dict[str, list[tuple[str, str]]] = {}
+        self._of: dict[str, tuple[str, list[tuple[str, str]]]] = {}
+        """By the user's name: its uid, and what it is known by."""
+        self._by_uid: dict[str, str] = {}
         users.subscribe(self._changed, replay=True)
 
     def find(self, provider: str, typed: str) -> str:
         """The user that has an account of this name there; empty = nobody is known to have one."""
         return self._users.get((provider, typed.strip().casefold()), "")
 
+    def name_of(self, uid: str) -> str:
+        """The user with this uid; empty = there is none."""
+        return self._by_uid.get(uid, "")
+
     def _changed(self, change: Change) -> None:
         plural, _, name = change.key.partition(".")
         if plural != "users":
             return
-        for known in self._of.pop(name, ()):
+        uid, names = self._of.pop(name, ("", []))
+        self._by_uid.pop(uid, None)
+        for known in names:
             if self._users.get(known) == name:
                 del self._users[known]
         if change.after is None:
@@ -44,8 +52,9 @@ class AccountNames:
         except (errors.HerdsmanError, ValueError, KeyError) as exc:
             log.get("identity").error("account_names_unreadable", user=name, error=str(exc))
             return
-        self._of[name] = list(dict.fromkeys(_names(user)))
-        for known in self._of[name]:
+        names = list(dict.fromkeys(_names(user)))
+        self._of[name], self._by_uid[user.uid] = (user.uid, names), name
+        for known in names:
             self._users[known] = name
 
 

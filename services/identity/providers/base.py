@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from datetime import datetime
 from typing import Literal, Protocol, runtime_checkable
 
 from libs.common import errors
@@ -19,6 +20,10 @@ Kind = Literal["user", "group"]
 
 class Gone(errors.Denied):
     """The account is no longer there, or is disabled: whoever holds it loses access."""
+
+
+class Refused(Exception):
+    """A notice that is not the provider's word for this hub, now. The text is for the log."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +46,10 @@ class Identity:
     truncated: str = ""
     refresh_secret: str = field(default="", repr=False)
     """What `refresh` needs later, such as a refresh token; stored sealed. Empty = nothing."""
+    session: str = field(default="", repr=False)
+    """What the provider calls the sign-in that this came from (`sid`), where it says so."""
+    sign_out_hint: str = field(default="", repr=False)
+    """What signing out there goes best with, such as the ID token. Empty = nothing, or the settings don't want it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,6 +115,27 @@ class RedirectProvider(Provider, Protocol):
         """The account, from the parameters that the provider sent the browser back with. `state` was checked by the caller."""
         ...
 
-    async def end_session_url(self, account_id: str, return_to: str) -> str:
-        """Where to send a browser that signs out, so that it is signed out there too; empty = nowhere."""
+    async def end_session_url(self, hint: str, return_to: str, state: str) -> str:
+        """Where to send a browser that signs out, so that it is signed out there too; empty = nowhere, or the settings don't want it.
+
+        `hint`: the `sign_out_hint` of the sign-in, or empty. The provider sends the browser back to `return_to` with `state`.
+        """
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class SignedOut:
+    """Who was signed out at the provider: that account, that session of it, or (both given) that session of that account."""
+
+    account_id: str
+    session: str
+    token_id: str
+    until: datetime
+    """The notice counts until then, and once."""
+
+
+@runtime_checkable
+class TellsOfSignOuts(Protocol):
+    async def read_sign_out(self, notice: str) -> SignedOut:
+        """What a provider's notice says (a logout token). Raises Refused; Unavailable or Invalid where it cannot be checked now."""
         ...

@@ -122,7 +122,7 @@ class GitHubProvider:
         ]
         return Search(tuple(found[:limit]), int(answer.object.get("total_count") or 0) > limit)
 
-    async def end_session_url(self, account_id: str, return_to: str) -> str:
+    async def end_session_url(self, hint: str, return_to: str, state: str) -> str:
         """GitHub ends nobody's session for others."""
         return ""
 

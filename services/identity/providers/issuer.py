@@ -20,6 +20,8 @@ from joserfc.jwk import KeySet
 from libs.common import errors
 from libs.common.observe import log
 from services.identity.providers.algorithms import ALGORITHMS
+from services.identity.providers.base import Refused
+from services.identity.providers.logout_token import check_claims, check_type
 from services.identity.providers.web import Web
 
 METADATA_S = 3600.0
@@ -125,6 +127,16 @@ class Issuer:
         if (authorized is not None or len(audiences) > 1) and authorized != self._client_id:
             self._refuse("it was issued to another client", None)
         return dict(claims)
+
+    async def verify_logout(self, token: str) -> dict[str, Any]:
+        """The claims of a logout token of this issuer for us. Raises Refused; Unavailable or Invalid without keys."""
+        try:
+            signed = await self._decode(token)
+        except (JoseError, ValueError, TypeError, KeyError, RecursionError) as exc:
+            raise Refused(f"its signature is not good: {type(exc).__name__}") from exc
+        check_type(signed.header)
+        check_claims(signed.claims, self.name, self._client_id, self._now().timestamp(), self._skew_s)
+        return dict(signed.claims)
 
     async def decode(self, token: str) -> dict[str, Any]:
         """What a token says that one of this issuer's keys signed; whether it is for us, and now, is not looked at.

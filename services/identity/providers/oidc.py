@@ -1,6 +1,6 @@
 """OpenID Connect: Keycloak, Entra ID, Okta, Google, Dex and others. Authorization code with PKCE, nonce and a state that the caller keeps.
 
-Sources: OpenID Connect Core 1.0, RFC 7636 (PKCE), RFC 9207 (who answers), RP-Initiated Logout 1.0, and for Entra's group overage Microsoft's
+Sources: OpenID Connect Core 1.0, RFC 7636 (PKCE), RFC 9207 (who answers), RP-Initiated Logout 1.0, Back-Channel Logout 1.0, and for Entra's group overage Microsoft's
 "groups overage claim".
 """
 
@@ -18,13 +18,17 @@ from authlib.oauth2.rfc7636 import create_s256_code_challenge
 from libs.common import errors
 from libs.common.observe import log
 from libs.common.resources.providers import IdentityProvider, OidcSettings
-from services.identity.providers.base import Begun, Found, Gone, Group, Identity, Kind, Search
+from services.identity.providers.base import Begun, Found, Gone, Group, Identity, Kind, Refused, Search, SignedOut
 from services.identity.providers.issuer import Issuer
+from services.identity.providers.logout_token import MAX_TEXT, check_looks, counts_until
 from services.identity.providers.web import Answer, Web
 
 _FAILED = "the sign-in at the provider failed: try again, and tell an administrator if that does not help"
 _OVERAGE = "the provider left out your groups because there are too many: ask an administrator to have it send only those assigned"
 _MAX_GROUPS = 5000
+_MAX_HINT = 4096
+FAILED_S = 5.0
+"""How long an issuer that did not give its keys is left alone: strangers can make the hub want them."""
 
 
 def make_oidc(resource: IdentityProvider, settings: OidcSettings) -> OidcProvider:
@@ -32,7 +36,7 @@ def make_oidc(resource: IdentityProvider, settings: OidcSettings) -> OidcProvide
 
 
 class OidcProvider:
-    """Implements `RedirectProvider`."""
+    """Implements `RedirectProvider` and `TellsOfSignOuts`."""
 
     def __init__(
         self, name: str, settings: OidcSettings, now: Callable[[], datetime] = lambda: datetime.now(UTC)
@@ -40,7 +44,9 @@ class OidcProvider:
         self._name = name
         self._settings = settings
         self._web = Web(name, settings.ca, settings.timeout_seconds)
-        self._issuer = Issuer(settings.issuer, settings.client_id, self._web, settings.clock_skew_seconds, now)
+        self._issuer = Issuer(
+            settings.issuer, settings.client_id, self._web, settings.clock_skew_seconds, now, failed_s=FAILED_S
+        )
 
     async def test(self) -> None:
         """Discovery and keys; whether client id and secret are right shows only in a sign-in."""
@@ -104,12 +110,28 @@ class OidcProvider:
             return Search((Found("group", text.strip(), text.strip()),))
         return Search()
 
-    async def end_session_url(self, account_id: str, return_to: str) -> str:
-        endpoint = (await self._issuer.metadata()).endpoint("end_session_endpoint")
+    async def end_session_url(self, hint: str, return_to: str, state: str) -> str:
+        endpoint = (
+            (await self._issuer.metadata()).endpoint("end_session_endpoint") if self._settings.sign_out != "hub" else ""
+        )
         if not endpoint:
             return ""
-        query = urlencode({"client_id": self._settings.client_id, "post_logout_redirect_uri": return_to})
+        asked = {"client_id": self._settings.client_id, "post_logout_redirect_uri": return_to, "state": state}
+        query = urlencode({**({"id_token_hint": hint} if hint else {}), **asked})
         return f"{endpoint}{'&' if '?' in endpoint else '?'}{query}"
+
+    async def read_sign_out(self, notice: str) -> SignedOut:
+        """A logout token. Nobody is asked anything for one that does not even claim to be this issuer's for us."""
+        check_looks(notice, self._settings.issuer, self._settings.client_id)
+        claims = await self._issuer.verify_logout(notice)
+        account_id = claims.get(self._settings.account_id_claim)
+        if not isinstance(account_id, str):
+            # Another claim in its place would be another person: only the session says who that is.
+            account_id = ""
+        if not account_id and not claims.get("sid"):
+            raise Refused(f"it names neither a session nor the account by {self._settings.account_id_claim}")
+        until = datetime.fromtimestamp(counts_until(claims, self._settings.clock_skew_seconds), UTC)
+        return SignedOut(account_id, str(claims.get("sid", "")), str(claims["jti"]), until)
 
     async def aclose(self) -> None:
         await self._web.aclose()
@@ -168,8 +190,14 @@ class OidcProvider:
         name = claims.get(settings.user_name_claim) or claims.get("email") or claims["sub"]
         return Identity(
             id=self._account_id(claims), user_name=str(name), display_name=str(claims.get("name") or ""), email=str(claims.get("email") or ""),
-            groups=groups, truncated=truncated, refresh_secret=str(tokens.get("refresh_token") or ""),
+            groups=groups, truncated=truncated, refresh_secret=str(tokens.get("refresh_token") or ""), session=_session_of(claims),
+            sign_out_hint=self._hint(tokens),
         )  # fmt: skip
+
+    def _hint(self, tokens: Mapping[str, Any]) -> str:
+        """The ID token, unless an address gets too long with it: then the client id has to do."""
+        hint = str(tokens.get("id_token") or "") if self._settings.sign_out != "hub" else ""
+        return hint if len(hint) <= _MAX_HINT else ""
 
     def _account_id(self, claims: Mapping[str, Any]) -> str:
         """The id that the account has for ever. Raises Unavailable: another claim in its place would be another person."""
@@ -199,6 +227,11 @@ class OidcProvider:
     def _log(self, what: str, facts: Mapping[str, str]) -> None:
         shown = {k: str(v)[:200] for k, v in facts.items() if k in ("error", "error_description", "iss", "status")}
         log.get("identity").warning("provider_answer_refused", provider=self._name, what=what, **shown)
+
+
+def _session_of(claims: Mapping[str, Any]) -> str:
+    found = claims.get("sid")
+    return found if isinstance(found, str) and len(found) <= MAX_TEXT else ""
 
 
 def _error_of(answer: Answer) -> dict[str, str]:

@@ -13,10 +13,11 @@ from datetime import datetime
 from typing import Any
 
 from aiohttp import web
-from joserfc import jwt
+from joserfc import jws, jwt
 from joserfc.jwk import OctKey, RSAKey
 
 CLIENT = "herdsman"
+EVENT = "http://schemas.openid.net/event/backchannel-logout"
 KEY, OTHER = (RSAKey.generate_key(2048, {"kid": name, "use": "sig"}, private=True) for name in ("one", "two"))
 
 
@@ -52,6 +53,20 @@ class Liar:
         }  # fmt: skip
         claims = {name: value for name, value in claims.items() if value is not None}
         header = {"alg": self.algorithm, **({"kid": self.kid} if self.kid else {})}
+        return str(jwt.encode(header, claims, self.signed_by, algorithms=[self.algorithm]))
+
+    def logout_token(self, *, typ: str | None = "logout+jwt", **change: Any) -> str:
+        """As the standard has it, but for what a test changes (None removes a claim)."""
+        moment = int(self.now.timestamp())
+        claims = {
+            "iss": self.url, "aud": CLIENT, "sub": "sub-1", "iat": moment, "exp": moment + 120, "jti": secrets.token_hex(8),
+            "events": {EVENT: {}}, **change,
+        }  # fmt: skip
+        claims = {name: value for name, value in claims.items() if value is not None}
+        header = {"alg": self.algorithm, **({"kid": self.kid} if self.kid else {}), **({"typ": typ} if typ else {})}
+        if typ is None:
+            # joserfc writes typ JWT where nothing is said.
+            return str(jws.serialize_compact(header, json.dumps(claims), self.signed_by, algorithms=[self.algorithm]))
         return str(jwt.encode(header, claims, self.signed_by, algorithms=[self.algorithm]))
 
     async def discovery(self, _request: web.Request) -> web.Response:

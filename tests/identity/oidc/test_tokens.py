@@ -223,12 +223,6 @@ async def test_a_refresh_that_the_provider_refuses_ends_the_account_and_an_outag
             await provider.refresh("sub-1", "")
 
 
-async def test_signing_out_there_leads_back_here(clock):
-    async with running(clock) as (liar, provider):
-        url = await provider.end_session_url("sub-1", "https://hub.example/ui/")
-        assert url.startswith(f"{liar.url}/end?client_id=herdsman&post_logout_redirect_uri=https%3A%2F%2Fhub.example")
-
-
 async def test_the_account_is_the_object_id_where_that_is_set_and_nothing_stands_in_for_it(clock):
     async with running(clock, account_id_claim="oid") as (liar, provider):
         liar.change = {"oid": "object-1"}
