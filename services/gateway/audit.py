@@ -170,6 +170,7 @@ def parse_query(call: Call) -> Query:
         since=_moment(call, "since"), until=_moment(call, "until"),
         cluster=call.query("cluster") if "cluster" in call.request.query else None,
         user=call.query("user"), verb=call.query("verb"), resource=call.query("resource"), denied=call.is_set("denied"),
+        account=call.query("account"),
     )  # fmt: skip
 
 

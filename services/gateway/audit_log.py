@@ -55,11 +55,15 @@ class Query:
     verb: str = ""
     resource: str = ""
     denied: bool = False
+    account: str = ""
+    """The user whom an event of identity is about, whoever did it."""
 
     def fits(self, event: Event) -> bool:
         if self.cluster is not None and event["annotations"].get(f"{PREFIX}cluster", "") != self.cluster:
             return False
-        if self.user and self.user not in (event["user"].get("username"), event["annotations"].get(f"{PREFIX}account")):
+        if self.user and event["user"].get("username") != self.user:
+            return False
+        if self.account and event["annotations"].get(f"{PREFIX}account") != self.account:
             return False
         if self.verb and event["verb"] != self.verb:
             return False

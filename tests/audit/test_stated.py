@@ -49,9 +49,10 @@ def test_a_failure_names_the_account_and_nobody_as_its_author():
 @pytest.mark.parametrize(
     ("query", "fits"),
     [
-        (Query(user="ada"), True),
-        (Query(user="bob"), False),
-        (Query(denied=True, user="ada"), True),
+        (Query(account="ada"), True),
+        (Query(account="bob"), False),
+        (Query(user="ada"), False),
+        (Query(denied=True, account="ada"), True),
         (Query(verb="sign-in"), True),
         (Query(resource="users.management.herdsman.dev"), True),
         (Query(cluster="prod"), False),

@@ -76,7 +76,7 @@ async def test_failures_and_sign_ins_are_found_by_user_with_reason_and_address_a
         ("sign-in", "", "ana", "127.0.0.1"),
         ("revoke-token", "sign_out", "ana", "127.0.0.1"),
         ("change-password", "was_due", "ana", "127.0.0.1"),
-        arguments=("--user", "ana"),
+        arguments=("--account", "ana"),
     )
     failed = [event for event in found if short(event)[1:] == ("wrong_password", "ana", "127.9.1.1")]
     assert len(failed) == 6
@@ -91,7 +91,7 @@ async def test_failures_and_sign_ins_are_found_by_user_with_reason_and_address_a
     await shows(hub, ("sign-in", "no_such_user", "", "127.9.1.2"), arguments=("--denied",))
     made = await shows(hub, ("create-user", "", "ana", "127.0.0.1"), arguments=("--verb", "create-user"))
     assert made[0]["user"]["username"] == "admin"
-    table = await admin.must("audit", "tail", "--user", "ana", "--verb", "sign-in")
+    table = await admin.must("audit", "tail", "--account", "ana", "--verb", "sign-in")
     assert "wrong_password, at local, from 127.9.1.1" in table
     export = tmp_path / "log.jsonl"
     await admin.must("audit", "export", "--output", str(export))
@@ -116,7 +116,7 @@ async def test_a_directorys_people_and_the_provider_itself(hub, tmp_path):
         await jane.must("token", "create", "--description", "mine")
         found = await shows(
             hub, ("sign-in", "", "jane", "127.0.0.1"), ("sign-in", "wrong_credentials", "jane", "127.0.0.1"),
-            ("issue-token", "api", "jane", "127.0.0.1"), arguments=("--user", "jane"),
+            ("issue-token", "api", "jane", "127.0.0.1"), arguments=("--account", "jane"),
         )  # fmt: skip
         assert {e["annotations"][f"{PREFIX}provider"] for e in found if e["verb"] == "sign-in"} == {"corp"}
         off = '{"spec":{"enabled":false}}'
@@ -181,7 +181,7 @@ async def test_nobody_signs_in_while_no_front_door_writes_it_down_and_nothing_is
         await eventually(may_sign_in, 20)
     found = await shows(
         hub, ("sign-in", "", "ana", "198.51.100.1"), ("sign-in", "", "ana", "198.51.100.2"), ("sign-in", "", "ana", "198.51.100.4"),
-        ("revoke-token", "not_written_down", "ana", "198.51.100.2"), arguments=("--user", "ana"),
+        ("revoke-token", "not_written_down", "ana", "198.51.100.2"), arguments=("--account", "ana"),
     )  # fmt: skip
     withdrawn = next(e for e in found if short(e)[1] == "not_written_down")["annotations"][f"{PREFIX}token"]
     assert withdrawn not in await (await hub.admin()).sees("herdsman", "get", "tokens")
@@ -202,7 +202,7 @@ async def test_a_flood_of_failures_is_a_few_lines_and_a_count_and_a_stop_of_the_
     await hub.start()
 
     async def is_told() -> bool:
-        found = [e for e in await events_of(hub, "--user", "flo") if e["sourceIPs"] == ["203.0.113.9"]]
+        found = [e for e in await events_of(hub, "--account", "flo") if e["sourceIPs"] == ["203.0.113.9"]]
         counted = [int(e["annotations"].get(f"{PREFIX}count", "1")) for e in found]
         return sum(counted) == guesses and len(found) <= 13
 

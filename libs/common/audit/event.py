@@ -25,7 +25,7 @@ _KEPT_PARAMETERS = frozenset({
     "gracePeriodSeconds", "includeObject", "labelSelector", "limit", "limitBytes", "orphanDependents", "path", "ports", "pretty",
     "previous", "propagationPolicy", "resourceVersion", "resourceVersionMatch", "sendInitialEvents", "since", "sinceSeconds", "sinceTime",
     "stderr", "stdin", "stdout", "tailLines", "timeout", "timeoutSeconds", "timestamps", "tty", "until", "user", "verb", "watch",
-    "cluster", "resource", "denied",
+    "account", "cluster", "resource", "denied",
 })  # fmt: skip
 _MAX_URI = 2048
 _MAX_TEXT = 1024

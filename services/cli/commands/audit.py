@@ -47,7 +47,10 @@ def _moment(text: str | None) -> str | None:
 @audit.command()
 @click.option("-f", "--follow", is_flag=True, help="Go on with what comes, until Ctrl-C.")
 @click.option("--cluster", help='Only calls to this cluster; "" for the hub\'s own API.')
-@click.option("--user", help="Only calls of this user, and what happened to the user's account.")
+@click.option("--user", help="Only calls of this user.")
+@click.option(
+    "--account", help="Only what has to do with letting in this user, whoever did it: sign-ins, refusals, tokens."
+)
 @click.option("--verb", help="Only this verb: get, create, delete, sign-in, revoke-token and so on.")
 @click.option("--resource", help="Only this resource: pods, pods/exec, deployments.apps.")
 @click.option("--since", default="15m", show_default=True, help="From this time, or so long ago.")
@@ -55,7 +58,7 @@ def _moment(text: str | None) -> str | None:
 @click.option("-o", "--output", "output", type=click.Choice(["table", "json"]), default="table", show_default=True)
 @pass_app
 def tail(
-    app: App, follow: bool, cluster: str | None, user: str | None, verb: str | None, resource: str | None, since: str,
+    app: App, follow: bool, cluster: str | None, user: str | None, account: str | None, verb: str | None, resource: str | None, since: str,
     denied: bool, output: str,
 ) -> None:  # fmt: skip
     """Show the last calls.
@@ -64,11 +67,12 @@ def tail(
     Examples:
       herdsman audit tail --follow --cluster prod
       herdsman audit tail --denied --since 1d
-      herdsman audit tail --verb sign-in --since 7d
+      herdsman audit tail --account ana --since 7d
       herdsman audit tail --user ana --resource pods/exec -o json
     """
     query = {
         "user": user,
+        "account": account,
         "verb": verb,
         "resource": resource,
         "denied": "true" if denied else None,
