@@ -41,7 +41,7 @@ def test_a_group_binding_counts_for_its_members_alone():
 def test_a_project_member_is_in_the_projects_clusters_only():
     project = made.project("shop", "west")
     grants = compiled(made.binding(ADA, "member", project="shop"), projects=[project])
-    assert grants.synthetic_groups(made.caller(ADA), "west", "uid-west") == ("herdsman:project:shop:member",)
+    assert grants.synthetic_groups(made.caller(ADA), "west", "uid-west") == ("herdsman:project:shop:uid-shop:member",)
     assert grants.synthetic_groups(made.caller(ADA), "east", "uid-east") == ()
     assert grants.visible_clusters(made.caller(ADA)) == {"west"}
 

@@ -16,7 +16,7 @@ from libs.common.access import escalation
 from libs.common.access.held import NOTHING, Held, held_by, is_counting, merge_held
 from libs.common.access.implied import IMPLIED_RULES, is_own, is_own_right
 from libs.common.access.local_groups import LocalGroups
-from libs.common.access.principal import USER_PREFIX, Principal
+from libs.common.access.principal import Principal, cluster_group, project_group
 from libs.common.access.roles import EffectiveRole, resolve_roles
 from libs.common.access.rules import READ_VERBS, RuleSet
 from libs.common.resources.access import BindingScope, PolicyRule, RoleTemplate, RoleTemplateBinding
@@ -41,6 +41,7 @@ class UserFact:
 
 @dataclass(frozen=True, slots=True)
 class ProjectFact:
+    uid: str
     created_at: datetime | None
     clusters: frozenset[str]
 
@@ -160,13 +161,16 @@ class Grants:
         if principal.clusters and cluster_name not in principal.clusters:
             return ()
         held = self._held(principal)
-        groups = {f"{USER_PREFIX}cluster:{cluster_name}:{r.name}" for r in self.roles_in_cluster(held, cluster_name)}
+        groups = {cluster_group(cluster_name, r.name) for r in self.roles_in_cluster(held, cluster_name)}
         if principal.projects:
             # Whoever has the whole cluster has its projects, too, but through the cluster's role, which this token is not good for.
             groups = set()
-        for project, fact in self.projects.items() if held.projects else ():
-            if cluster_name in fact.clusters and (not principal.projects or project in principal.projects):
-                groups |= {f"{USER_PREFIX}project:{project}:{r.name}" for r in self.roles_in_project(held, project)}
+        for name in held.projects:
+            project = self.projects.get(name)
+            if project is None or cluster_name not in project.clusters:
+                continue
+            if not principal.projects or name in principal.projects:
+                groups |= {project_group(name, project.uid, r.name) for r in self.roles_in_project(held, name)}
         return tuple(sorted(groups))
 
     # ── reviews and giving ───────────────────────────────────────────────────────────────────────────────────────────
@@ -305,7 +309,8 @@ def user_fact(user: User) -> UserFact:
 
 
 def project_fact(project: Project) -> ProjectFact:
-    return ProjectFact(project.metadata.creation_timestamp, frozenset(n.cluster for n in project.spec.namespaces))
+    clusters = frozenset(n.cluster for n in project.spec.namespaces)
+    return ProjectFact(project.uid, project.metadata.creation_timestamp, clusters)
 
 
 def find_next_expiry(bindings: Iterable[RoleTemplateBinding], now: datetime) -> datetime | None:
