@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from libs.common import errors
 from libs.common.access.lasting import grants_until
-from libs.common.access.live import HasGrants
+from libs.common.access.live import LiveGrants
 from libs.common.apiserver import validate
 from libs.common.apiserver.strategy import Strategy, WriteContext
 from libs.common.resources.access import RoleTemplate, RoleTemplateBinding
@@ -18,11 +18,8 @@ LOCAL_USER, LOCAL_GROUP = "local:user:", "local:group:"
 class BindingStrategy(Strategy[RoleTemplateBinding]):
     model = RoleTemplateBinding
 
-    def __init__(
-        self, templates: Objects[RoleTemplate], bindings: Objects[RoleTemplateBinding], grants: HasGrants
-    ) -> None:
+    def __init__(self, templates: Objects[RoleTemplate], grants: LiveGrants) -> None:
         self._templates = templates
-        self._bindings = bindings
         self._grants = grants
 
     async def prepare(
@@ -103,7 +100,7 @@ class BindingStrategy(Strategy[RoleTemplateBinding]):
         role = self._templates.get(binding.spec.role)
         if role is None:
             raise _not_found(binding, "spec.role", binding.spec.role)
-        lasting = grants_until(ctx.grants, ctx.principal, self._bindings.all(), binding.spec.not_after)
+        lasting = grants_until(ctx.grants, ctx.principal, self._grants.bindings, binding.spec.not_after)
         lacking = lasting.covers(ctx.principal, role, binding.spec.scope)
         if lacking:
             raise errors.Denied(
@@ -112,8 +109,10 @@ class BindingStrategy(Strategy[RoleTemplateBinding]):
             )  # fmt: skip
 
     def _check_admin_stays(self, ctx: WriteContext, old: RoleTemplateBinding) -> None:
+        if not rules.may_be_admin(old):
+            return
         enabled = {fact.principal_id for fact in self._grants.current.users.values() if fact.enabled}
-        if rules.leaves_no_admin(self._bindings.all(), old, enabled, ctx.now):
+        if rules.leaves_no_admin(self._grants.bindings.of_role(rules.ADMIN_ROLE), old, enabled, ctx.now):
             raise validate.forbidden_field(
                 RoleTemplateBinding, old.name, "spec.role",
                 f"nobody would be an admin any more: give the role {rules.ADMIN_ROLE} to another user first",

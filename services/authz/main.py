@@ -17,7 +17,7 @@ from services.authz.binding_strategy import BindingStrategy
 from services.authz.bootstrap import AdminBootstrap
 from services.authz.builtins import ensure_builtins
 from services.authz.config import AuthzConfig
-from services.authz.reconciler import BindingReconciler, keys_naming, keys_of_binding
+from services.authz.reconciler import BindingReconciler, Naming, keys_of_binding
 from services.authz.strategies import AuditPolicyStrategy, RoleTemplateStrategy
 
 
@@ -38,9 +38,9 @@ async def build(host: Host[AuthzConfig]) -> None:
 
     sweeper = Reconciler("bindings", BindingReconciler(store, host.store, bindings, host.now).reconcile)
     follow(bindings_seen, sweeper, keys_of_binding)
-    follow(clusters_seen, sweeper, keys_naming(bindings, lambda b: b.spec.scope.cluster))
-    follow(projects_seen, sweeper, keys_naming(bindings, lambda b: b.spec.scope.project))
-    follow(users_seen, sweeper, keys_naming(bindings, lambda b: b.spec.user))
+    naming = Naming(bindings_seen)
+    for informer in (clusters_seen, projects_seen, users_seen):
+        follow(informer, sweeper, naming.keys)
     host.spawn("binding sweeper", sweeper.run())
 
     if host.config.bootstrap_admin_user:
@@ -58,8 +58,8 @@ async def build(host: Host[AuthzConfig]) -> None:
         host.spawn("first admin", first.run())
 
     strategies: dict[str, Strategy[Any]] = {
-        "roletemplates": RoleTemplateStrategy(templates, bindings),
-        "roletemplatebindings": BindingStrategy(templates, bindings, grants),
+        "roletemplates": RoleTemplateStrategy(templates, grants.bindings),
+        "roletemplatebindings": BindingStrategy(templates, grants),
         "auditpolicies": AuditPolicyStrategy(),
     }
     writer = ResourceWriter(store, strategies, host.verifier, grants, host.now)

@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterable, Iterator, Mapping
 from datetime import datetime
 
-from libs.common.access.held import is_counting
+from libs.common.access.bindings import AnyBinding, BindingIndex, fact_of
 from libs.common.access.roles import EffectiveRole, find_cycle, resolve_role
 from libs.common.errors import Cause
 from libs.common.resources.access import BindingScope, PolicyRule, RoleTemplate, RoleTemplateBinding
@@ -88,28 +88,33 @@ def is_prolonged(old: RoleTemplateBinding, new: RoleTemplateBinding) -> bool:
 
 
 def find_affected(
-    template: RoleTemplate, by_name: Mapping[str, RoleTemplate], bindings: Iterable[RoleTemplateBinding]
+    template: RoleTemplate, by_name: Mapping[str, RoleTemplate], bindings: BindingIndex
 ) -> Iterator[tuple[EffectiveRole, BindingScope]]:
     """Every (role, scope) whose bound rights a changed template changes: its own, and those of roles that inherit it."""
     changed = {**by_name, template.name: template}
-    heirs = {name for name, t in changed.items() if name == template.name or _inherits(t, template.name, changed)}
-    scopes = {(b.spec.role, b.spec.scope.model_dump_json()): b.spec.scope for b in bindings if b.spec.role in heirs}
-    for (name, _), scope in sorted(scopes.items()):
-        yield resolve_role(changed[name], changed), scope
+    heirs = sorted(name for name, t in changed.items() if name == template.name or _inherits(t, template.name, changed))
+    for name in heirs:
+        scopes = {scope.model_dump_json(): scope for scope in (b.scope for b in bindings.of_role(name))}
+        if scopes:
+            role = resolve_role(changed[name], changed)
+            yield from ((role, scopes[text]) for text in sorted(scopes))
 
 
-def leaves_no_admin(
-    bindings: Iterable[RoleTemplateBinding], without: RoleTemplateBinding, enabled: set[str], now: datetime
-) -> bool:
+def leaves_no_admin(bindings: Iterable[AnyBinding], without: AnyBinding, enabled: set[str], now: datetime) -> bool:
     """Whether nobody would be an admin for good any more without this binding; `enabled`: principal ids of enabled users."""
     admins = {b.name for b in bindings if is_lasting_admin(b, enabled, now)}
     return admins == {without.name}
 
 
-def is_lasting_admin(binding: RoleTemplateBinding, enabled: set[str], now: datetime) -> bool:
-    spec = binding.spec
-    lasting = spec.not_after is None and is_counting(binding, now)
-    return lasting and spec.role == ADMIN_ROLE and spec.scope.all and spec.principal in enabled
+def may_be_admin(binding: AnyBinding) -> bool:
+    """Whether the binding is one of those that make an admin for good, if they count."""
+    fact = fact_of(binding)
+    return fact.role == ADMIN_ROLE and fact.everywhere and fact.not_after is None
+
+
+def is_lasting_admin(binding: AnyBinding, enabled: set[str], now: datetime) -> bool:
+    fact = fact_of(binding)
+    return may_be_admin(fact) and fact.is_counting(now) and fact.principal in enabled
 
 
 def _inherits(template: RoleTemplate, name: str, by_name: Mapping[str, RoleTemplate]) -> bool:

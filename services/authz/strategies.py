@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from libs.common import errors
+from libs.common.access.bindings import BindingIndex
 from libs.common.access.lasting import grants_until
 from libs.common.apiserver import validate
 from libs.common.apiserver.strategy import Strategy, WriteContext
-from libs.common.resources.access import RoleTemplate, RoleTemplateBinding
+from libs.common.resources.access import RoleTemplate
 from libs.common.resources.audit import AuditPolicy
 from libs.common.store.objects import Objects
 from services.authz import rules
@@ -22,7 +23,7 @@ class RoleTemplateStrategy(Strategy[RoleTemplate]):
     model = RoleTemplate
     name_is_label = True
 
-    def __init__(self, templates: Objects[RoleTemplate], bindings: Objects[RoleTemplateBinding]) -> None:
+    def __init__(self, templates: Objects[RoleTemplate], bindings: BindingIndex) -> None:
         self._templates = templates
         self._bindings = bindings
 
@@ -43,9 +44,8 @@ class RoleTemplateStrategy(Strategy[RoleTemplate]):
         if causes:
             raise validate.invalid(RoleTemplate, new.name, causes)
         if old is None or _rights(old) != _rights(new):
-            bindings = self._bindings.all()
-            lasting = grants_until(ctx.grants, ctx.principal, bindings, None)
-            for role, scope in rules.find_affected(new, by_name, bindings):
+            lasting = grants_until(ctx.grants, ctx.principal, self._bindings, None)
+            for role, scope in rules.find_affected(new, by_name, self._bindings):
                 lacking = lasting.covers(ctx.principal, role, scope)
                 if lacking:
                     raise errors.Denied(
@@ -57,7 +57,7 @@ class RoleTemplateStrategy(Strategy[RoleTemplate]):
         """A role that is bound or inherited stays: a role made again under its name must find no bindings."""
         if old.spec.built_in:
             raise validate.forbidden_field(RoleTemplate, old.name, "spec.builtIn", "built-in roles can't be deleted")
-        bound = sorted(b.name for b in self._bindings.all() if b.spec.role == old.name)
+        bound = sorted(b.name for b in self._bindings.of_role(old.name))
         heirs = sorted(t.name for t in self._templates.all() if old.name in t.spec.inherits)
         for users, how in ((bound, "bound by role template bindings"), (heirs, "inherited by roles")):
             if users:

@@ -42,7 +42,7 @@ async def running(clock):
             made.binding(ADA, "cluster-owner", everywhere=True),
             made.binding(BOB, "cluster-owner", cluster="east", name="bob-east"),
         )
-        strategy = BindingStrategy(hub.objects(RoleTemplate), hub.objects(RoleTemplateBinding), hub.live)
+        strategy = BindingStrategy(hub.objects(RoleTemplate), hub.live)
         yield hub, hub.writer("authz", {"roletemplatebindings": strategy})
 
 

@@ -9,7 +9,7 @@ import yaml
 from libs.common import errors
 from libs.common.access.roles import resolve_roles
 from libs.common.resources import codec
-from libs.common.resources.access import RoleTemplate, RoleTemplateBinding
+from libs.common.resources.access import RoleTemplate
 from libs.common.store.memory import MemoryStore
 from libs.common.store.objects import read
 from services.authz import rules
@@ -73,7 +73,7 @@ async def running(clock):
         editor = made.role("editor", "global", hub=[made.hub_rule("*", "roletemplates")])
         await hub.put(ADA, BOB, editor, made.cluster("east"), made.binding(BOB, "editor", everywhere=True))
         await hub.put(made.binding(ADA, "admin", everywhere=True), made.binding(ADA, "cluster-owner", everywhere=True))
-        strategy = RoleTemplateStrategy(hub.objects(RoleTemplate), hub.objects(RoleTemplateBinding))
+        strategy = RoleTemplateStrategy(hub.objects(RoleTemplate), hub.live.bindings)
         yield hub, hub.writer("authz", {"roletemplates": strategy})
 
 

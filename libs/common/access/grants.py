@@ -13,21 +13,19 @@ from datetime import datetime
 from typing import Any
 
 from libs.common.access import escalation
-from libs.common.access.held import NOTHING, Held, held_by, is_counting, merge_held
+from libs.common.access.bindings import AnyBinding, BindingIndex, fact_of
+from libs.common.access.held import NOTHING, Held, held_by, merge_held
 from libs.common.access.implied import IMPLIED_RULES, is_own, is_own_right
 from libs.common.access.local_groups import LocalGroups
 from libs.common.access.principal import Principal, cluster_group, project_group
 from libs.common.access.roles import EffectiveRole, resolve_roles
 from libs.common.access.rules import READ_VERBS, RuleSet
-from libs.common.resources.access import BindingScope, PolicyRule, RoleTemplate, RoleTemplateBinding
+from libs.common.resources.access import BindingScope, PolicyRule, RoleTemplate
 from libs.common.resources.clusters import Cluster
 from libs.common.resources.identity import Group, User
 from libs.common.resources.meta import GROUP
 from libs.common.resources.projects import Project
 from libs.common.resources.registry import BY_PLURAL, field_at
-
-MERGED_LIMIT = 10_000
-"""Callers whose merged holdings a snapshot remembers; a snapshot is replaced long before more than that call."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,13 +53,14 @@ class Grants:
     clusters: Mapping[str, str] = field(default_factory=dict)
     users: Mapping[str, UserFact] = field(default_factory=dict)
     projects: Mapping[str, ProjectFact] = field(default_factory=dict)
+    projects_in: Mapping[str, frozenset[str]] = field(default_factory=dict)
+    """Cluster's name → names of the projects that have namespaces there (`find_projects_in`)."""
     local_groups: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     """User's uid → principal ids of the hub's own groups that the user is in."""
     local_group_ids: frozenset[str] = frozenset()
     """Principal ids of all groups of the hub's own."""
     next_expiry: datetime | None = None
     """When the next binding expires: from then on this snapshot says too much."""
-    _merged: dict[tuple[str, ...], Held] = field(default_factory=dict, compare=False, repr=False)
 
     # ── checks on hub objects ────────────────────────────────────────────────────────────────────────────────────────
 
@@ -85,8 +84,12 @@ class Grants:
             return True
         if plural == "clusters" and verb in READ_VERBS and not subresource and self._is_member(principal, cluster):
             return True
-        held = self._held(principal)
-        return any(s.allows(verb, GROUP, plural, subresource, name) for s in self._hub_sets(held, cluster, project))
+        for held in self._parts(principal):
+            if held.everywhere or cluster in held.clusters or project in held.projects:
+                for hub_set in self._hub_sets(held, cluster, project):
+                    if hub_set.allows(verb, GROUP, plural, subresource, name):
+                        return True
+        return False
 
     def is_allowed_on(
         self, principal: Principal, verb: str, plural: str, document: Mapping[str, Any], subresource: str = ""
@@ -112,7 +115,8 @@ class Grants:
             return False
         if is_own_right(verb, plural, "", own=True) or (plural == "clusters" and verb in READ_VERBS):
             return True
-        return any(s.reaches(verb, GROUP, plural) for s in self._all_hub_sets(self._held(principal)))
+        parts = self._parts(principal)
+        return any(role.hub_set.reaches(verb, GROUP, plural) for held in parts for role in self._roles_anywhere(held))
 
     def names(self, principal: Principal, verb: str, plural: str) -> frozenset[str] | None:
         """Names on which roles on the whole hub give the right, for a kind that belongs to no cluster or project; None = all.
@@ -160,18 +164,18 @@ class Grants:
             return ()
         if principal.clusters and cluster_name not in principal.clusters:
             return ()
-        held = self._held(principal)
-        groups = {cluster_group(cluster_name, r.name) for r in self.roles_in_cluster(held, cluster_name)}
-        if principal.projects:
-            # Whoever has the whole cluster has its projects, too, but through the cluster's role, which this token is not good for.
-            groups = set()
-        for name in held.projects:
-            project = self.projects.get(name)
-            if project is None or cluster_name not in project.clusters:
-                continue
-            if not principal.projects or name in principal.projects:
-                groups |= {project_group(name, project.uid, r.name) for r in self.roles_in_project(held, name)}
-        return tuple(sorted(groups))
+        groups: list[str] = []
+        only, here = principal.projects, self.projects_in.get(cluster_name)
+        for held in self._parts(principal):
+            if not only and (held.everywhere or cluster_name in held.clusters):
+                # A token for some projects is not good for the cluster's own roles, though whoever has these has its projects, too.
+                groups += [cluster_group(cluster_name, r.name) for r in self.roles_in_cluster(held, cluster_name)]
+            if here and held.projects and not here.isdisjoint(held.projects):
+                for name in here & held.projects.keys():
+                    if not only or name in only:
+                        uid = self.projects[name].uid
+                        groups += [project_group(name, uid, r.name) for r in self.roles_in_project(held, name)]
+        return tuple(sorted(set(groups)))
 
     # ── reviews and giving ───────────────────────────────────────────────────────────────────────────────────────────
 
@@ -246,9 +250,6 @@ class Grants:
         if project:
             yield from (r.hub_set for r in self.roles_in_project(held, project))
 
-    def _all_hub_sets(self, held: Held) -> Iterator[RuleSet]:
-        return (role.hub_set for role in self._roles_anywhere(held))
-
     def _roles_anywhere(self, held: Held) -> Iterator[EffectiveRole]:
         yield from self.roles_everywhere(held, "global")
         yield from self.roles_everywhere(held, "cluster")
@@ -258,10 +259,16 @@ class Grants:
             yield from self.roles_in_project(held, project)
 
     def _is_member(self, principal: Principal, cluster: str) -> bool:
-        held = self._held(principal)
-        if any(True for _ in self.roles_in_cluster(held, cluster)):
-            return True
-        return cluster in self.clusters and cluster in self._project_clusters(held)
+        here = self.projects_in.get(cluster) if cluster in self.clusters else None
+        for held in self._parts(principal):
+            if (held.everywhere or cluster in held.clusters) and any(
+                True for _ in self.roles_in_cluster(held, cluster)
+            ):
+                return True
+            theirs = here & held.projects.keys() if here and not here.isdisjoint(held.projects) else ()
+            if any(True for name in theirs for _ in self.roles_in_project(held, name)):
+                return True
+        return False
 
     def _seen_clusters(self, held: Held) -> set[str] | None:
         if any(True for _ in self.roles_everywhere(held, "cluster")):
@@ -291,14 +298,13 @@ class Grants:
             return False
         return self._is_active(principal)
 
+    def _parts(self, principal: Principal) -> list[Held]:
+        """What each of the caller's ids holds. Decisions look into one after the other: a union would have to be made anew for each caller."""
+        get = self.held.get
+        return [held for i in principal.principal_ids if (held := get(i)) is not None]
+
     def _held(self, principal: Principal) -> Held:
-        ids = principal.principal_ids
-        merged = self._merged.get(ids)
-        if merged is None:
-            merged = merge_held(self.held.get(i, NOTHING) for i in ids)
-            if len(self._merged) < MERGED_LIMIT:
-                self._merged[ids] = merged
-        return merged
+        return merge_held(self._parts(principal))
 
 
 def user_fact(user: User) -> UserFact:
@@ -313,31 +319,41 @@ def project_fact(project: Project) -> ProjectFact:
     return ProjectFact(project.uid, project.metadata.creation_timestamp, clusters)
 
 
-def find_next_expiry(bindings: Iterable[RoleTemplateBinding], now: datetime) -> datetime | None:
+def find_projects_in(projects: Mapping[str, ProjectFact]) -> dict[str, frozenset[str]]:
+    """Which projects are in which cluster; the projects themselves say it the other way round."""
+    found: dict[str, set[str]] = defaultdict(set)
+    for name, fact in projects.items():
+        for cluster in fact.clusters:
+            found[cluster].add(name)
+    return {cluster: frozenset(names) for cluster, names in found.items()}
+
+
+def find_next_expiry(bindings: Iterable[AnyBinding], now: datetime) -> datetime | None:
     """The first moment after `now` at which one of these bindings stops counting."""
-    counting = (b.spec.not_after for b in bindings if is_counting(b, now))
+    counting = (fact.not_after for fact in map(fact_of, bindings) if fact.is_counting(now))
     return min((moment for moment in counting if moment is not None), default=None)
 
 
 def compile_grants(
-    role_templates: Iterable[RoleTemplate], bindings: Iterable[RoleTemplateBinding], clusters: Iterable[Cluster],
+    role_templates: Iterable[RoleTemplate], bindings: Iterable[AnyBinding], clusters: Iterable[Cluster],
     users: Iterable[User], now: datetime, projects: Iterable[Project] = (), groups: Iterable[Group] = (),
 ) -> Grants:  # fmt: skip
     """The snapshot at `now`. The result does not depend on the order of any input."""
-    by_principal: dict[str, list[RoleTemplateBinding]] = defaultdict(list)
-    for binding in bindings:
-        by_principal[binding.spec.principal].append(binding)
+    facts = [fact_of(binding) for binding in bindings]
+    index = BindingIndex(facts)
     members = LocalGroups()
     for group in groups:
         members.put(group.name, group)
-    held = {principal: held_by(group, now) for principal, group in by_principal.items()}
+    held = {principal: held_by(index.of_principal(principal), now) for principal in index.principals()}
+    project_facts = {p.name: project_fact(p) for p in projects if not p.deleting}
     return Grants(
         roles=resolve_roles(role_templates),
         held={principal: part for principal, part in held.items() if part != NOTHING},
         clusters={c.name: c.uid for c in clusters},
         users={u.name: user_fact(u) for u in users},
-        projects={p.name: project_fact(p) for p in projects if not p.deleting},
+        projects=project_facts,
+        projects_in=find_projects_in(project_facts),
         local_groups=members.by_uid,
         local_group_ids=members.ids,
-        next_expiry=find_next_expiry((b for group in by_principal.values() for b in group), now),
+        next_expiry=find_next_expiry(facts, now),
     )

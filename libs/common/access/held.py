@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 
-from libs.common.resources.access import RoleTemplateBinding
+from libs.common.access.bindings import AnyBinding, fact_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,30 +41,25 @@ class Held:
 NOTHING = Held()
 
 
-def is_counting(binding: RoleTemplateBinding, now: datetime) -> bool:
-    """Whether a binding gives anything at all at `now`: not expired, not being deleted, one principal, exactly one scope."""
-    scope = binding.spec.scope
-    one_scope = [scope.all, bool(scope.cluster), bool(scope.project)].count(True) == 1
-    alive = binding.spec.not_after is None or now < binding.spec.not_after
-    return alive and one_scope and bool(binding.spec.principal) and not binding.deleting
+def is_counting(binding: AnyBinding, now: datetime) -> bool:
+    """Whether a binding gives anything at all at `now` (`BindingFact.is_counting`)."""
+    return fact_of(binding).is_counting(now)
 
 
-def held_by(bindings: Iterable[RoleTemplateBinding], now: datetime) -> Held:
+def held_by(bindings: Iterable[AnyBinding], now: datetime) -> Held:
     """What these bindings, all of one principal id, give at `now`."""
     everywhere: set[str] = set()
     clusters: dict[str, set[ClusterRole]] = {}
     projects: dict[str, set[ProjectRole]] = {}
-    for binding in bindings:
-        if not is_counting(binding, now):
+    for fact in map(fact_of, bindings):
+        if not fact.is_counting(now):
             continue
-        scope, role = binding.spec.scope, binding.spec.role
-        if scope.all:
-            everywhere.add(role)
-        elif scope.cluster:
-            clusters.setdefault(scope.cluster, set()).add(ClusterRole(role, scope.cluster_uid or ""))
-        elif scope.project:
-            held = ProjectRole(role, binding.metadata.creation_timestamp)
-            projects.setdefault(scope.project, set()).add(held)
+        if fact.everywhere:
+            everywhere.add(fact.role)
+        elif fact.cluster:
+            clusters.setdefault(fact.cluster, set()).add(ClusterRole(fact.role, fact.cluster_uid))
+        else:
+            projects.setdefault(fact.project, set()).add(ProjectRole(fact.role, fact.bound_at))
     return Held(
         frozenset(everywhere),
         {name: frozenset(roles) for name, roles in clusters.items()},
