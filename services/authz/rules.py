@@ -8,10 +8,12 @@ from datetime import datetime
 
 from libs.common.access.bindings import AnyBinding, BindingIndex, fact_of
 from libs.common.access.roles import EffectiveRole, find_cycle, resolve_role
+from libs.common.apiserver.metadata import label_value_error, qualified_name_error
 from libs.common.errors import Cause
 from libs.common.resources.access import BindingScope, PolicyRule, RoleTemplate, RoleTemplateBinding
 from libs.common.resources.meta import GROUP
 from libs.common.resources.registry import BY_PLURAL
+from libs.common.resources.selectors import LabelSelector
 
 ADMIN_ROLE = "admin"
 _PRINCIPAL = re.compile(r"[a-z0-9]([-a-z0-9]*[a-z0-9])?:(user|group):\S(.*\S)?")
@@ -54,16 +56,44 @@ def check_template(template: RoleTemplate, by_name: Mapping[str, RoleTemplate]) 
 def check_scope(binding: RoleTemplateBinding, role: RoleTemplate) -> list[Cause]:
     """Whether the binding has exactly one scope, and one in which this role counts."""
     scope = binding.spec.scope
-    given = [
-        name for name, value in (("global", scope.all), ("cluster", scope.cluster), ("project", scope.project)) if value
-    ]
+    kinds = {
+        "global": scope.all, "cluster": scope.cluster, "clusterSelector": scope.cluster_selector is not None,
+        "project": scope.project,
+    }  # fmt: skip
+    given = [name for name, value in kinds.items() if value]
     if len(given) != 1:
-        return [Cause("spec.scope", "Invalid value: exactly one of global, cluster and project must be given")]
-    fitting = {"global": ["global"], "cluster": ["cluster", "global"], "project": ["project"]}[role.spec.scope]
+        return [
+            Cause("spec.scope", "Invalid value: exactly one of global, cluster, clusterSelector and project must be given")
+        ]  # fmt: skip
+    fitting = {"global": ["global"], "cluster": ["cluster", "clusterSelector", "global"], "project": ["project"]}[
+        role.spec.scope
+    ]
     if given[0] not in fitting:
         why = f'role "{role.name}" has scope {role.spec.scope} and can be bound with {" or ".join(fitting)}, not with {given[0]}'
         return [Cause("spec.scope", f"Forbidden: {why}", "FieldValueForbidden")]
-    return []
+    return (
+        [] if scope.cluster_selector is None else check_selector("spec.scope.clusterSelector", scope.cluster_selector)
+    )
+
+
+def check_selector(path: str, selector: LabelSelector) -> list[Cause]:
+    """Conditions that labels can meet, and at least one: everything is said by `global: true`, not by saying nothing."""
+    if not selector.requirements:
+        why = "it selects every cluster: say so with global: true, or name labels"
+        return [Cause(path, f"Invalid value: {why}")]
+    causes = []
+    for key, value in selector.match_labels.items():
+        causes += [_invalid(f"{path}.matchLabels", key, why) for why in [qualified_name_error(key)] if why]
+        causes += [_invalid(f"{path}.matchLabels[{key}]", value, why) for why in [label_value_error(value)] if why]
+    for index, expression in enumerate(selector.match_expressions):
+        at = f"{path}.matchExpressions[{index}]"
+        causes += [_invalid(f"{at}.key", expression.key, why) for why in [qualified_name_error(expression.key)] if why]
+        if (expression.operator in ("In", "NotIn")) != bool(expression.values):
+            wanted = "at least one value" if not expression.values else "no values"
+            causes.append(_invalid(f"{at}.values", "", f"operator {expression.operator} takes {wanted}"))
+        for value in expression.values:
+            causes += [_invalid(f"{at}.values", value, why) for why in [label_value_error(value)] if why]
+    return causes
 
 
 def check_principal(principal: str) -> list[Cause]:

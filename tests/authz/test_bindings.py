@@ -26,6 +26,14 @@ def new(role: str, scope: dict, name: str = "b", **spec) -> RoleTemplateBinding:
     )
 
 
+def by_labels(labels: dict) -> dict:
+    return {"clusterSelector": {"matchLabels": labels}}
+
+
+def by_expression(operator: str, *values: str) -> dict:
+    return {"clusterSelector": {"matchExpressions": [{"key": "env", "operator": operator, "values": list(values)}]}}
+
+
 EVERYWHERE, EAST, WEST = {"global": True}, {"cluster": "east"}, {"cluster": "west"}
 
 
@@ -74,6 +82,15 @@ async def test_names_become_immutable_ids(clock):
         (new("cluster-viewer", EAST, principal=""), "must be <provider>"),
         (new("cluster-viewer", {}), "exactly one of"),
         (new("cluster-viewer", {"global": True, "cluster": "east"}), "exactly one of"),
+        (new("cluster-viewer", by_labels({})), "say so with global: true"),
+        (new("cluster-viewer", {"clusterSelector": {}}), "say so with global: true"),
+        (new("cluster-viewer", {**by_labels({"a": "b"}), "cluster": "east"}), "exactly one of"),
+        (new("project-viewer", by_labels({"a": "b"})), "has scope project"),
+        (new("admin", by_labels({"a": "b"})), "has scope global"),
+        (new("cluster-viewer", by_labels({"a b": "c"})), r"clusterSelector.matchLabels: Invalid value"),
+        (new("cluster-viewer", by_labels({"a": "!"})), r"clusterSelector.matchLabels\[a\]: Invalid value"),
+        (new("cluster-viewer", by_expression("In")), r"matchExpressions\[0\].values: .* takes at least one value"),
+        (new("cluster-viewer", by_expression("Exists", "x")), r"matchExpressions\[0\].values: .* takes no values"),
         (new("admin", EAST), "has scope global"),
         (new("cluster-owner", {"project": "shop"}), "has scope cluster"),
         (new("project-owner", EAST), "has scope project"),
@@ -102,6 +119,8 @@ async def test_bindings_that_make_no_sense_are_refused(clock, binding, why):
         (ADA, "cluster-owner", EVERYWHERE, True),
         (ADA, "project-owner", {"project": "shop"}, True),
         (BOB, "project-owner", {"project": "shop"}, False),
+        (ADA, "cluster-owner", by_labels({"env": "dev"}), True),
+        (BOB, "cluster-viewer", by_labels({"env": "dev"}), False),
     ],
     ids=str,
 )

@@ -12,6 +12,7 @@ from datetime import datetime
 from sys import intern
 
 from libs.common.resources.access import BindingScope, RoleTemplateBinding
+from libs.common.resources.selectors import Requirement, selector_of
 
 _STALE = 1_000
 """Moments in a heap that may be out of date before it is made anew."""
@@ -19,7 +20,7 @@ _STALE = 1_000
 
 @dataclass(frozen=True, slots=True)
 class BindingFact:
-    """One binding. Exactly one of `everywhere`, `cluster` and `project` says where it counts, or it counts nowhere."""
+    """One binding. Exactly one of `everywhere`, `cluster`, `selector` and `project` says where it counts, or it counts nowhere."""
 
     name: str
     principal: str
@@ -27,6 +28,7 @@ class BindingFact:
     everywhere: bool
     cluster: str
     cluster_uid: str
+    selector: tuple[Requirement, ...]
     project: str
     not_after: datetime | None
     bound_at: datetime | None
@@ -35,13 +37,14 @@ class BindingFact:
     @property
     def scope(self) -> BindingScope:
         return BindingScope(
-            all=self.everywhere, cluster=self.cluster or None, cluster_uid=self.cluster_uid or None, project=self.project or None
+            all=self.everywhere, cluster=self.cluster or None, cluster_uid=self.cluster_uid or None, project=self.project or None,
+            cluster_selector=selector_of(self.selector) if self.selector else None,
         )  # fmt: skip
 
     def is_counting(self, now: datetime) -> bool:
         """Whether it gives anything at all at `now`: not expired, not being deleted, one principal, exactly one scope."""
         alive = self.not_after is None or now < self.not_after
-        one_scope = self.everywhere + bool(self.cluster) + bool(self.project) == 1
+        one_scope = self.everywhere + bool(self.cluster) + bool(self.selector) + bool(self.project) == 1
         return alive and one_scope and bool(self.principal) and not self.deleting
 
 
@@ -55,7 +58,8 @@ def fact_of(binding: AnyBinding) -> BindingFact:
     spec, scope = binding.spec, binding.spec.scope
     return BindingFact(
         binding.name, intern(spec.principal), intern(spec.role), scope.all, intern(scope.cluster or ""),
-        intern(scope.cluster_uid or ""), intern(scope.project or ""), spec.not_after,
+        intern(scope.cluster_uid or ""), scope.cluster_selector.requirements if scope.cluster_selector else (),
+        intern(scope.project or ""), spec.not_after,
         binding.metadata.creation_timestamp, binding.deleting,
     )  # fmt: skip
 
@@ -67,12 +71,14 @@ class BindingIndex:
         self._by_name: dict[str, BindingFact] = {}
         self._by_principal: dict[str, dict[str, BindingFact]] = {}
         self._by_role: dict[str, dict[str, BindingFact]] = {}
+        self._selecting: dict[str, BindingFact] = {}
         for binding in bindings:
             self.put(binding.name, fact_of(binding))
 
     def put(self, name: str, fact: BindingFact | None) -> tuple[str, ...]:
         """The binding as it is now, None = gone. Returns the principals that this may concern."""
         before = self._by_name.pop(name, None)
+        self._selecting.pop(name, None)
         if before is not None:
             _discard(self._by_principal, before.principal, name)
             _discard(self._by_role, before.role, name)
@@ -80,6 +86,8 @@ class BindingIndex:
             self._by_name[name] = fact
             self._by_principal.setdefault(fact.principal, {})[name] = fact
             self._by_role.setdefault(fact.role, {})[name] = fact
+            if fact.selector:
+                self._selecting[name] = fact
         return tuple(f.principal for f in (before, fact) if f is not None)
 
     def get(self, name: str) -> BindingFact | None:
@@ -90,6 +98,10 @@ class BindingIndex:
 
     def of_role(self, role: str) -> Collection[BindingFact]:
         return self._by_role.get(role, {}).values()
+
+    def selecting(self) -> Collection[BindingFact]:
+        """Those that name their clusters by labels."""
+        return self._selecting.values()
 
     def principals(self) -> Collection[str]:
         """Everybody who has a binding, whether or not it counts."""

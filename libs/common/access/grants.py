@@ -26,6 +26,7 @@ from libs.common.resources.identity import Group, User
 from libs.common.resources.meta import GROUP
 from libs.common.resources.projects import Project
 from libs.common.resources.registry import BY_PLURAL, field_at
+from libs.common.resources.selectors import Requirement, is_selected
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,11 +47,12 @@ class ProjectFact:
 
 @dataclass(frozen=True, slots=True)
 class Grants:
-    """One moment's grants. `clusters` maps the name of each living cluster to its uid."""
+    """One moment's grants. `clusters` maps the name of each living cluster to its uid, `labels` that of each with labels to these."""
 
     roles: Mapping[str, EffectiveRole] = field(default_factory=dict)
     held: Mapping[str, Held] = field(default_factory=dict)
     clusters: Mapping[str, str] = field(default_factory=dict)
+    labels: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
     users: Mapping[str, UserFact] = field(default_factory=dict)
     projects: Mapping[str, ProjectFact] = field(default_factory=dict)
     projects_in: Mapping[str, frozenset[str]] = field(default_factory=dict)
@@ -61,6 +63,7 @@ class Grants:
     """Principal ids of all groups of the hub's own."""
     next_expiry: datetime | None = None
     """When the next binding expires: from then on this snapshot says too much."""
+    _selected: dict[tuple[Requirement, ...], frozenset[str]] = field(default_factory=dict, compare=False, repr=False)
 
     # ── checks on hub objects ────────────────────────────────────────────────────────────────────────────────────────
 
@@ -85,7 +88,7 @@ class Grants:
         if plural == "clusters" and verb in READ_VERBS and not subresource and self._is_member(principal, cluster):
             return True
         for held in self._parts(principal):
-            if held.everywhere or cluster in held.clusters or project in held.projects:
+            if held.everywhere or held.selected or cluster in held.clusters or project in held.projects:
                 for hub_set in self._hub_sets(held, cluster, project):
                     if hub_set.allows(verb, GROUP, plural, subresource, name):
                         return True
@@ -167,7 +170,7 @@ class Grants:
         groups: list[str] = []
         only, here = principal.projects, self.projects_in.get(cluster_name)
         for held in self._parts(principal):
-            if not only and (held.everywhere or cluster_name in held.clusters):
+            if not only and (held.everywhere or held.selected or cluster_name in held.clusters):
                 # A token for some projects is not good for the cluster's own roles, though whoever has these has its projects, too.
                 groups += [cluster_group(cluster_name, r.name) for r in self.roles_in_cluster(held, cluster_name)]
             if here and held.projects and not here.isdisjoint(held.projects):
@@ -222,7 +225,7 @@ class Grants:
                 yield role
 
     def roles_in_cluster(self, held: Held, cluster: str) -> Iterator[EffectiveRole]:
-        """Cluster roles that count in this living cluster, those of every cluster included."""
+        """Cluster roles that count in this living cluster, those of every cluster and those by its labels included."""
         uid = self.clusters.get(cluster)
         if uid is None:
             return
@@ -231,6 +234,28 @@ class Grants:
             role = self.roles.get(bound.role)
             if role is not None and role.scope == "cluster" and bound.cluster_uid in ("", uid):
                 yield role
+        if held.selected:
+            labels = self.labels.get(cluster, {})
+            for selected in held.selected:
+                role = self.roles.get(selected.role)
+                if role is not None and role.scope == "cluster" and is_selected(selected.selector, labels):
+                    yield role
+
+    def roles_by_selector(self, held: Held, selector: tuple[Requirement, ...]) -> Iterator[EffectiveRole]:
+        """Cluster roles that count in every cluster that this selects, whatever happens to labels: by this selector, or by a wider one."""
+        yield from self.roles_everywhere(held, "cluster")
+        for selected in held.selected:
+            role = self.roles.get(selected.role)
+            if role is not None and role.scope == "cluster" and set(selected.selector) <= set(selector):
+                yield role
+
+    def find_selected(self, selector: tuple[Requirement, ...]) -> frozenset[str]:
+        """Names of the living clusters whose labels fit; looked for once in a snapshot."""
+        found = self._selected.get(selector)
+        if found is None:
+            found = frozenset(name for name in self.clusters if is_selected(selector, self.labels.get(name, {})))
+            self._selected[selector] = found
+        return found
 
     def roles_in_project(self, held: Held, project: str) -> Iterator[EffectiveRole]:
         """Project roles that count in this living project."""
@@ -255,13 +280,17 @@ class Grants:
         yield from self.roles_everywhere(held, "cluster")
         for cluster in held.clusters:
             yield from self.roles_in_cluster(held, cluster)
+        for selected in held.selected:
+            role = self.roles.get(selected.role)
+            if role is not None and role.scope == "cluster" and self.find_selected(selected.selector):
+                yield role
         for project in held.projects:
             yield from self.roles_in_project(held, project)
 
     def _is_member(self, principal: Principal, cluster: str) -> bool:
         here = self.projects_in.get(cluster) if cluster in self.clusters else None
         for held in self._parts(principal):
-            if (held.everywhere or cluster in held.clusters) and any(
+            if (held.everywhere or held.selected or cluster in held.clusters) and any(
                 True for _ in self.roles_in_cluster(held, cluster)
             ):
                 return True
@@ -279,7 +308,9 @@ class Grants:
             if names is None:
                 return None
             seen |= names
-        seen |= {name for name in held.clusters if any(True for _ in self.roles_in_cluster(held, name))}
+        by_labels = (self.find_selected(selected.selector) for selected in held.selected)
+        candidates = frozenset(held.clusters).union(*by_labels)
+        seen |= {name for name in candidates if any(True for _ in self.roles_in_cluster(held, name))}
         return seen & self.clusters.keys()
 
     def _project_clusters(self, held: Held) -> set[str]:
@@ -339,7 +370,7 @@ def compile_grants(
     users: Iterable[User], now: datetime, projects: Iterable[Project] = (), groups: Iterable[Group] = (),
 ) -> Grants:  # fmt: skip
     """The snapshot at `now`. The result does not depend on the order of any input."""
-    facts = [fact_of(binding) for binding in bindings]
+    clusters, facts = list(clusters), [fact_of(binding) for binding in bindings]
     index = BindingIndex(facts)
     members = LocalGroups()
     for group in groups:
@@ -350,6 +381,7 @@ def compile_grants(
         roles=resolve_roles(role_templates),
         held={principal: part for principal, part in held.items() if part != NOTHING},
         clusters={c.name: c.uid for c in clusters},
+        labels={c.name: c.metadata.labels for c in clusters if c.metadata.labels},
         users={u.name: user_fact(u) for u in users},
         projects=project_facts,
         projects_in=find_projects_in(project_facts),

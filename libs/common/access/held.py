@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 
 from libs.common.access.bindings import AnyBinding, fact_of
+from libs.common.resources.selectors import Requirement
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,6 +20,14 @@ class ClusterRole:
 
     role: str
     cluster_uid: str
+
+
+@dataclass(frozen=True, slots=True)
+class SelectedRole:
+    """A role in every cluster whose labels fit at the moment (`LabelSelector.requirements`)."""
+
+    role: str
+    selector: tuple[Requirement, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +44,7 @@ class Held:
 
     everywhere: frozenset[str] = frozenset()
     clusters: Mapping[str, frozenset[ClusterRole]] = field(default_factory=dict)
+    selected: frozenset[SelectedRole] = frozenset()
     projects: Mapping[str, frozenset[ProjectRole]] = field(default_factory=dict)
 
 
@@ -50,6 +60,7 @@ def held_by(bindings: Iterable[AnyBinding], now: datetime) -> Held:
     """What these bindings, all of one principal id, give at `now`."""
     everywhere: set[str] = set()
     clusters: dict[str, set[ClusterRole]] = {}
+    selected: set[SelectedRole] = set()
     projects: dict[str, set[ProjectRole]] = {}
     for fact in map(fact_of, bindings):
         if not fact.is_counting(now):
@@ -58,11 +69,14 @@ def held_by(bindings: Iterable[AnyBinding], now: datetime) -> Held:
             everywhere.add(fact.role)
         elif fact.cluster:
             clusters.setdefault(fact.cluster, set()).add(ClusterRole(fact.role, fact.cluster_uid))
+        elif fact.selector:
+            selected.add(SelectedRole(fact.role, fact.selector))
         else:
             projects.setdefault(fact.project, set()).add(ProjectRole(fact.role, fact.bound_at))
     return Held(
         frozenset(everywhere),
         {name: frozenset(roles) for name, roles in clusters.items()},
+        frozenset(selected),
         {name: frozenset(roles) for name, roles in projects.items()},
     )
 
@@ -79,4 +93,5 @@ def merge_held(parts: Iterable[Held]) -> Held:
             clusters[name] = clusters.get(name, frozenset()) | cluster_roles
         for name, project_roles in part.projects.items():
             projects[name] = projects.get(name, frozenset()) | project_roles
-    return Held(frozenset().union(*(part.everywhere for part in parts)), clusters, projects)
+    everywhere = frozenset[str]().union(*(part.everywhere for part in parts))
+    return Held(everywhere, clusters, frozenset[SelectedRole]().union(*(part.selected for part in parts)), projects)

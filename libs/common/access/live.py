@@ -78,6 +78,7 @@ class LiveGrants:
         self._roles: dict[str, EffectiveRole] = {}
         self._held: Facts[Held] = Facts()
         self._clusters: Facts[str] = Facts()
+        self._labels: Facts[Mapping[str, str]] = Facts()
         self._users: Facts[UserFact] = Facts()
         self._projects: Facts[ProjectFact] = Facts()
         self._projects_in: Facts[frozenset[str]] = Facts()
@@ -164,8 +165,9 @@ class LiveGrants:
             self._changed_principals.update(self.bindings.put(name, fact))
 
     def _on_cluster(self, name: str, entry: Entry | None) -> None:
-        uid = "" if entry is None else str(codec.decode_document(entry.value, entry.revision)["metadata"]["uid"])
-        self._mark_if(self._clusters.put(name, uid or None))
+        metadata = {} if entry is None else codec.decode_document(entry.value, entry.revision)["metadata"]
+        self._mark_if(self._labels.put(name, metadata.get("labels") or None))
+        self._mark_if(self._clusters.put(name, str(metadata["uid"]) if metadata else None))
 
     def _on_user(self, name: str, entry: Entry | None) -> None:
         fact = None if entry is None else user_fact(codec.decode(User, entry.value, entry.revision))
@@ -212,7 +214,8 @@ class LiveGrants:
         self._changed_principals.clear()
         self._roles_changed = self._changed = False
         self._grants = Grants(
-            roles=self._roles, held=self._held.copy(), clusters=self._clusters.copy(), users=self._users.copy(),
+            roles=self._roles, held=self._held.copy(), clusters=self._clusters.copy(),
+            labels=self._labels.copy(), users=self._users.copy(),
             projects=self._projects.copy(), projects_in=self._projects_in.copy(), local_groups=self._groups.by_uid,
             local_group_ids=self._groups.ids, next_expiry=self._expiries.next(),
         )  # fmt: skip

@@ -7,6 +7,7 @@ from typing import ClassVar, Literal
 from pydantic import Field
 
 from libs.common.resources.meta import ConditionedStatus, Label, Model, Resource, Time
+from libs.common.resources.selectors import LabelSelector
 
 Scope = Literal["global", "cluster", "project"]
 
@@ -53,7 +54,7 @@ class RoleTemplate(Resource):
 
 
 class BindingScope(Model):
-    """Exactly one of the three; `global` with a cluster role means the role in every cluster."""
+    """Exactly one of global, cluster, clusterSelector and project; `global` with a cluster role means the role in every cluster."""
 
     all: bool = Field(
         default=False, alias="global", description="True: the hub for a global role, every cluster for a cluster role."
@@ -62,6 +63,10 @@ class BindingScope(Model):
     cluster_uid: str | None = Field(
         default=None,
         description="Filled in by the hub: the binding is for this cluster, not for a later one of the same name.",
+    )
+    cluster_selector: LabelSelector | None = Field(
+        default=None,
+        description="Every Cluster whose labels fit, at each moment: one that comes later or is labelled so later is among them.",
     )
     project: Label | None = Field(default=None, description="Name of the Project.")
 
