@@ -61,6 +61,9 @@ class BindingStrategy(Strategy[RoleTemplateBinding]):
     async def admit(self, ctx: WriteContext, old: RoleTemplateBinding | None, new: RoleTemplateBinding) -> None:
         """Raises Invalid for what makes no sense, Denied for what the caller may not give."""
         check_not_status(ctx, new.name, "role template binding")
+        causes = rules.check_text("spec.reason", new.spec.reason)
+        if causes:
+            raise validate.invalid(RoleTemplateBinding, new.name, causes)
         if old is None:
             self._check_new(ctx, new)
             self._check_may_give(ctx, new)
@@ -69,9 +72,10 @@ class BindingStrategy(Strategy[RoleTemplateBinding]):
         if changed:
             raise validate.invalid(
                 RoleTemplateBinding, new.name,
-                [errors.Cause(f, "Forbidden: only notAfter can be changed: make another binding", "FieldValueForbidden") for f in changed],
+                [errors.Cause(f, "Forbidden: only notAfter and reason can be changed: make another binding", "FieldValueForbidden") for f in changed],
             )  # fmt: skip
         if rules.is_prolonged(old, new):
+            self._check_not_locked(new, "spec.notAfter")
             self._check_may_give(ctx, new)
         elif old.spec.not_after != new.spec.not_after:
             self._check_admin_stays(ctx, old)
@@ -83,8 +87,7 @@ class BindingStrategy(Strategy[RoleTemplateBinding]):
         role = self._templates.get(new.spec.role)
         if role is None or role.deleting:
             raise _not_found(new, "spec.role", new.spec.role)
-        if role.spec.locked:
-            raise validate.forbidden_field(RoleTemplateBinding, new.name, "spec.role", f'role "{role.name}" is locked')
+        self._check_not_locked(new, "spec.role")
         causes = rules.check_principal(new.spec.principal) + rules.check_scope(new, role)
         if causes:
             raise validate.invalid(RoleTemplateBinding, new.name, causes)
@@ -95,6 +98,12 @@ class BindingStrategy(Strategy[RoleTemplateBinding]):
             raise validate.invalid_field(
                 RoleTemplateBinding, new.name, "spec.notAfter", new.spec.not_after, "it must be in the future"
             )
+
+    def _check_not_locked(self, binding: RoleTemplateBinding, field: str) -> None:
+        """A locked role is given to nobody any more, nor for longer to those who have it."""
+        role = self._templates.get(binding.spec.role)
+        if role is not None and role.spec.locked:
+            raise validate.forbidden_field(RoleTemplateBinding, binding.name, field, f'role "{role.name}" is locked')
 
     def _check_may_give(self, ctx: WriteContext, binding: RoleTemplateBinding) -> None:
         role = self._templates.get(binding.spec.role)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import unicodedata
 from collections.abc import Iterable, Iterator, Mapping
 from datetime import datetime
 
@@ -16,6 +17,15 @@ from libs.common.resources.registry import BY_PLURAL
 from libs.common.resources.selectors import LabelSelector
 
 ADMIN_ROLE = "admin"
+HUB_VERBS = frozenset({"*", "create", "delete", "deletecollection", "get", "list", "patch", "update", "watch"})
+CLUSTER_VERBS = HUB_VERBS | {"approve", "attest", "bind", "escalate", "impersonate", "sign", "use"}
+"""What Kubernetes and its own API groups know. A verb that nobody asks about is a slip of the pen, and gives nothing."""
+URL_VERBS = frozenset({"*", "delete", "get", "head", "options", "patch", "post", "put"})
+_IMPERSONATION_VERB = re.compile(r"impersonate(-on)?:[a-z]+(-[a-z]+)*(:[a-z]+)?")
+"""Of constrained impersonation, such as impersonate:user-info and impersonate-on:user-info:list."""
+_MAX_TOLD = 80
+_TURNING = frozenset(map(chr, (*range(0x202A, 0x202F), *range(0x2066, 0x206A))))
+"""Unicode's embeddings, overrides and isolates of direction."""
 _PRINCIPAL = re.compile(r"[a-z0-9]([-a-z0-9]*[a-z0-9])?:(user|group):\S(.*\S)?")
 _MAX_PRINCIPAL = 1024
 SUBRESOURCES = {"clusters/registration", "auditevents", "sessionrecordings"}
@@ -24,19 +34,21 @@ SUBRESOURCES = {"clusters/registration", "auditevents", "sessionrecordings"}
 
 def check_template(template: RoleTemplate, by_name: Mapping[str, RoleTemplate]) -> list[Cause]:
     """What is wrong with a role: its rules by themselves and what it inherits."""
-    spec, causes = template.spec, []
+    spec, causes = template.spec, check_text("spec.description", template.spec.description, lines=True)
     if spec.scope == "global" and spec.rules:
         causes.append(
             _forbidden("spec.rules", "a global role has rights on the hub alone: use hubRules, or scope cluster")
         )
     for index, rule in enumerate(spec.rules):
-        causes += _check_rule(f"spec.rules[{index}]", rule)
+        known = URL_VERBS if rule.non_resource_urls else CLUSTER_VERBS
+        causes += _check_rule(f"spec.rules[{index}]", rule) + _check_verbs(f"spec.rules[{index}]", rule, known)
         if spec.scope == "project" and rule.non_resource_urls:
             causes.append(
                 _forbidden(f"spec.rules[{index}].nonResourceURLs", "a project role counts in namespaces only")
             )
     for index, rule in enumerate(spec.hub_rules):
-        causes += _check_rule(f"spec.hubRules[{index}]", rule) + _check_hub_rule(f"spec.hubRules[{index}]", rule)
+        path = f"spec.hubRules[{index}]"
+        causes += _check_rule(path, rule) + _check_verbs(path, rule, HUB_VERBS) + _check_hub_rule(path, rule)
     for index, name in enumerate(spec.inherits):
         parent, path = by_name.get(name), f"spec.inherits[{index}]"
         if parent is None or parent.deleting:
@@ -102,6 +114,14 @@ def check_principal(principal: str) -> list[Cause]:
         return [_invalid("spec.principal", principal[:80], "must be <provider>:<user|group>:<immutable id>")]
     if principal.split(":", 2)[2].startswith("system:"):
         return [_forbidden("spec.principal", "names that begin with system: are reserved")]
+    return []
+
+
+def check_text(path: str, text: str, *, lines: bool = False) -> list[Cause]:
+    """Text for people is shown in lists and terminals, so it holds nothing that moves the cursor or turns the writing round."""
+    for char in text:
+        if (unicodedata.category(char) in ("Cc", "Zl", "Zp") and not (lines and char == "\n")) or char in _TURNING:
+            return [Cause(path, f"Invalid value: must be {'text' if lines else 'one line'} without control characters")]
     return []
 
 
@@ -182,6 +202,22 @@ def _check_rule(path: str, rule: PolicyRule) -> list[Cause]:
     for index, url in enumerate(rule.non_resource_urls):
         if not (url.startswith("/") or url == "*") or "*" in url[:-1]:
             causes.append(_invalid(f"{path}.nonResourceURLs[{index}]", url, "must be a path; `*` may only end it"))
+    return causes
+
+
+def _check_verbs(path: str, rule: PolicyRule, known: frozenset[str]) -> list[Cause]:
+    causes = []
+    for index, verb in enumerate(rule.verbs):
+        fits = verb in known or (known is CLUSTER_VERBS and _IMPERSONATION_VERB.fullmatch(verb))
+        if verb and not fits:
+            why = f"there is no such verb: supported are {', '.join(sorted(known))}"
+            causes.append(
+                Cause(
+                    f"{path}.verbs[{index}]",
+                    f'Unsupported value: "{verb[:_MAX_TOLD]}": {why}',
+                    "FieldValueNotSupported",
+                )
+            )
     return causes
 
 

@@ -12,6 +12,7 @@ from libs.common.resources.audit import AuditPolicy
 from libs.common.store.objects import Objects
 from services.authz import rules
 from services.authz.audit_rules import check_policy
+from services.authz.builtins import built_in_names
 
 MAX_TOLD = 5
 """Lacking rights that a message names; the rest is counted."""
@@ -37,6 +38,11 @@ class RoleTemplateStrategy(Strategy[RoleTemplate]):
                 "spec.builtIn",
                 "built-in roles can't be made or changed: make one that inherits it",
             )
+        if old is None and new.name in built_in_names():
+            raise validate.invalid(
+                RoleTemplate, new.name,
+                [errors.Cause("metadata.name", f'Duplicate value: "{new.name}": a built-in role has this name', "FieldValueDuplicate")],
+            )  # fmt: skip
         if old is not None and old.spec.scope != new.spec.scope:
             raise validate.forbidden_field(RoleTemplate, new.name, "spec.scope", "the scope can't be changed")
         by_name = {t.name: t for t in self._templates.all()}

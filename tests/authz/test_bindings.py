@@ -9,6 +9,7 @@ from libs.common import errors
 from libs.common.reconcile import DONE, After
 from libs.common.resources.access import RoleTemplate, RoleTemplateBinding
 from libs.common.resources.identity import User
+from libs.common.resources.registry import BY_PLURAL
 from services.authz.binding_strategy import BindingStrategy
 from services.authz.bootstrap import AdminBootstrap
 from services.authz.builtins import ensure_builtins
@@ -173,6 +174,36 @@ async def test_only_the_end_of_a_binding_can_change_and_prolonging_is_giving(clo
             await patch(EVE, notAfter=later.isoformat())
         with pytest.raises(errors.Denied, match="rights that you lack"):
             await patch(EVE, notAfter=None)
+
+
+async def test_a_locked_role_is_not_prolonged_for_those_who_have_it(clock):
+    soon, later = clock() + timedelta(hours=1), clock() + timedelta(hours=2)
+    async with running(clock) as (hub, writer):
+        await hub.put(made.binding(EVE, "locked", cluster="east", name="b", until=later))
+
+        async def ends(moment) -> None:
+            body = {"spec": {"notAfter": moment and moment.isoformat()}}
+            await hub.write(writer, ADA, "patch", "b", plural="roletemplatebindings", body=body)
+
+        await ends(soon)
+        for moment in (later, None):
+            with pytest.raises(errors.Invalid, match=r'spec.notAfter: .*role "locked" is locked'):
+                await ends(moment)
+        await hub.write(writer, ADA, "delete", "b", plural="roletemplatebindings")
+
+
+async def test_a_binding_says_why_it_was_given(clock):
+    async with running(clock) as (hub, writer):
+        await hub.write(writer, BOB, "create", new("cluster-viewer", EAST, reason="on call"))
+        body = {"spec": {"reason": "on call, week 12"}}
+        await hub.write(writer, BOB, "patch", "b", plural="roletemplatebindings", body=body)
+        stored = await hub.get(RoleTemplateBinding, "b")
+        assert stored.spec.reason == "on call, week 12"
+        columns = {c.name: c for c in BY_PLURAL["roletemplatebindings"].columns}
+        assert columns["Reason"].path == "spec.reason"
+        for text in ("two\nlines", "\x1b[2J", "\u202eback"):
+            with pytest.raises(errors.Invalid, match=r"spec.reason"):
+                await hub.write(writer, BOB, "create", new("cluster-viewer", EAST, "c", reason=text))
 
 
 async def test_who_holds_a_role_for_an_hour_gives_it_for_no_longer(clock):

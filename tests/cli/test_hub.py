@@ -272,6 +272,21 @@ def test_granting_again_changes_only_the_end(signed_in, answers):
     assert answers.seen[3][3] == {"spec": {"notAfter": None}}
 
 
+@pytest.mark.parametrize(
+    ("said", "patch"),
+    [(["--reason", "on call"], None), ([], None), (["--reason", "week 12"], {"notAfter": None, "reason": "week 12"})],
+)
+def test_a_reason_is_sent_and_granting_again_without_one_keeps_it(signed_in, answers, said, patch):
+    from services.cli.commands.grants import binding_name
+
+    path = f"{BINDINGS}/{binding_name({'user': 'ana'}, 'r', {'cluster': 'prod'})}"
+    answers.plan("GET", path, 200, _granted(answers, "u1", "u1", reason="on call"))
+    answers.plan("PATCH", path, 200, {})
+    assert run(["grant", "--user", "ana", "--role", "r", "--cluster", "prod", *said]) == 0
+    assert answers.seen[0][3]["spec"].get("reason") == (said[1] if said else None)
+    assert [seen[3] for seen in answers.seen[3:]] == ([{"spec": patch}] if patch else [])
+
+
 def test_a_binding_of_an_earlier_cluster_of_that_name_is_replaced(signed_in, answers):
     from services.cli.commands.grants import binding_name
 

@@ -44,8 +44,8 @@ class Held:
 
     everywhere: frozenset[str] = frozenset()
     clusters: Mapping[str, frozenset[ClusterRole]] = field(default_factory=dict)
-    selected: frozenset[SelectedRole] = frozenset()
     projects: Mapping[str, frozenset[ProjectRole]] = field(default_factory=dict)
+    selected: frozenset[SelectedRole] = frozenset()
 
 
 NOTHING = Held()
@@ -76,8 +76,8 @@ def held_by(bindings: Iterable[AnyBinding], now: datetime) -> Held:
     return Held(
         frozenset(everywhere),
         {name: frozenset(roles) for name, roles in clusters.items()},
-        frozenset(selected),
         {name: frozenset(roles) for name, roles in projects.items()},
+        frozenset(selected),
     )
 
 
@@ -94,4 +94,4 @@ def merge_held(parts: Iterable[Held]) -> Held:
         for name, project_roles in part.projects.items():
             projects[name] = projects.get(name, frozenset()) | project_roles
     everywhere = frozenset[str]().union(*(part.everywhere for part in parts))
-    return Held(everywhere, clusters, frozenset[SelectedRole]().union(*(part.selected for part in parts)), projects)
+    return Held(everywhere, clusters, projects, frozenset[SelectedRole]().union(*(part.selected for part in parts)))

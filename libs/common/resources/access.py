@@ -72,7 +72,7 @@ class BindingScope(Model):
 
 
 class RoleTemplateBindingSpec(Model):
-    """Can't be changed after creation, except `notAfter`."""
+    """Can't be changed after creation, except `notAfter` and `reason`."""
 
     principal: str = Field(
         description="`<provider>:<user|group>:<immutable id>`; `local:user:<uid>`. `user: NAME` may be given instead.",
@@ -82,6 +82,7 @@ class RoleTemplateBindingSpec(Model):
     role: str = Field(description="Name of the RoleTemplate.")
     scope: BindingScope
     not_after: Time | None = Field(default=None, description="From this moment on the binding gives nothing.")
+    reason: str = Field(default="", max_length=1024, description="Why it was given, for people.")
 
 
 class RoleTemplateBindingStatus(ConditionedStatus):

@@ -158,6 +158,7 @@ RESOURCE_TYPES: tuple[ResourceType, ...] = (
             Column("Role", "spec.role"),
             Column("User", "spec.user"),
             Column("Scope", "spec.scope", render=_scope),
+            Column("Reason", "spec.reason"),
             Column("Not After", "spec.notAfter", "date"),
             Column("Principal", "spec.principal", priority=1),
         ),

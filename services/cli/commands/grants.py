@@ -114,17 +114,19 @@ def describe(holder: Document, role: str, scope: Document) -> str:
 @click.command()
 @_words
 @click.option("--for", "duration", metavar="TIME", help="End by itself after this time: 30m, 1h, 7d.")
+@click.option("--reason", default="", metavar="TEXT", help="Why, for those who look at the list later.")
 @pass_app
 def grant(
     app: App, user: str | None, group: str | None, principal: str | None, role: str, cluster: str | None, project: str | None,
     everywhere: bool, cluster_selector: str | None, duration: str | None,
+    reason: str,
 ) -> None:  # fmt: skip
     """Give a role to a user or group; it counts from the next call on.
 
     \b
     Examples:
       herdsman grant --user ana --role cluster-member --cluster prod
-      herdsman grant --user ana --role cluster-owner --cluster prod --for 1h
+      herdsman grant --user ana --role cluster-owner --cluster prod --for 1h --reason "incident 4711"
       herdsman grant --group shop-team --role project-member --project shop
       herdsman grant --group ops --role cluster-member --cluster-selector env=dev
     """
@@ -141,6 +143,8 @@ def grant(
         )
         if not_after:
             document["spec"]["notAfter"] = not_after
+        if reason:
+            document["spec"]["reason"] = reason
         changed = _ensure(hub, document, not_after)
     until = f" until {not_after}" if not_after else ""
     out.note(f"{'granted' if changed else 'was granted already:'} {describe(holder, role, scope)}{until}")
@@ -163,9 +167,11 @@ def _ensure(hub: Hub, document: Document, not_after: str | None) -> bool:
         hub.delete(resources.path(_PLURAL, name))
         hub.post(resources.path(_PLURAL), document)
         return True
-    if before.get("notAfter") == not_after:
+    # Said again without a reason keeps the one that was given.
+    reason = {key: document["spec"][key] for key in ("reason",) if key in document["spec"]}
+    if before.get("notAfter") == not_after and reason.items() <= before.items():
         return False
-    hub.merge_patch(resources.path(_PLURAL, name), {"spec": {"notAfter": not_after}})
+    hub.merge_patch(resources.path(_PLURAL, name), {"spec": {"notAfter": not_after, **reason}})
     return True
 
 
