@@ -4,5 +4,5 @@ Serves `svc.authz.v1.write`. Invariants: nobody gives what they don't hold in th
 that is bound; a binding is for one principal, one role and one scope for ever, only its end may move; built-in roles are what
 `builtins` says; the hub keeps an admin. What is allowed is decided elsewhere, in every process (`libs.common.access`).
 
-Reading order: `rules` (pure checks), `builtins`, `strategies` (roles), `binding_strategy`, `reconciler`, `bootstrap`, `main`.
+Reading order: `rules` (pure checks), `builtins`, `strategies` (roles), `binding_strategy`, `reconciler`, `creators`, `bootstrap`, `main`.
 """

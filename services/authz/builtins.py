@@ -88,10 +88,11 @@ _ADMINISTER_NAMESPACE = [
 def _role(
     name: str, scope: Scope, title: str, description: str, *,
     rules: list[PolicyRule] | None = None, hub: list[PolicyRule] | None = None, inherits: list[str] | None = None,
+    creator_default: bool | None = None,
 ) -> RoleTemplate:  # fmt: skip
     spec = RoleTemplateSpec(
         display_name=title, description=description, scope=scope, rules=rules or [], hub_rules=hub or [],
-        inherits=inherits or [], built_in=True,
+        inherits=inherits or [], built_in=True, creator_default=creator_default,
     )  # fmt: skip
     return RoleTemplate(metadata=ObjectMeta(name=name), spec=spec)
 
@@ -110,7 +111,7 @@ def render_builtins() -> list[RoleTemplate]:
               rules=[*_VIEW, *_rules(READ, _SEEN_IN_CLUSTER)], hub=[_hub(READ, "clusters", "nodes")]),
         _role("cluster-member", "cluster", "Cluster member", "Runs workloads in all namespaces; no secrets, no RBAC.",
               rules=_EDIT, inherits=["cluster-viewer"]),
-        _role("cluster-owner", "cluster", "Cluster owner", "Everything in the cluster, and who else may enter it.",
+        _role("cluster-owner", "cluster", "Cluster owner", "Everything in the cluster, and who else may enter it.", creator_default=True,
               rules=[PolicyRule(verbs=ALL, api_groups=["*"], resources=["*"]), PolicyRule(verbs=ALL, non_resource_urls=["*"])],
               hub=[
                   _hub([*READ, "update", "patch", "delete"], "clusters"), _hub(READ, "nodes"),
@@ -131,7 +132,7 @@ def render_builtins() -> list[RoleTemplate]:
               inherits=["project-member"],
               hub=[_hub(["update", "patch"], "projects"), _hub(READ + WRITE, "roletemplatebindings")]),
         _role("project-owner", "project", "Project owner", "Runs the project: workloads, secrets, roles, and who is in it.",
-              rules=_ADMINISTER_NAMESPACE, inherits=["project-member"],
+              rules=_ADMINISTER_NAMESPACE, inherits=["project-member"], creator_default=True,
               hub=[_hub(["update", "patch"], "projects"), _hub(READ + WRITE, "roletemplatebindings")]),
     ]  # fmt: skip
 
@@ -172,8 +173,13 @@ async def _ensure(store: Store, role: RoleTemplate, now: datetime) -> None:
         told = f"Herdsman has a built-in role of this name, which is missing here: {advice}"
         if stored.status.set_condition(NAME_TAKEN, True, "BuiltInRoleHasThisName", told, now):
             await store.update(key, encode_unique(stored), int(stored.metadata.resource_version or 0))
-    elif stored.spec != role.spec:
-        stored.spec = role.spec
+        return
+    wanted = role.spec
+    if stored.spec.creator_default is not None:
+        # Whether makers get it is the hub's own decision.
+        wanted = wanted.model_copy(update={"creator_default": stored.spec.creator_default})
+    if stored.spec != wanted:
+        stored.spec = wanted
         stored.metadata.generation = (stored.metadata.generation or 0) + 1
         await store.update(key, encode_unique(stored), int(stored.metadata.resource_version or 0))
         log.get("authz").info("built_in_role_updated", role=role.name)

@@ -10,13 +10,16 @@ from libs.common.apiserver.writer import ResourceWriter
 from libs.common.contracts.methods import WRITE
 from libs.common.reconcile import Reconciler, follow
 from libs.common.resources.access import RoleTemplate, RoleTemplateBinding
+from libs.common.resources.clusters import Cluster
 from libs.common.resources.identity import User
+from libs.common.resources.projects import Project
 from libs.common.runtime.host import Host
 from libs.common.store.objects import Objects
 from services.authz.binding_strategy import BindingStrategy
 from services.authz.bootstrap import AdminBootstrap
 from services.authz.builtins import ensure_builtins
 from services.authz.config import AuthzConfig
+from services.authz.creators import CreatorDefaults, keys_of_gone, keys_of_made
 from services.authz.reconciler import BindingReconciler, Naming, keys_of_binding
 from services.authz.strategies import AuditPolicyStrategy, RoleTemplateStrategy
 
@@ -42,6 +45,16 @@ async def build(host: Host[AuthzConfig]) -> None:
     for informer in (clusters_seen, projects_seen, users_seen):
         follow(informer, sweeper, naming.keys)
     host.spawn("binding sweeper", sweeper.run())
+
+    makers = CreatorDefaults(
+        store, host.store, templates, Objects(clusters_seen, Cluster), Objects(projects_seen, Project), host.now
+    )
+    binding_makers, forgetting = Reconciler("makers", makers.reconcile), Reconciler("makers gone", makers.forget)
+    for informer in (clusters_seen, projects_seen):
+        follow(informer, binding_makers, keys_of_made)
+        follow(informer, forgetting, keys_of_gone)
+    host.spawn("makers", binding_makers.run())
+    host.spawn("makers gone", forgetting.run())
 
     if host.config.bootstrap_admin_user:
         wanted = host.config.bootstrap_admin_user

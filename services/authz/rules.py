@@ -39,6 +39,12 @@ def check_template(template: RoleTemplate, by_name: Mapping[str, RoleTemplate]) 
         causes.append(
             _forbidden("spec.rules", "a global role has rights on the hub alone: use hubRules, or scope cluster")
         )
+    if spec.scope == "global" and spec.creator_default:
+        causes.append(
+            _forbidden(
+                "spec.creatorDefault", "clusters and projects have makers, and roles of scope cluster and project"
+            )
+        )
     for index, rule in enumerate(spec.rules):
         known = URL_VERBS if rule.non_resource_urls else CLUSTER_VERBS
         causes += _check_rule(f"spec.rules[{index}]", rule) + _check_verbs(f"spec.rules[{index}]", rule, known)
@@ -140,11 +146,15 @@ def is_prolonged(old: RoleTemplateBinding, new: RoleTemplateBinding) -> bool:
 def find_affected(
     template: RoleTemplate, by_name: Mapping[str, RoleTemplate], bindings: BindingIndex
 ) -> Iterator[tuple[EffectiveRole, BindingScope]]:
-    """Every (role, scope) whose bound rights a changed template changes: its own, and those of roles that inherit it."""
+    """Every (role, scope) whose bound rights a changed template changes: its own, and those of roles that inherit it.
+
+    A role that makers are given counts everywhere: anything may be made.
+    """
     changed = {**by_name, template.name: template}
     heirs = sorted(name for name, t in changed.items() if name == template.name or _inherits(t, template.name, changed))
     for name in heirs:
-        scopes = {scope.model_dump_json(): scope for scope in (b.scope for b in bindings.of_role(name))}
+        meant = [BindingScope(all=True)] if changed[name].spec.creator_default else []
+        scopes = {scope.model_dump_json(): scope for scope in (*meant, *(b.scope for b in bindings.of_role(name)))}
         if scopes:
             role = resolve_role(changed[name], changed)
             yield from ((role, scopes[text]) for text in sorted(scopes))

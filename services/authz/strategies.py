@@ -31,12 +31,12 @@ class RoleTemplateStrategy(Strategy[RoleTemplate]):
     async def admit(self, ctx: WriteContext, old: RoleTemplate | None, new: RoleTemplate) -> None:
         """Raises Invalid for what makes no sense, Denied for what would give more than the caller holds."""
         check_not_status(ctx, new.name, "role template")
-        if new.spec.built_in or (old is not None and old.spec.built_in):
+        if (new.spec.built_in or (old is not None and old.spec.built_in)) and not _is_only_creator_default(old, new):
             raise validate.forbidden_field(
                 RoleTemplate,
                 new.name,
                 "spec.builtIn",
-                "built-in roles can't be made or changed: make one that inherits it",
+                "built-in roles can't be made or changed, except creatorDefault: make one that inherits it",
             )
         if old is None and new.name in built_in_names():
             raise validate.invalid(
@@ -49,13 +49,14 @@ class RoleTemplateStrategy(Strategy[RoleTemplate]):
         causes = rules.check_template(new, by_name)
         if causes:
             raise validate.invalid(RoleTemplate, new.name, causes)
-        if old is None or _rights(old) != _rights(new):
+        more = old is None or _rights(old) != _rights(new)
+        if more or (new.spec.creator_default and old is not None and not old.spec.creator_default):
             lasting = grants_until(ctx.grants, ctx.principal, self._bindings, None)
-            for role, scope in rules.find_affected(new, by_name, self._bindings):
+            for role, scope in rules.find_affected(new, by_name, self._bindings if more else BindingIndex()):
                 lacking = lasting.covers(ctx.principal, role, scope)
                 if lacking:
                     raise errors.Denied(
-                        f'cannot change role "{new.name}": it is bound, and would give rights that you lack, or hold for a time only: {tell(lacking)}',
+                        f'cannot change role "{new.name}": it is bound, or given to makers, and would give rights that you lack, or hold for a time only: {tell(lacking)}',
                         kind="RoleTemplate", name=new.name,
                     )  # fmt: skip
 
@@ -101,3 +102,8 @@ def tell(texts: list[str]) -> str:
 
 def _rights(template: RoleTemplate) -> tuple[object, ...]:
     return template.spec.rules, template.spec.hub_rules, template.spec.inherits
+
+
+def _is_only_creator_default(old: RoleTemplate | None, new: RoleTemplate) -> bool:
+    """Whether makers getting the role or not is all that changes."""
+    return old is not None and new.spec == old.spec.model_copy(update={"creator_default": new.spec.creator_default})

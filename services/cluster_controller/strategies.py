@@ -19,6 +19,7 @@ class ClusterStrategy(Strategy[Cluster]):
 
     model = Cluster
     name_is_label = True
+    keeps_creator = True
 
     def __init__(self, bindings: BindingIndex) -> None:
         self._bindings = bindings

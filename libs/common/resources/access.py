@@ -38,6 +38,10 @@ class RoleTemplateSpec(Model):
         default_factory=list, description="Role templates of the same scope whose rights are added."
     )
     locked: bool = Field(default=False, description="True: no new bindings.")
+    creator_default: bool | None = Field(
+        default=None,
+        description="True: who makes a cluster (scope cluster) or a project (scope project) is given the role in it. It can be set on built-in roles, too.",
+    )
     built_in: bool = Field(default=False, description="Made by Herdsman; can't be changed or deleted.")
 
 
