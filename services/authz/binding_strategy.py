@@ -31,6 +31,7 @@ class BindingStrategy(Strategy[RoleTemplateBinding]):
             spec.principal = spec.principal or old.spec.principal
             spec.user = spec.user or old.spec.user
             spec.scope.cluster_uid = spec.scope.cluster_uid or old.spec.scope.cluster_uid
+            spec.scope.project_uid = spec.scope.project_uid or old.spec.scope.project_uid
             return new
         if spec.user:
             fact = grants.users.get(spec.user)
@@ -56,6 +57,11 @@ class BindingStrategy(Strategy[RoleTemplateBinding]):
             if uid is None or spec.scope.cluster_uid not in (None, "", uid):
                 raise _not_found(new, "spec.scope.cluster", spec.scope.cluster)
             spec.scope.cluster_uid = uid
+        if spec.scope.project:
+            project = grants.projects.get(spec.scope.project)
+            if project is None or spec.scope.project_uid not in (None, "", project.uid):
+                raise _not_found(new, "spec.scope.project", spec.scope.project)
+            spec.scope.project_uid = project.uid
         return new
 
     async def admit(self, ctx: WriteContext, old: RoleTemplateBinding | None, new: RoleTemplateBinding) -> None:
@@ -91,9 +97,6 @@ class BindingStrategy(Strategy[RoleTemplateBinding]):
         causes = rules.check_principal(new.spec.principal) + rules.check_scope(new, role)
         if causes:
             raise validate.invalid(RoleTemplateBinding, new.name, causes)
-        project = new.spec.scope.project
-        if project and project not in ctx.grants.projects:
-            raise _not_found(new, "spec.scope.project", project)
         if new.spec.not_after is not None and new.spec.not_after <= ctx.now:
             raise validate.invalid_field(
                 RoleTemplateBinding, new.name, "spec.notAfter", new.spec.not_after, "it must be in the future"

@@ -117,7 +117,7 @@ def _binding(made: Cluster | Project, role: RoleTemplate, maker: str, moment: da
     scope = (
         BindingScope(cluster=made.name, cluster_uid=made.uid)
         if isinstance(made, Cluster)
-        else BindingScope(project=made.name)
+        else BindingScope(project=made.name, project_uid=made.uid)
     )
     return RoleTemplateBinding(
         metadata=ObjectMeta(name=f"creator-{made.uid}-{role.name}", uid=str(uuid4()), creation_timestamp=moment, generation=1),

@@ -61,8 +61,9 @@ class BindingReconciler:
             return "expired"
         if spec.scope.cluster and await self._is_gone(Cluster, spec.scope.cluster, spec.scope.cluster_uid or ""):
             return "cluster_gone"
+        uid = spec.scope.project_uid or ""
         if spec.scope.project and await self._is_gone(
-            Project, spec.scope.project, "", binding.metadata.creation_timestamp
+            Project, spec.scope.project, uid, None if uid else binding.metadata.creation_timestamp
         ):
             return "project_gone"
         uid = spec.principal.removeprefix("local:user:")

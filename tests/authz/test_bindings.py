@@ -61,6 +61,8 @@ async def test_names_become_immutable_ids(clock):
         stored = await hub.get(RoleTemplateBinding, "b")
         assert stored.spec.principal == EVE.status.principal_id
         assert stored.spec.scope.cluster_uid == "uid-east"
+        await hub.write(writer, ADA, "create", new("project-viewer", {"project": "shop"}, "p"))
+        assert (await hub.get(RoleTemplateBinding, "p")).spec.scope.project_uid == "uid-shop"
         await hub.write(writer, BOB, "create", new("cluster-viewer", EAST, "c", principal=EVE.status.principal_id))
         assert (await hub.get(RoleTemplateBinding, "c")).spec.user == "eve"
         assert hub.live.current.synthetic_groups(made.caller(EVE), "east", "uid-east")
@@ -74,6 +76,7 @@ async def test_names_become_immutable_ids(clock):
         (new("cluster-viewer", {"cluster": "gone"}), "spec.scope.cluster: Not found"),
         (new("cluster-viewer", {"cluster": "east", "clusterUid": "earlier"}), "spec.scope.cluster: Not found"),
         (new("project-viewer", {"project": "gone"}), "spec.scope.project: Not found"),
+        (new("project-viewer", {"project": "shop", "projectUid": "earlier"}), "spec.scope.project: Not found"),
         (new("cluster-viewer", EAST, user="nobody"), "spec.user: Not found"),
         (new("cluster-viewer", EAST, principal="local:user:nobody"), "spec.principal: Not found"),
         (new("cluster-viewer", EAST, principal="local:group:nothing"), "spec.principal: Not found"),

@@ -30,6 +30,7 @@ class BindingFact:
     cluster_uid: str
     selector: tuple[Requirement, ...]
     project: str
+    project_uid: str
     not_after: datetime | None
     bound_at: datetime | None
     deleting: bool
@@ -38,6 +39,7 @@ class BindingFact:
     def scope(self) -> BindingScope:
         return BindingScope(
             all=self.everywhere, cluster=self.cluster or None, cluster_uid=self.cluster_uid or None, project=self.project or None,
+            project_uid=self.project_uid or None,
             cluster_selector=selector_of(self.selector) if self.selector else None,
         )  # fmt: skip
 
@@ -59,7 +61,7 @@ def fact_of(binding: AnyBinding) -> BindingFact:
     return BindingFact(
         binding.name, intern(spec.principal), intern(spec.role), scope.all, intern(scope.cluster or ""),
         intern(scope.cluster_uid or ""), scope.cluster_selector.requirements if scope.cluster_selector else (),
-        intern(scope.project or ""), spec.not_after,
+        intern(scope.project or ""), intern(scope.project_uid or ""), spec.not_after,
         binding.metadata.creation_timestamp, binding.deleting,
     )  # fmt: skip
 

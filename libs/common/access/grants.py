@@ -44,6 +44,12 @@ class ProjectFact:
     created_at: datetime | None
     clusters: frozenset[str]
 
+    def is_meant(self, uid: str, bound_at: datetime | None) -> bool:
+        """Whether a binding with this uid, or without one made at that time, is for this project and not for an earlier one of its name."""
+        if uid:
+            return uid == self.uid
+        return bound_at is None or self.created_at is None or bound_at >= self.created_at
+
 
 @dataclass(frozen=True, slots=True)
 class Grants:
@@ -106,9 +112,13 @@ class Grants:
         cluster_uid = field_at(document, "spec.clusterUid") or field_at(document, "spec.scope.clusterUid")
         if cluster and cluster_uid and self.clusters.get(cluster) != cluster_uid:
             cluster = ""
+        project = str(field_at(document, "spec.scope.project") or "") if plural == "roletemplatebindings" else ""
+        project_uid = field_at(document, "spec.scope.projectUid")
+        if project and project_uid and ((fact := self.projects.get(project)) is None or fact.uid != project_uid):
+            project = ""
         return self.is_allowed(
             principal, verb, plural, str(field_at(document, "metadata.name") or ""), cluster, subresource,
-            project=str(field_at(document, "spec.scope.project") or "") if plural == "roletemplatebindings" else "",
+            project=project,
             owner=principal.user if is_own(principal, plural, document) else "",
         )  # fmt: skip
 
@@ -264,8 +274,7 @@ class Grants:
             return
         for bound in held.projects.get(project, ()):
             role = self.roles.get(bound.role)
-            earlier = bound.bound_at is not None and fact.created_at is not None and bound.bound_at < fact.created_at
-            if role is not None and role.scope == "project" and not earlier:
+            if role is not None and role.scope == "project" and fact.is_meant(bound.project_uid, bound.bound_at):
                 yield role
 
     def _hub_sets(self, held: Held, cluster: str, project: str) -> Iterator[RuleSet]:

@@ -32,10 +32,11 @@ class SelectedRole:
 
 @dataclass(frozen=True, slots=True)
 class ProjectRole:
-    """A role in one project. `bound_at` tells a binding to this project from one to an earlier project of the same name."""
+    """A role in one project. Where a binding does not say which one of that name (`project_uid` empty), `bound_at` tells an earlier one from it."""
 
     role: str
     bound_at: datetime | None
+    project_uid: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +73,7 @@ def held_by(bindings: Iterable[AnyBinding], now: datetime) -> Held:
         elif fact.selector:
             selected.add(SelectedRole(fact.role, fact.selector))
         else:
-            projects.setdefault(fact.project, set()).add(ProjectRole(fact.role, fact.bound_at))
+            projects.setdefault(fact.project, set()).add(ProjectRole(fact.role, fact.bound_at, fact.project_uid))
     return Held(
         frozenset(everywhere),
         {name: frozenset(roles) for name, roles in clusters.items()},

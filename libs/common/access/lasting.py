@@ -39,6 +39,9 @@ def find_lacking_of(
             continue
         if binding.cluster and binding.cluster_uid and grants.clusters.get(binding.cluster) != binding.cluster_uid:
             continue  # an earlier cluster of that name: it never counts again
+        project = grants.projects.get(binding.project)
+        if project is not None and not project.is_meant(binding.project_uid, binding.bound_at):
+            continue
         if until not in lasting:
             lasting[until] = grants_until(grants, giver, index, until)
         lacking.update(lasting[until].covers(giver, role, binding.scope))

@@ -73,6 +73,10 @@ class BindingScope(Model):
         description="Every Cluster whose labels fit, at each moment: one that comes later or is labelled so later is among them.",
     )
     project: Label | None = Field(default=None, description="Name of the Project.")
+    project_uid: str | None = Field(
+        default=None,
+        description="Filled in by the hub: the binding is for this project, not for a later one of the same name.",
+    )
 
 
 class RoleTemplateBindingSpec(Model):
