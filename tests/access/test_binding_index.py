@@ -107,8 +107,16 @@ async def test_the_kept_snapshot_is_the_one_compiled_anew_whatever_happened(cloc
                 clock.forward(rng.randrange(4))
             fresh = compile_grants(ROLES, bindings.values(), clusters, [ADA, BOB], clock(), projects.values())
             kept = w.live.current
-            for part in ("held", "clusters", "users", "projects", "projects_in", "next_expiry"):
+            for part in ("held", "clusters", "users", "projects", "next_expiry"):
                 assert getattr(kept, part) == getattr(fresh, part), part
+            for who in (ADA, BOB):
+                caller = made.caller(who)
+                assert kept.visible_clusters(caller) == fresh.visible_clusters(caller)
+                for c in clusters:
+                    assert kept.synthetic_groups(caller, c.name, c.uid) == fresh.synthetic_groups(caller, c.name, c.uid)
+                    assert kept.is_allowed(caller, "get", "clusters", c.name) == fresh.is_allowed(
+                        caller, "get", "clusters", c.name
+                    )
 
 
 async def test_a_snapshot_shares_what_did_not_change_and_an_older_one_stays_as_it_was(clock):
@@ -119,6 +127,6 @@ async def test_a_snapshot_shares_what_did_not_change_and_an_older_one_stays_as_i
         after = w.live.current
         assert (after.users, after.clusters, after.projects) == (before.users, before.clusters, before.projects)
         assert after.users is before.users
-        assert after.projects_in is before.projects_in
+        assert after.projects_as is before.projects_as
         assert before.held == {}
         assert after.held

@@ -6,7 +6,6 @@ hold. Everybody who decides asks here: the front door, the gateway, every owner.
 
 from __future__ import annotations
 
-from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -61,8 +60,8 @@ class Grants:
     labels: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
     users: Mapping[str, UserFact] = field(default_factory=dict)
     projects: Mapping[str, ProjectFact] = field(default_factory=dict)
-    projects_in: Mapping[str, frozenset[str]] = field(default_factory=dict)
-    """Cluster's name → names of the projects that have namespaces there (`find_projects_in`)."""
+    projects_as: object = field(default_factory=object, compare=False, repr=False)
+    """Stands for `projects` as they are: with any other `projects` it is another object."""
     local_groups: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     """User's uid → principal ids of the hub's own groups that the user is in."""
     local_group_ids: frozenset[str] = frozenset()
@@ -94,7 +93,9 @@ class Grants:
         if plural == "clusters" and verb in READ_VERBS and not subresource and self._is_member(principal, cluster):
             return True
         for held in self._parts(principal):
-            if held.everywhere or held.selected or cluster in held.clusters or project in held.projects:
+            if (
+                held.everywhere or held.selected or (cluster and cluster in held.clusters) or (project and project in held.projects)
+            ):  # fmt: skip
                 for hub_set in self._hub_sets(held, cluster, project):
                     if hub_set.allows(verb, GROUP, plural, subresource, name):
                         return True
@@ -178,16 +179,15 @@ class Grants:
         if principal.clusters and cluster_name not in principal.clusters:
             return ()
         groups: list[str] = []
-        only, here = principal.projects, self.projects_in.get(cluster_name)
+        only = principal.projects
         for held in self._parts(principal):
             if not only and (held.everywhere or held.selected or cluster_name in held.clusters):
                 # A token for some projects is not good for the cluster's own roles, though whoever has these has its projects, too.
                 groups += [cluster_group(cluster_name, r.name) for r in self.roles_in_cluster(held, cluster_name)]
-            if here and held.projects and not here.isdisjoint(held.projects):
-                for name in here & held.projects.keys():
-                    if not only or name in only:
-                        uid = self.projects[name].uid
-                        groups += [project_group(name, uid, r.name) for r in self.roles_in_project(held, name)]
+            for name in self._reach(held).get(cluster_name, ()):
+                if not only or name in only:
+                    uid = self.projects[name].uid
+                    groups += [project_group(name, uid, r.name) for r in self.roles_in_project(held, name)]
         return tuple(sorted(set(groups)))
 
     # ── reviews and giving ───────────────────────────────────────────────────────────────────────────────────────────
@@ -297,16 +297,31 @@ class Grants:
             yield from self.roles_in_project(held, project)
 
     def _is_member(self, principal: Principal, cluster: str) -> bool:
-        here = self.projects_in.get(cluster) if cluster in self.clusters else None
         for held in self._parts(principal):
             if (held.everywhere or held.selected or cluster in held.clusters) and any(
                 True for _ in self.roles_in_cluster(held, cluster)
             ):
                 return True
-            theirs = here & held.projects.keys() if here and not here.isdisjoint(held.projects) else ()
+            theirs = self._reach(held).get(cluster, ()) if cluster in self.clusters else ()
             if any(True for name in theirs for _ in self.roles_in_project(held, name)):
                 return True
         return False
+
+    def _reach(self, held: Held) -> Mapping[str, tuple[str, ...]]:
+        """Cluster's name → living projects there that a binding names; whether it counts, `roles_in_project` says.
+
+        Found once for a holder, and again when any project has changed: at each decision it would be most of the work.
+        """
+        projects_as, reach = held.reach
+        if projects_as is not self.projects_as:
+            found: dict[str, list[str]] = {}
+            for name in held.projects:
+                if (fact := self.projects.get(name)) is not None:
+                    for cluster in fact.clusters:
+                        found.setdefault(cluster, []).append(name)
+            reach = {cluster: tuple(names) for cluster, names in found.items()}
+            object.__setattr__(held, "reach", (self.projects_as, reach))
+        return reach
 
     def _seen_clusters(self, held: Held) -> set[str] | None:
         if any(True for _ in self.roles_everywhere(held, "cluster")):
@@ -359,15 +374,6 @@ def project_fact(project: Project) -> ProjectFact:
     return ProjectFact(project.uid, project.metadata.creation_timestamp, clusters)
 
 
-def find_projects_in(projects: Mapping[str, ProjectFact]) -> dict[str, frozenset[str]]:
-    """Which projects are in which cluster; the projects themselves say it the other way round."""
-    found: dict[str, set[str]] = defaultdict(set)
-    for name, fact in projects.items():
-        for cluster in fact.clusters:
-            found[cluster].add(name)
-    return {cluster: frozenset(names) for cluster, names in found.items()}
-
-
 def find_next_expiry(bindings: Iterable[AnyBinding], now: datetime) -> datetime | None:
     """The first moment after `now` at which one of these bindings stops counting."""
     counting = (fact.not_after for fact in map(fact_of, bindings) if fact.is_counting(now))
@@ -385,15 +391,13 @@ def compile_grants(
     for group in groups:
         members.put(group.name, group)
     held = {principal: held_by(index.of_principal(principal), now) for principal in index.principals()}
-    project_facts = {p.name: project_fact(p) for p in projects if not p.deleting}
     return Grants(
         roles=resolve_roles(role_templates),
         held={principal: part for principal, part in held.items() if part != NOTHING},
         clusters={c.name: c.uid for c in clusters},
         labels={c.name: c.metadata.labels for c in clusters if c.metadata.labels},
         users={u.name: user_fact(u) for u in users},
-        projects=project_facts,
-        projects_in=find_projects_in(project_facts),
+        projects={p.name: project_fact(p) for p in projects if not p.deleting},
         local_groups=members.by_uid,
         local_group_ids=members.ids,
         next_expiry=find_next_expiry(facts, now),

@@ -47,6 +47,10 @@ class Held:
     clusters: Mapping[str, frozenset[ClusterRole]] = field(default_factory=dict)
     projects: Mapping[str, frozenset[ProjectRole]] = field(default_factory=dict)
     selected: frozenset[SelectedRole] = frozenset()
+    reach: tuple[object, Mapping[str, tuple[str, ...]]] = field(
+        default=(None, {}), init=False, compare=False, repr=False
+    )
+    """Remembered by `Grants` for one state of all projects: cluster → those of `projects` that are there."""
 
 
 NOTHING = Held()

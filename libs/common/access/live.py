@@ -81,7 +81,7 @@ class LiveGrants:
         self._labels: Facts[Mapping[str, str]] = Facts()
         self._users: Facts[UserFact] = Facts()
         self._projects: Facts[ProjectFact] = Facts()
-        self._projects_in: Facts[frozenset[str]] = Facts()
+        self._projects_as = object()
         self._groups = LocalGroups()
         self._roles_changed = False
         self._changed = False
@@ -176,11 +176,9 @@ class LiveGrants:
     def _on_project(self, name: str, entry: Entry | None) -> None:
         project = None if entry is None else codec.decode(Project, entry.value, entry.revision)
         fact = None if project is None or project.deleting else project_fact(project)
-        before = self._projects.get(name)
-        for cluster in (before.clusters if before else frozenset()) ^ (fact.clusters if fact else frozenset()):
-            here = (self._projects_in.get(cluster) or frozenset()) ^ {name}
-            self._projects_in.put(cluster, here or None)
-        self._mark_if(self._projects.put(name, fact))
+        if self._projects.put(name, fact):
+            self._projects_as = object()
+            self._mark()
 
     def _on_group(self, name: str, entry: Entry | None) -> None:
         before = self._groups.ids
@@ -216,7 +214,7 @@ class LiveGrants:
         self._grants = Grants(
             roles=self._roles, held=self._held.copy(), clusters=self._clusters.copy(),
             labels=self._labels.copy(), users=self._users.copy(),
-            projects=self._projects.copy(), projects_in=self._projects_in.copy(), local_groups=self._groups.by_uid,
+            projects=self._projects.copy(), projects_as=self._projects_as, local_groups=self._groups.by_uid,
             local_group_ids=self._groups.ids, next_expiry=self._expiries.next(),
         )  # fmt: skip
         self._wake.set()
