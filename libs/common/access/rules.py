@@ -8,7 +8,7 @@ without a name. Rights only add. Used by `roles` (compiled once per role), `gran
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from libs.common.resources.access import PolicyRule
 
@@ -19,8 +19,7 @@ ANSWERS_LIMIT = 1_000
 """Checks that a rule set remembers; what is asked again and again is far less, and what a stranger asks is not kept for ever."""
 
 
-@dataclass(frozen=True, slots=True)
-class Right:
+class Right(NamedTuple):
     """One verb on one resource of one API group (`resource` may be `pods/log`), or on one non-resource URL."""
 
     verb: str
