@@ -98,3 +98,29 @@ async def test_a_role_for_an_hour_is_a_binding_that_expires(hub):
     assert (await dora.kubectl("local", "get", "namespaces")).code == 0
     await asyncio.sleep(3.2)
     assert (await dora.kubectl("local", "get", "namespaces")).code != 0
+
+
+async def test_a_role_by_labels_begins_and_ends_with_the_label_and_its_watch_is_cut(hub):
+    admin, lena = await hub.admin(), await hub.person("lena")
+    before = await list_rbac(admin)
+    await admin.must("grant", "--user", "lena", "--role", "cluster-viewer", "--cluster-selector", "tier in (lab,test)")
+    assert "clusters/tier in (lab,test)" in await admin.sees("herdsman", "get", "roletemplatebindings")
+    await lena.fetch_kubeconfig()
+    assert await lena.sees("herdsman", "get", "clusters", "-o", "name") == ""
+    await admin.sees("herdsman", "label", "cluster", "local", "tier=lab")
+    await lena.fetch_kubeconfig()
+    assert "kube-system" in await lena.sees("local", "get", "namespaces")
+    watching = asyncio.create_task(lena.kubectl("local", "get", "namespaces", "-w", timeout_s=30), name="watch")
+    await asyncio.sleep(2)
+    assert not watching.done()
+    await admin.sees("herdsman", "label", "cluster", "local", "tier-")
+    relabelled_at = time.monotonic()
+    await watching
+    assert time.monotonic() - relabelled_at < 1.0
+    refused = await lena.kubectl("local", "get", "namespaces")
+    assert refused.code != 0
+    assert "no role in" in refused.err
+    assert await list_rbac(admin) == before
+    await admin.must(
+        "revoke", "--user", "lena", "--role", "cluster-viewer", "--cluster-selector", "tier in (test, lab)"
+    )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from libs.common import errors
 from libs.common.access.lasting import grants_until
-from libs.common.access.live import HasGrants
+from libs.common.access.live import LiveGrants
 from libs.common.apiserver import validate
 from libs.common.apiserver.strategy import Strategy, WriteContext
 from libs.common.resources.access import RoleTemplate, RoleTemplateBinding
@@ -18,11 +18,8 @@ LOCAL_USER, LOCAL_GROUP = "local:user:", "local:group:"
 class BindingStrategy(Strategy[RoleTemplateBinding]):
     model = RoleTemplateBinding
 
-    def __init__(
-        self, templates: Objects[RoleTemplate], bindings: Objects[RoleTemplateBinding], grants: HasGrants
-    ) -> None:
+    def __init__(self, templates: Objects[RoleTemplate], grants: LiveGrants) -> None:
         self._templates = templates
-        self._bindings = bindings
         self._grants = grants
 
     async def prepare(
@@ -34,6 +31,7 @@ class BindingStrategy(Strategy[RoleTemplateBinding]):
             spec.principal = spec.principal or old.spec.principal
             spec.user = spec.user or old.spec.user
             spec.scope.cluster_uid = spec.scope.cluster_uid or old.spec.scope.cluster_uid
+            spec.scope.project_uid = spec.scope.project_uid or old.spec.scope.project_uid
             return new
         if spec.user:
             fact = grants.users.get(spec.user)
@@ -59,11 +57,19 @@ class BindingStrategy(Strategy[RoleTemplateBinding]):
             if uid is None or spec.scope.cluster_uid not in (None, "", uid):
                 raise _not_found(new, "spec.scope.cluster", spec.scope.cluster)
             spec.scope.cluster_uid = uid
+        if spec.scope.project:
+            project = grants.projects.get(spec.scope.project)
+            if project is None or spec.scope.project_uid not in (None, "", project.uid):
+                raise _not_found(new, "spec.scope.project", spec.scope.project)
+            spec.scope.project_uid = project.uid
         return new
 
     async def admit(self, ctx: WriteContext, old: RoleTemplateBinding | None, new: RoleTemplateBinding) -> None:
         """Raises Invalid for what makes no sense, Denied for what the caller may not give."""
         check_not_status(ctx, new.name, "role template binding")
+        causes = rules.check_text("spec.reason", new.spec.reason)
+        if causes:
+            raise validate.invalid(RoleTemplateBinding, new.name, causes)
         if old is None:
             self._check_new(ctx, new)
             self._check_may_give(ctx, new)
@@ -72,9 +78,10 @@ class BindingStrategy(Strategy[RoleTemplateBinding]):
         if changed:
             raise validate.invalid(
                 RoleTemplateBinding, new.name,
-                [errors.Cause(f, "Forbidden: only notAfter can be changed: make another binding", "FieldValueForbidden") for f in changed],
+                [errors.Cause(f, "Forbidden: only notAfter and reason can be changed: make another binding", "FieldValueForbidden") for f in changed],
             )  # fmt: skip
         if rules.is_prolonged(old, new):
+            self._check_not_locked(new, "spec.notAfter")
             self._check_may_give(ctx, new)
         elif old.spec.not_after != new.spec.not_after:
             self._check_admin_stays(ctx, old)
@@ -86,24 +93,26 @@ class BindingStrategy(Strategy[RoleTemplateBinding]):
         role = self._templates.get(new.spec.role)
         if role is None or role.deleting:
             raise _not_found(new, "spec.role", new.spec.role)
-        if role.spec.locked:
-            raise validate.forbidden_field(RoleTemplateBinding, new.name, "spec.role", f'role "{role.name}" is locked')
+        self._check_not_locked(new, "spec.role")
         causes = rules.check_principal(new.spec.principal) + rules.check_scope(new, role)
         if causes:
             raise validate.invalid(RoleTemplateBinding, new.name, causes)
-        project = new.spec.scope.project
-        if project and project not in ctx.grants.projects:
-            raise _not_found(new, "spec.scope.project", project)
         if new.spec.not_after is not None and new.spec.not_after <= ctx.now:
             raise validate.invalid_field(
                 RoleTemplateBinding, new.name, "spec.notAfter", new.spec.not_after, "it must be in the future"
             )
 
+    def _check_not_locked(self, binding: RoleTemplateBinding, field: str) -> None:
+        """A locked role is given to nobody any more, nor for longer to those who have it."""
+        role = self._templates.get(binding.spec.role)
+        if role is not None and role.spec.locked:
+            raise validate.forbidden_field(RoleTemplateBinding, binding.name, field, f'role "{role.name}" is locked')
+
     def _check_may_give(self, ctx: WriteContext, binding: RoleTemplateBinding) -> None:
         role = self._templates.get(binding.spec.role)
         if role is None:
             raise _not_found(binding, "spec.role", binding.spec.role)
-        lasting = grants_until(ctx.grants, ctx.principal, self._bindings.all(), binding.spec.not_after)
+        lasting = grants_until(ctx.grants, ctx.principal, self._grants.bindings, binding.spec.not_after)
         lacking = lasting.covers(ctx.principal, role, binding.spec.scope)
         if lacking:
             raise errors.Denied(
@@ -112,8 +121,10 @@ class BindingStrategy(Strategy[RoleTemplateBinding]):
             )  # fmt: skip
 
     def _check_admin_stays(self, ctx: WriteContext, old: RoleTemplateBinding) -> None:
+        if not rules.may_be_admin(old):
+            return
         enabled = {fact.principal_id for fact in self._grants.current.users.values() if fact.enabled}
-        if rules.leaves_no_admin(self._bindings.all(), old, enabled, ctx.now):
+        if rules.leaves_no_admin(self._grants.bindings.of_role(rules.ADMIN_ROLE), old, enabled, ctx.now):
             raise validate.forbidden_field(
                 RoleTemplateBinding, old.name, "spec.role",
                 f"nobody would be an admin any more: give the role {rules.ADMIN_ROLE} to another user first",

@@ -10,14 +10,17 @@ from libs.common.apiserver.writer import ResourceWriter
 from libs.common.contracts.methods import WRITE
 from libs.common.reconcile import Reconciler, follow
 from libs.common.resources.access import RoleTemplate, RoleTemplateBinding
+from libs.common.resources.clusters import Cluster
 from libs.common.resources.identity import User
+from libs.common.resources.projects import Project
 from libs.common.runtime.host import Host
 from libs.common.store.objects import Objects
 from services.authz.binding_strategy import BindingStrategy
 from services.authz.bootstrap import AdminBootstrap
 from services.authz.builtins import ensure_builtins
 from services.authz.config import AuthzConfig
-from services.authz.reconciler import BindingReconciler, keys_naming, keys_of_binding
+from services.authz.creators import CreatorDefaults, keys_of_gone, keys_of_made
+from services.authz.reconciler import BindingReconciler, Naming, keys_of_binding
 from services.authz.strategies import AuditPolicyStrategy, RoleTemplateStrategy
 from services.authz.subject_reconciler import ProviderSpread, SubjectReconciler
 from services.authz.subjects import Subjects
@@ -46,14 +49,23 @@ async def build(host: Host[AuthzConfig]) -> None:
 
     sweeper = Reconciler("bindings", BindingReconciler(store, host.store, bindings, host.now).reconcile)
     follow(bindings_seen, sweeper, keys_of_binding)
-    follow(clusters_seen, sweeper, keys_naming(bindings, lambda b: b.spec.scope.cluster))
-    follow(projects_seen, sweeper, keys_naming(bindings, lambda b: b.spec.scope.project))
-    follow(users_seen, sweeper, keys_naming(bindings, lambda b: b.spec.user))
+    naming = Naming(bindings_seen)
+    for informer in (clusters_seen, projects_seen, users_seen):
+        follow(informer, sweeper, naming.keys)
     host.spawn("binding sweeper", sweeper.run())
 
     await subjects.begin()
     host.spawn("providers of bindings", spreading.run())
     host.spawn("binding subjects", telling.run())
+    makers = CreatorDefaults(
+        store, host.store, templates, Objects(clusters_seen, Cluster), Objects(projects_seen, Project), host.now
+    )
+    binding_makers, forgetting = Reconciler("makers", makers.reconcile), Reconciler("makers gone", makers.forget)
+    for informer in (clusters_seen, projects_seen):
+        follow(informer, binding_makers, keys_of_made)
+        follow(informer, forgetting, keys_of_gone)
+    host.spawn("makers", binding_makers.run())
+    host.spawn("makers gone", forgetting.run())
 
     if host.config.bootstrap_admin_user:
         wanted = host.config.bootstrap_admin_user
@@ -70,8 +82,8 @@ async def build(host: Host[AuthzConfig]) -> None:
         host.spawn("first admin", first.run())
 
     strategies: dict[str, Strategy[Any]] = {
-        "roletemplates": RoleTemplateStrategy(templates, bindings),
-        "roletemplatebindings": BindingStrategy(templates, bindings, grants),
+        "roletemplates": RoleTemplateStrategy(templates, grants.bindings),
+        "roletemplatebindings": BindingStrategy(templates, grants),
         "auditpolicies": AuditPolicyStrategy(),
     }
     writer = ResourceWriter(store, strategies, host.verifier, grants, host.now)

@@ -5,9 +5,9 @@ Keys are binding names. Tidiness, not safety: such bindings give nothing from th
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from datetime import datetime
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 from libs.common import errors
 from libs.common.observe import log
@@ -18,12 +18,12 @@ from libs.common.resources.clusters import Cluster
 from libs.common.resources.identity import User
 from libs.common.resources.meta import Resource
 from libs.common.resources.projects import Project
-from libs.common.resources.registry import BY_MODEL
+from libs.common.resources.registry import BY_MODEL, field_at
 from libs.common.store.base import Entry, Store
 from libs.common.store.objects import Objects, encode_last, read
 
 if TYPE_CHECKING:
-    from libs.common.store.informer import Change
+    from libs.common.store.informer import Change, Informer
 
 KEEP_EXPIRED_S = 86400.0
 """A day in which people still see what they had until when."""
@@ -61,8 +61,9 @@ class BindingReconciler:
             return "expired"
         if spec.scope.cluster and await self._is_gone(Cluster, spec.scope.cluster, spec.scope.cluster_uid or ""):
             return "cluster_gone"
+        uid = spec.scope.project_uid or ""
         if spec.scope.project and await self._is_gone(
-            Project, spec.scope.project, "", binding.metadata.creation_timestamp
+            Project, spec.scope.project, uid, None if uid else binding.metadata.creation_timestamp
         ):
             return "project_gone"
         uid = spec.principal.removeprefix("local:user:")
@@ -106,15 +107,36 @@ def _facts(entry: Entry) -> tuple[object, object] | None:
     return document["metadata"].get("uid"), document.get("spec")
 
 
-def keys_naming(
-    bindings: Objects[RoleTemplateBinding], named: Callable[[RoleTemplateBinding], str | None]
-) -> Callable[[Change], Iterable[str]]:
-    """All bindings that name an object which came or went; it may go and come again between two looks."""
+class Naming:
+    """Which bindings name which cluster, project or user, so that one that comes or goes costs a look at its own. Made before others follow."""
 
-    def keys(change: Change) -> Iterable[str]:
+    _PATHS: ClassVar[Mapping[str, str]] = {
+        "clusters": "spec.scope.cluster", "projects": "spec.scope.project", "users": "spec.user"
+    }  # fmt: skip
+
+    def __init__(self, bindings: Informer) -> None:
+        self._named: dict[str, tuple[str, ...]] = {}
+        self._by: dict[str, set[str]] = {}
+        bindings.subscribe(self._follow, replay=True)
+
+    def keys(self, change: Change) -> Iterable[str]:
+        """All bindings that name an object which came or went; it may go and come again between two looks."""
         if change.before is not None and change.after is not None:
             return ()
-        name = change.key.partition(".")[2]
-        return [binding.name for binding in bindings.all() if named(binding) == name]
+        return tuple(self._by.get(change.key, ()))
 
-    return keys
+    def _follow(self, change: Change) -> None:
+        plural, _, name = change.key.partition(".")
+        if plural != BY_MODEL[RoleTemplateBinding].plural:
+            return
+        for key in self._named.pop(name, ()):
+            self._by[key].discard(name)
+            if not self._by[key]:
+                del self._by[key]
+        if change.after is None:
+            return
+        document = codec.decode_document(change.after.value, change.after.revision)
+        keys = tuple(f"{kind}.{named}" for kind, path in self._PATHS.items() if (named := field_at(document, path)))
+        self._named[name] = keys
+        for key in keys:
+            self._by.setdefault(key, set()).add(name)

@@ -3,17 +3,29 @@
 from __future__ import annotations
 
 import re
+import unicodedata
 from collections.abc import Iterable, Iterator, Mapping
 from datetime import datetime
 
-from libs.common.access.held import is_counting
+from libs.common.access.bindings import AnyBinding, BindingIndex, fact_of
 from libs.common.access.roles import EffectiveRole, find_cycle, resolve_role
+from libs.common.apiserver.metadata import label_value_error, qualified_name_error
 from libs.common.errors import Cause
 from libs.common.resources.access import BindingScope, PolicyRule, RoleTemplate, RoleTemplateBinding
 from libs.common.resources.meta import GROUP
 from libs.common.resources.registry import BY_PLURAL
+from libs.common.resources.selectors import LabelSelector
 
 ADMIN_ROLE = "admin"
+HUB_VERBS = frozenset({"*", "create", "delete", "deletecollection", "get", "list", "patch", "update", "watch"})
+CLUSTER_VERBS = HUB_VERBS | {"approve", "attest", "bind", "escalate", "impersonate", "sign", "use"}
+"""What Kubernetes and its own API groups know. A verb that nobody asks about is a slip of the pen, and gives nothing."""
+URL_VERBS = frozenset({"*", "delete", "get", "head", "options", "patch", "post", "put"})
+_IMPERSONATION_VERB = re.compile(r"impersonate(-on)?:[a-z]+(-[a-z]+)*(:[a-z]+)?")
+"""Of constrained impersonation, such as impersonate:user-info and impersonate-on:user-info:list."""
+_MAX_TOLD = 80
+_TURNING = frozenset(map(chr, (*range(0x202A, 0x202F), *range(0x2066, 0x206A))))
+"""Unicode's embeddings, overrides and isolates of direction."""
 _PRINCIPAL = re.compile(r"[a-z0-9]([-a-z0-9]*[a-z0-9])?:(user|group):\S(.*\S)?")
 _MAX_PRINCIPAL = 1024
 SUBRESOURCES = {"clusters/registration", "auditevents", "sessionrecordings"}
@@ -22,19 +34,27 @@ SUBRESOURCES = {"clusters/registration", "auditevents", "sessionrecordings"}
 
 def check_template(template: RoleTemplate, by_name: Mapping[str, RoleTemplate]) -> list[Cause]:
     """What is wrong with a role: its rules by themselves and what it inherits."""
-    spec, causes = template.spec, []
+    spec, causes = template.spec, check_text("spec.description", template.spec.description, lines=True)
     if spec.scope == "global" and spec.rules:
         causes.append(
             _forbidden("spec.rules", "a global role has rights on the hub alone: use hubRules, or scope cluster")
         )
+    if spec.scope == "global" and spec.creator_default:
+        causes.append(
+            _forbidden(
+                "spec.creatorDefault", "clusters and projects have makers, and roles of scope cluster and project"
+            )
+        )
     for index, rule in enumerate(spec.rules):
-        causes += _check_rule(f"spec.rules[{index}]", rule)
+        known = URL_VERBS if rule.non_resource_urls else CLUSTER_VERBS
+        causes += _check_rule(f"spec.rules[{index}]", rule) + _check_verbs(f"spec.rules[{index}]", rule, known)
         if spec.scope == "project" and rule.non_resource_urls:
             causes.append(
                 _forbidden(f"spec.rules[{index}].nonResourceURLs", "a project role counts in namespaces only")
             )
     for index, rule in enumerate(spec.hub_rules):
-        causes += _check_rule(f"spec.hubRules[{index}]", rule) + _check_hub_rule(f"spec.hubRules[{index}]", rule)
+        path = f"spec.hubRules[{index}]"
+        causes += _check_rule(path, rule) + _check_verbs(path, rule, HUB_VERBS) + _check_hub_rule(path, rule)
     for index, name in enumerate(spec.inherits):
         parent, path = by_name.get(name), f"spec.inherits[{index}]"
         if parent is None or parent.deleting:
@@ -54,16 +74,44 @@ def check_template(template: RoleTemplate, by_name: Mapping[str, RoleTemplate]) 
 def check_scope(binding: RoleTemplateBinding, role: RoleTemplate) -> list[Cause]:
     """Whether the binding has exactly one scope, and one in which this role counts."""
     scope = binding.spec.scope
-    given = [
-        name for name, value in (("global", scope.all), ("cluster", scope.cluster), ("project", scope.project)) if value
-    ]
+    kinds = {
+        "global": scope.all, "cluster": scope.cluster, "clusterSelector": scope.cluster_selector is not None,
+        "project": scope.project,
+    }  # fmt: skip
+    given = [name for name, value in kinds.items() if value]
     if len(given) != 1:
-        return [Cause("spec.scope", "Invalid value: exactly one of global, cluster and project must be given")]
-    fitting = {"global": ["global"], "cluster": ["cluster", "global"], "project": ["project"]}[role.spec.scope]
+        return [
+            Cause("spec.scope", "Invalid value: exactly one of global, cluster, clusterSelector and project must be given")
+        ]  # fmt: skip
+    fitting = {"global": ["global"], "cluster": ["cluster", "clusterSelector", "global"], "project": ["project"]}[
+        role.spec.scope
+    ]
     if given[0] not in fitting:
         why = f'role "{role.name}" has scope {role.spec.scope} and can be bound with {" or ".join(fitting)}, not with {given[0]}'
         return [Cause("spec.scope", f"Forbidden: {why}", "FieldValueForbidden")]
-    return []
+    return (
+        [] if scope.cluster_selector is None else check_selector("spec.scope.clusterSelector", scope.cluster_selector)
+    )
+
+
+def check_selector(path: str, selector: LabelSelector) -> list[Cause]:
+    """Conditions that labels can meet, and at least one: everything is said by `global: true`, not by saying nothing."""
+    if not selector.requirements:
+        why = "it selects every cluster: say so with global: true, or name labels"
+        return [Cause(path, f"Invalid value: {why}")]
+    causes = []
+    for key, value in selector.match_labels.items():
+        causes += [_invalid(f"{path}.matchLabels", key, why) for why in [qualified_name_error(key)] if why]
+        causes += [_invalid(f"{path}.matchLabels[{key}]", value, why) for why in [label_value_error(value)] if why]
+    for index, expression in enumerate(selector.match_expressions):
+        at = f"{path}.matchExpressions[{index}]"
+        causes += [_invalid(f"{at}.key", expression.key, why) for why in [qualified_name_error(expression.key)] if why]
+        if (expression.operator in ("In", "NotIn")) != bool(expression.values):
+            wanted = "at least one value" if not expression.values else "no values"
+            causes.append(_invalid(f"{at}.values", "", f"operator {expression.operator} takes {wanted}"))
+        for value in expression.values:
+            causes += [_invalid(f"{at}.values", value, why) for why in [label_value_error(value)] if why]
+    return causes
 
 
 def check_principal(principal: str) -> list[Cause]:
@@ -72,6 +120,14 @@ def check_principal(principal: str) -> list[Cause]:
         return [_invalid("spec.principal", principal[:80], "must be <provider>:<user|group>:<immutable id>")]
     if principal.split(":", 2)[2].startswith("system:"):
         return [_forbidden("spec.principal", "names that begin with system: are reserved")]
+    return []
+
+
+def check_text(path: str, text: str, *, lines: bool = False) -> list[Cause]:
+    """Text for people is shown in lists and terminals, so it holds nothing that moves the cursor or turns the writing round."""
+    for char in text:
+        if (unicodedata.category(char) in ("Cc", "Zl", "Zp") and not (lines and char == "\n")) or char in _TURNING:
+            return [Cause(path, f"Invalid value: must be {'text' if lines else 'one line'} without control characters")]
     return []
 
 
@@ -88,28 +144,37 @@ def is_prolonged(old: RoleTemplateBinding, new: RoleTemplateBinding) -> bool:
 
 
 def find_affected(
-    template: RoleTemplate, by_name: Mapping[str, RoleTemplate], bindings: Iterable[RoleTemplateBinding]
+    template: RoleTemplate, by_name: Mapping[str, RoleTemplate], bindings: BindingIndex
 ) -> Iterator[tuple[EffectiveRole, BindingScope]]:
-    """Every (role, scope) whose bound rights a changed template changes: its own, and those of roles that inherit it."""
+    """Every (role, scope) whose bound rights a changed template changes: its own, and those of roles that inherit it.
+
+    A role that makers are given counts everywhere: anything may be made.
+    """
     changed = {**by_name, template.name: template}
-    heirs = {name for name, t in changed.items() if name == template.name or _inherits(t, template.name, changed)}
-    scopes = {(b.spec.role, b.spec.scope.model_dump_json()): b.spec.scope for b in bindings if b.spec.role in heirs}
-    for (name, _), scope in sorted(scopes.items()):
-        yield resolve_role(changed[name], changed), scope
+    heirs = sorted(name for name, t in changed.items() if name == template.name or _inherits(t, template.name, changed))
+    for name in heirs:
+        meant = [BindingScope(all=True)] if changed[name].spec.creator_default else []
+        scopes = {scope.model_dump_json(): scope for scope in (*meant, *(b.scope for b in bindings.of_role(name)))}
+        if scopes:
+            role = resolve_role(changed[name], changed)
+            yield from ((role, scopes[text]) for text in sorted(scopes))
 
 
-def leaves_no_admin(
-    bindings: Iterable[RoleTemplateBinding], without: RoleTemplateBinding, enabled: set[str], now: datetime
-) -> bool:
+def leaves_no_admin(bindings: Iterable[AnyBinding], without: AnyBinding, enabled: set[str], now: datetime) -> bool:
     """Whether nobody would be an admin for good any more without this binding; `enabled`: principal ids of enabled users."""
     admins = {b.name for b in bindings if is_lasting_admin(b, enabled, now)}
     return admins == {without.name}
 
 
-def is_lasting_admin(binding: RoleTemplateBinding, enabled: set[str], now: datetime) -> bool:
-    spec = binding.spec
-    lasting = spec.not_after is None and is_counting(binding, now)
-    return lasting and spec.role == ADMIN_ROLE and spec.scope.all and spec.principal in enabled
+def may_be_admin(binding: AnyBinding) -> bool:
+    """Whether the binding is one of those that make an admin for good, if they count."""
+    fact = fact_of(binding)
+    return fact.role == ADMIN_ROLE and fact.everywhere and fact.not_after is None
+
+
+def is_lasting_admin(binding: AnyBinding, enabled: set[str], now: datetime) -> bool:
+    fact = fact_of(binding)
+    return may_be_admin(fact) and fact.is_counting(now) and fact.principal in enabled
 
 
 def _inherits(template: RoleTemplate, name: str, by_name: Mapping[str, RoleTemplate]) -> bool:
@@ -147,6 +212,22 @@ def _check_rule(path: str, rule: PolicyRule) -> list[Cause]:
     for index, url in enumerate(rule.non_resource_urls):
         if not (url.startswith("/") or url == "*") or "*" in url[:-1]:
             causes.append(_invalid(f"{path}.nonResourceURLs[{index}]", url, "must be a path; `*` may only end it"))
+    return causes
+
+
+def _check_verbs(path: str, rule: PolicyRule, known: frozenset[str]) -> list[Cause]:
+    causes = []
+    for index, verb in enumerate(rule.verbs):
+        fits = verb in known or (known is CLUSTER_VERBS and _IMPERSONATION_VERB.fullmatch(verb))
+        if verb and not fits:
+            why = f"there is no such verb: supported are {', '.join(sorted(known))}"
+            causes.append(
+                Cause(
+                    f"{path}.verbs[{index}]",
+                    f'Unsupported value: "{verb[:_MAX_TOLD]}": {why}',
+                    "FieldValueNotSupported",
+                )
+            )
     return causes
 
 

@@ -69,7 +69,7 @@ async def build(host: Host[ClusterControllerConfig]) -> None:
 
     writer = ResourceWriter(
         store,
-        {kind.plural: ClusterStrategy(), tokens_kind.plural: RegistrationTokenStrategy()},
+        {kind.plural: ClusterStrategy(grants.bindings), tokens_kind.plural: RegistrationTokenStrategy()},
         host.verifier,
         grants,
         now,

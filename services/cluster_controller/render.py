@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from libs.common.access.principal import USER_PREFIX
+from libs.common.access.principal import USER_PREFIX, cluster_group
 from libs.common.access.roles import EffectiveRole
 from libs.common.contracts.messages import DesiredPart, DesiredSet
 from libs.common.kube.objects import content_hash, set_hash
@@ -59,11 +59,6 @@ def render_roles(roles: Mapping[str, EffectiveRole], cluster: str) -> list[dict[
 def role_name(role: str) -> str:
     """Name of the ClusterRole (and its binding) of a role template."""
     return f"{USER_PREFIX}{role}"
-
-
-def cluster_group(cluster: str, role: str) -> str:
-    """The synthetic group whose members have `role` in `cluster`; the front door computes the same for each caller."""
-    return f"{USER_PREFIX}cluster:{cluster}:{role}"
 
 
 def select_desired(

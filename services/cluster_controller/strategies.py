@@ -3,9 +3,15 @@
 from __future__ import annotations
 
 from libs.common import errors
+from libs.common.access.bindings import BindingIndex
+from libs.common.access.lasting import grants_until
 from libs.common.apiserver.strategy import Strategy, WriteContext
+from libs.common.resources.access import BindingScope
 from libs.common.resources.clusters import Cluster, ImportSpec, RegistrationToken
+from libs.common.resources.selectors import is_selected
 from services.cluster_controller.model import FINALIZER, FORCE_DELETE, RESERVED_NAMES
+
+_TOLD = 5
 
 
 class ClusterStrategy(Strategy[Cluster]):
@@ -13,6 +19,10 @@ class ClusterStrategy(Strategy[Cluster]):
 
     model = Cluster
     name_is_label = True
+    keeps_creator = True
+
+    def __init__(self, bindings: BindingIndex) -> None:
+        self._bindings = bindings
 
     async def prepare(self, ctx: WriteContext, old: Cluster | None, new: Cluster) -> Cluster:
         if new.spec.imported is None:
@@ -46,6 +56,35 @@ class ClusterStrategy(Strategy[Cluster]):
             raise errors.Denied(
                 f"only who may delete the cluster may set the annotation {FORCE_DELETE}", kind="Cluster", name=new.name
             )
+        if old is not None:
+            self._check_labels(ctx, old, new)
+
+    def _check_labels(self, ctx: WriteContext, old: Cluster, new: Cluster) -> None:
+        """Labels that bring roles into the cluster give them, so they take what giving them takes. Raises Denied.
+
+        A cluster that is being made holds nothing yet: its first labels are its maker's to choose.
+        """
+        before, after = old.metadata.labels or {}, new.metadata.labels or {}
+        if before == after:
+            return
+        given = {
+            (fact.role, fact.not_after)
+            for fact in self._bindings.selecting()
+            if fact.is_counting(ctx.now) and is_selected(fact.selector, after) and not is_selected(fact.selector, before)
+        }  # fmt: skip
+        for name, until in given:
+            role = ctx.grants.roles.get(name)
+            if role is None:
+                continue
+            lasting = grants_until(ctx.grants, ctx.principal, self._bindings, until)
+            lacking = lasting.covers(ctx.principal, role, BindingScope(cluster=new.name))
+            if lacking:
+                more = f" and {len(lacking) - _TOLD} more" if len(lacking) > _TOLD else ""
+                raise errors.Denied(
+                    f'cannot change the labels of cluster "{new.name}": bindings by label would give the role "{name}" in it, '
+                    f"which has rights that you lack, or hold for a shorter time: {'; '.join(lacking[:_TOLD])}{more}",
+                    kind="Cluster", name=new.name,
+                )  # fmt: skip
 
 
 class RegistrationTokenStrategy(Strategy[RegistrationToken]):

@@ -41,5 +41,6 @@ def standing(grants: Grants, principal: Principal, rtype: ResourceType) -> tuple
         # A right in a cluster counts while that cluster lives: which ones do is part of what is seen.
         visible = grants.visible_clusters(principal)
         clusters = dict(grants.clusters) if visible is None else visible
+    selected = frozenset((s.role, grants.find_selected(s.selector)) for h in held if h is not None for s in h.selected)
     projects = grants.projects if any(h is not None and h.projects for h in held) else None
-    return (grants.users.get(principal.user), held, whole, clusters, grants.roles, projects)
+    return (grants.users.get(principal.user), held, whole, clusters, selected, grants.roles, projects)

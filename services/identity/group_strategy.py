@@ -5,14 +5,14 @@ from __future__ import annotations
 import asyncio
 
 from libs.common import errors
+from libs.common.access.bindings import BindingIndex
 from libs.common.access.lasting import find_lacking_of
 from libs.common.access.principal import local_group_principal
 from libs.common.apiserver import validate
 from libs.common.apiserver.strategy import Strategy, WriteContext
-from libs.common.resources.access import RoleTemplateBinding
 from libs.common.resources.identity import Group, User
 from libs.common.store.base import Store
-from libs.common.store.objects import Objects, read
+from libs.common.store.objects import read
 
 _TOLD = 5
 
@@ -23,7 +23,7 @@ class GroupStrategy(Strategy[Group]):
     model = Group
     name_is_label = True
 
-    def __init__(self, store: Store, bindings: Objects[RoleTemplateBinding]) -> None:
+    def __init__(self, store: Store, bindings: BindingIndex) -> None:
         self._store = store
         self._bindings = bindings
 
@@ -52,7 +52,7 @@ class GroupStrategy(Strategy[Group]):
         if not new.private.uids.items() - before:
             return
         lacking = find_lacking_of(
-            ctx.grants, ctx.principal, new.status.principal_id, self._bindings.all(), ctx.now
+            ctx.grants, ctx.principal, new.status.principal_id, self._bindings, ctx.now
         )  # fmt: skip
         if lacking:
             more = f" and {len(lacking) - _TOLD} more" if len(lacking) > _TOLD else ""

@@ -37,7 +37,6 @@ from libs.common.contracts.methods import (
 )
 from libs.common.crypto.sealed import KeyRing
 from libs.common.reconcile import Reconciler, follow
-from libs.common.resources.access import RoleTemplateBinding
 from libs.common.resources.federation import FederatedCredential
 from libs.common.resources.identity import Group, User
 from libs.common.resources.providers import IdentityProvider
@@ -103,7 +102,6 @@ async def build(host: Host[IdentityConfig]) -> None:
     grants = await start_live_grants(host)
     users = await host.informer("identity", "users")
     local_groups = await host.informer("identity", "groups")
-    bindings = await host.informer("authz", "roletemplatebindings")
     configured = await host.informer("identity", "identityproviders")
     credentials_seen = await host.informer("identity", "federatedcredentials")
     pushed_groups = await host.informer("identity", GROUPS)
@@ -202,7 +200,7 @@ async def build(host: Host[IdentityConfig]) -> None:
     host.spawn("federation ends", federation_ends.run())
 
     strategies: dict[str, Strategy[Any]] = {
-        "users": UserStrategy(grants, attempts), "groups": GroupStrategy(store, Objects(bindings, RoleTemplateBinding)), "tokens": TokenStrategy(tokens, attempts),
+        "users": UserStrategy(grants, attempts), "groups": GroupStrategy(store, grants.bindings), "tokens": TokenStrategy(tokens, attempts),
         "identityproviders": IdentityProviderStrategy(providers, ring, attempts, inactive.preview),
         "federatedcredentials": FederatedCredentialStrategy(store, sources),
     }  # fmt: skip

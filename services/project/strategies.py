@@ -15,6 +15,7 @@ class ProjectStrategy(Strategy[Project]):
 
     model = Project
     name_is_label = True
+    keeps_creator = True
 
     def __init__(self, projects: Objects[Project]) -> None:
         self._projects = projects

@@ -26,8 +26,8 @@ def user(name: str, uid: str = "", *, enabled: bool = True) -> User:
     return made
 
 
-def cluster(name: str, uid: str = "") -> Cluster:
-    return Cluster(metadata=meta(name, uid))
+def cluster(name: str, uid: str = "", **labels: str) -> Cluster:
+    return Cluster(metadata=meta(name, uid, labels=labels or None))
 
 
 def project(name: str, *clusters: str, created: datetime = BEGIN) -> Project:
@@ -61,13 +61,16 @@ def binding(
     who: User | str, role_name: str, *, name: str = "", uid: str = "", until: datetime | None = None,
     created: datetime = BEGIN, **scope: Any,
 ) -> RoleTemplateBinding:  # fmt: skip
-    """`scope`: everywhere=True, cluster="c" (with `uid`), or project="p"."""
+    """`scope`: everywhere=True, cluster="c" (with `uid`), labels={"env": "dev"}, or project="p"."""
     principal = who if isinstance(who, str) else who.status.principal_id
     where: dict[str, Any] = {"global": True} if scope.get("everywhere") else dict(scope)
+    if "labels" in where:
+        where = {"clusterSelector": {"matchLabels": where["labels"]}}
     if "cluster" in where:
         where["clusterUid"] = uid or f"uid-{where['cluster']}"
     spec = {"principal": principal, "role": role_name, "scope": where, "notAfter": until}
-    name = name or f"{principal}-{role_name}-{'-'.join(map(str, scope.values()))}".replace(":", "-").lower()
+    said = "-".join("-".join(v.values()) if isinstance(v, dict) else str(v) for v in scope.values())
+    name = name or f"{principal}-{role_name}-{said}".replace(":", "-").lower()
     return RoleTemplateBinding.model_validate({"metadata": meta(name, created=created), "spec": spec})
 
 

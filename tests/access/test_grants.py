@@ -21,6 +21,21 @@ def compiled(*bindings, now=made.BEGIN, clusters=CLUSTERS, projects=()):
     return compile_grants(ROLES, bindings, clusters, [ADA, BOB, EVE], now, projects)
 
 
+def test_a_binding_for_a_project_of_the_same_moment_and_name_is_not_for_the_next_one():
+    bound = made.binding(ADA, "member", project="shop")
+    bound.spec.scope.project_uid = "uid-of-an-earlier-one"
+    roles, clusters = [made.role("member", "project")], [made.cluster("west")]
+    for uid, groups in (
+        ("uid-of-an-earlier-one", ()),
+        ("uid-shop", ("herdsman:project:shop:uid-shop:member",)),
+        (None, ("herdsman:project:shop:uid-shop:member",)),
+    ):
+        bound.spec.scope.project_uid = uid
+        grants = compile_grants(roles, [bound], clusters, [ADA], made.BEGIN, [made.project("shop", "west")])
+        assert grants.synthetic_groups(made.caller(ADA), "west", "uid-west") == groups
+        assert grants.held_projects(made.caller(ADA)) == ({"shop"} if groups else set())
+
+
 def test_synthetic_groups_name_the_cluster_and_the_role():
     grants = compiled(made.binding(ADA, "owner", cluster="east"), made.binding(ADA, "viewer", everywhere=True))
     assert grants.synthetic_groups(made.caller(ADA), "east", "uid-east") == (
@@ -41,7 +56,7 @@ def test_a_group_binding_counts_for_its_members_alone():
 def test_a_project_member_is_in_the_projects_clusters_only():
     project = made.project("shop", "west")
     grants = compiled(made.binding(ADA, "member", project="shop"), projects=[project])
-    assert grants.synthetic_groups(made.caller(ADA), "west", "uid-west") == ("herdsman:project:shop:member",)
+    assert grants.synthetic_groups(made.caller(ADA), "west", "uid-west") == ("herdsman:project:shop:uid-shop:member",)
     assert grants.synthetic_groups(made.caller(ADA), "east", "uid-east") == ()
     assert grants.visible_clusters(made.caller(ADA)) == {"west"}
 

@@ -18,7 +18,7 @@ ROLES = [
 ]  # fmt: skip
 PROJECTS = [made.project("shop", "west"), made.project("blog", "west", "east")]
 CLUSTERS = [made.cluster("east"), made.cluster("west")]
-SHOP, BLOG = "herdsman:project:shop:member", "herdsman:project:blog:member"
+SHOP, BLOG = "herdsman:project:shop:uid-shop:member", "herdsman:project:blog:uid-blog:member"
 
 
 def grants_of(*bindings):

@@ -9,6 +9,7 @@ from libs.common import errors
 from libs.common.reconcile import DONE, After
 from libs.common.resources.access import RoleTemplate, RoleTemplateBinding
 from libs.common.resources.identity import User
+from libs.common.resources.registry import BY_PLURAL
 from services.authz.binding_strategy import BindingStrategy
 from services.authz.bootstrap import AdminBootstrap
 from services.authz.builtins import ensure_builtins
@@ -24,6 +25,14 @@ def new(role: str, scope: dict, name: str = "b", **spec) -> RoleTemplateBinding:
     return RoleTemplateBinding.model_validate(
         {"metadata": {"name": name}, "spec": {"role": role, "scope": scope, **who, **spec}}
     )
+
+
+def by_labels(labels: dict) -> dict:
+    return {"clusterSelector": {"matchLabels": labels}}
+
+
+def by_expression(operator: str, *values: str) -> dict:
+    return {"clusterSelector": {"matchExpressions": [{"key": "env", "operator": operator, "values": list(values)}]}}
 
 
 EVERYWHERE, EAST, WEST = {"global": True}, {"cluster": "east"}, {"cluster": "west"}
@@ -42,7 +51,7 @@ async def running(clock):
             made.binding(ADA, "cluster-owner", everywhere=True),
             made.binding(BOB, "cluster-owner", cluster="east", name="bob-east"),
         )
-        strategy = BindingStrategy(hub.objects(RoleTemplate), hub.objects(RoleTemplateBinding), hub.live)
+        strategy = BindingStrategy(hub.objects(RoleTemplate), hub.live)
         yield hub, hub.writer("authz", {"roletemplatebindings": strategy})
 
 
@@ -52,6 +61,8 @@ async def test_names_become_immutable_ids(clock):
         stored = await hub.get(RoleTemplateBinding, "b")
         assert stored.spec.principal == EVE.status.principal_id
         assert stored.spec.scope.cluster_uid == "uid-east"
+        await hub.write(writer, ADA, "create", new("project-viewer", {"project": "shop"}, "p"))
+        assert (await hub.get(RoleTemplateBinding, "p")).spec.scope.project_uid == "uid-shop"
         await hub.write(writer, BOB, "create", new("cluster-viewer", EAST, "c", principal=EVE.status.principal_id))
         assert (await hub.get(RoleTemplateBinding, "c")).spec.user == "eve"
         assert hub.live.current.synthetic_groups(made.caller(EVE), "east", "uid-east")
@@ -65,6 +76,7 @@ async def test_names_become_immutable_ids(clock):
         (new("cluster-viewer", {"cluster": "gone"}), "spec.scope.cluster: Not found"),
         (new("cluster-viewer", {"cluster": "east", "clusterUid": "earlier"}), "spec.scope.cluster: Not found"),
         (new("project-viewer", {"project": "gone"}), "spec.scope.project: Not found"),
+        (new("project-viewer", {"project": "shop", "projectUid": "earlier"}), "spec.scope.project: Not found"),
         (new("cluster-viewer", EAST, user="nobody"), "spec.user: Not found"),
         (new("cluster-viewer", EAST, principal="local:user:nobody"), "spec.principal: Not found"),
         (new("cluster-viewer", EAST, principal="local:group:nothing"), "spec.principal: Not found"),
@@ -74,6 +86,15 @@ async def test_names_become_immutable_ids(clock):
         (new("cluster-viewer", EAST, principal=""), "must be <provider>"),
         (new("cluster-viewer", {}), "exactly one of"),
         (new("cluster-viewer", {"global": True, "cluster": "east"}), "exactly one of"),
+        (new("cluster-viewer", by_labels({})), "say so with global: true"),
+        (new("cluster-viewer", {"clusterSelector": {}}), "say so with global: true"),
+        (new("cluster-viewer", {**by_labels({"a": "b"}), "cluster": "east"}), "exactly one of"),
+        (new("project-viewer", by_labels({"a": "b"})), "has scope project"),
+        (new("admin", by_labels({"a": "b"})), "has scope global"),
+        (new("cluster-viewer", by_labels({"a b": "c"})), r"clusterSelector.matchLabels: Invalid value"),
+        (new("cluster-viewer", by_labels({"a": "!"})), r"clusterSelector.matchLabels\[a\]: Invalid value"),
+        (new("cluster-viewer", by_expression("In")), r"matchExpressions\[0\].values: .* takes at least one value"),
+        (new("cluster-viewer", by_expression("Exists", "x")), r"matchExpressions\[0\].values: .* takes no values"),
         (new("admin", EAST), "has scope global"),
         (new("cluster-owner", {"project": "shop"}), "has scope cluster"),
         (new("project-owner", EAST), "has scope project"),
@@ -102,6 +123,8 @@ async def test_bindings_that_make_no_sense_are_refused(clock, binding, why):
         (ADA, "cluster-owner", EVERYWHERE, True),
         (ADA, "project-owner", {"project": "shop"}, True),
         (BOB, "project-owner", {"project": "shop"}, False),
+        (ADA, "cluster-owner", by_labels({"env": "dev"}), True),
+        (BOB, "cluster-viewer", by_labels({"env": "dev"}), False),
     ],
     ids=str,
 )
@@ -154,6 +177,36 @@ async def test_only_the_end_of_a_binding_can_change_and_prolonging_is_giving(clo
             await patch(EVE, notAfter=later.isoformat())
         with pytest.raises(errors.Denied, match="rights that you lack"):
             await patch(EVE, notAfter=None)
+
+
+async def test_a_locked_role_is_not_prolonged_for_those_who_have_it(clock):
+    soon, later = clock() + timedelta(hours=1), clock() + timedelta(hours=2)
+    async with running(clock) as (hub, writer):
+        await hub.put(made.binding(EVE, "locked", cluster="east", name="b", until=later))
+
+        async def ends(moment) -> None:
+            body = {"spec": {"notAfter": moment and moment.isoformat()}}
+            await hub.write(writer, ADA, "patch", "b", plural="roletemplatebindings", body=body)
+
+        await ends(soon)
+        for moment in (later, None):
+            with pytest.raises(errors.Invalid, match=r'spec.notAfter: .*role "locked" is locked'):
+                await ends(moment)
+        await hub.write(writer, ADA, "delete", "b", plural="roletemplatebindings")
+
+
+async def test_a_binding_says_why_it_was_given(clock):
+    async with running(clock) as (hub, writer):
+        await hub.write(writer, BOB, "create", new("cluster-viewer", EAST, reason="on call"))
+        body = {"spec": {"reason": "on call, week 12"}}
+        await hub.write(writer, BOB, "patch", "b", plural="roletemplatebindings", body=body)
+        stored = await hub.get(RoleTemplateBinding, "b")
+        assert stored.spec.reason == "on call, week 12"
+        columns = {c.name: c for c in BY_PLURAL["roletemplatebindings"].columns}
+        assert columns["Reason"].path == "spec.reason"
+        for text in ("two\nlines", "\x1b[2J", "\u202eback"):
+            with pytest.raises(errors.Invalid, match=r"spec.reason"):
+                await hub.write(writer, BOB, "create", new("cluster-viewer", EAST, "c", reason=text))
 
 
 async def test_who_holds_a_role_for_an_hour_gives_it_for_no_longer(clock):

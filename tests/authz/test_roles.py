@@ -9,7 +9,9 @@ import yaml
 from libs.common import errors
 from libs.common.access.roles import resolve_roles
 from libs.common.resources import codec
-from libs.common.resources.access import RoleTemplate, RoleTemplateBinding
+from libs.common.resources.access import PolicyRule, RoleTemplate
+from libs.common.resources.meta import GROUP
+from libs.common.resources.registry import RESOURCE_TYPES
 from libs.common.store.memory import MemoryStore
 from libs.common.store.objects import read
 from services.authz import rules
@@ -63,7 +65,60 @@ async def test_a_custom_role_with_a_built_in_name_is_never_overwritten(clock):
     store = MemoryStore("authz")
     await store.create("roletemplates.admin", codec.encode(made.role("admin", "global")))
     await ensure_builtins(store, clock)
-    assert (await read(store, RoleTemplate, "admin")).spec.hub_rules == []
+    stored = await read(store, RoleTemplate, "admin")
+    assert stored.spec.hub_rules == []
+    told = stored.status.condition("NameTaken")
+    assert told is not None
+    assert "make it again under another one" in told.message
+    await ensure_builtins(store, clock)
+    again = await read(store, RoleTemplate, "admin")
+    assert again.metadata.resource_version == stored.metadata.resource_version, "told once"
+
+
+def test_a_read_only_person_sees_the_hub_and_neither_the_audit_log_nor_recordings():
+    held = resolve_roles(render_builtins())["read-only"].hub_set
+    for kind in RESOURCE_TYPES:
+        assert held.allows("watch", GROUP, kind.plural), kind.plural
+        assert not any(held.allows(v, GROUP, kind.plural) for v in ("create", "update", "patch", "delete"))
+        assert not held.allows("update", GROUP, kind.plural, "status")
+    for unseen in (("auditevents", ""), ("sessionrecordings", ""), ("clusters", "registration")):
+        assert not any(held.allows(verb, GROUP, *unseen) for verb in ("get", "list", "watch", "create"))
+    assert resolve_roles(render_builtins())["read-only"].rules == ()
+
+
+@pytest.mark.parametrize(
+    ("scope", "field", "verbs", "ok"),
+    [
+        ("cluster", "rules", ["gett"], False),
+        ("cluster", "rules", ["Get"], False),
+        ("cluster", "rules", ["read"], False),
+        ("cluster", "rules", ["get", "post"], False),
+        ("cluster", "rules", ["*"], True),
+        ("cluster", "rules", ["use", "bind", "escalate", "impersonate", "approve", "sign", "attest"], True),
+        ("cluster", "rules", ["impersonate:user-info", "impersonate-on:user-info:list"], True),
+        ("cluster", "rules", ["impersonate:"], False),
+        ("cluster", "hub_rules", ["use"], False),
+        ("global", "hub_rules", ["deletecollection"], True),
+        ("global", "hub_rules", ["updat"], False),
+    ],
+    ids=str,
+)
+def test_a_verb_that_nobody_asks_about_is_refused(scope, field, verbs, ok):
+    template = made.role("r", scope)
+    resources = made.hub_rule if field == "hub_rules" else made.rule
+    getattr(template.spec, field).append(PolicyRule.model_validate(resources(" ".join(verbs), "nodes")))
+    causes = rules.check_template(template, {})
+    assert (causes == []) is ok
+    for cause in causes:
+        assert ".verbs[" in cause.field
+        assert "there is no such verb" in cause.message
+
+
+def test_verbs_on_urls_are_those_of_http():
+    for verbs, ok in ((["get", "post", "head"], True), (["list"], False)):
+        template = made.role("r", "cluster")
+        template.spec.rules.append(PolicyRule(verbs=verbs, non_resource_urls=["/healthz"]))
+        assert (rules.check_template(template, {}) == []) is ok
 
 
 @asynccontextmanager
@@ -73,7 +128,7 @@ async def running(clock):
         editor = made.role("editor", "global", hub=[made.hub_rule("*", "roletemplates")])
         await hub.put(ADA, BOB, editor, made.cluster("east"), made.binding(BOB, "editor", everywhere=True))
         await hub.put(made.binding(ADA, "admin", everywhere=True), made.binding(ADA, "cluster-owner", everywhere=True))
-        strategy = RoleTemplateStrategy(hub.objects(RoleTemplate), hub.objects(RoleTemplateBinding))
+        strategy = RoleTemplateStrategy(hub.objects(RoleTemplate), hub.live.bindings)
         yield hub, hub.writer("authz", {"roletemplates": strategy})
 
 
@@ -162,3 +217,11 @@ async def test_a_role_that_is_used_stays_and_its_scope_too(clock):
         await hub.delete(bound)
         await hub.write(writer, ADA, "delete", "heir", plural="roletemplates")
         await hub.write(writer, ADA, "delete", "reader", plural="roletemplates")
+
+
+async def test_no_own_role_takes_the_name_of_a_built_in_one(clock):
+    async with running(clock) as (hub, writer):
+        await hub.delete(await hub.get(RoleTemplate, "read-only"))
+        for name in ("admin", "read-only"):
+            with pytest.raises(errors.Invalid, match=r"metadata.name: Duplicate value.*a built-in role has this name"):
+                await hub.write(writer, ADA, "create", made.role(name, "global"))

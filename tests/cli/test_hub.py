@@ -272,6 +272,21 @@ def test_granting_again_changes_only_the_end(signed_in, answers):
     assert answers.seen[3][3] == {"spec": {"notAfter": None}}
 
 
+@pytest.mark.parametrize(
+    ("said", "patch"),
+    [(["--reason", "on call"], None), ([], None), (["--reason", "week 12"], {"notAfter": None, "reason": "week 12"})],
+)
+def test_a_reason_is_sent_and_granting_again_without_one_keeps_it(signed_in, answers, said, patch):
+    from services.cli.commands.grants import binding_name
+
+    path = f"{BINDINGS}/{binding_name({'user': 'ana'}, 'r', {'cluster': 'prod'})}"
+    answers.plan("GET", path, 200, _granted(answers, "u1", "u1", reason="on call"))
+    answers.plan("PATCH", path, 200, {})
+    assert run(["grant", "--user", "ana", "--role", "r", "--cluster", "prod", *said]) == 0
+    assert answers.seen[0][3]["spec"].get("reason") == (said[1] if said else None)
+    assert [seen[3] for seen in answers.seen[3:]] == ([{"spec": patch}] if patch else [])
+
+
 def test_a_binding_of_an_earlier_cluster_of_that_name_is_replaced(signed_in, answers):
     from services.cli.commands.grants import binding_name
 
@@ -355,3 +370,74 @@ def test_not_found_is_three_and_denied_is_four(signed_in, answers):
     answers.planned.clear()
     answers.status("GET", path, errors.Denied("no"))
     assert run(["cluster", "show", "prod"]) == 4
+
+
+ROLES = "/apis/management.herdsman.dev/v1/roletemplates"
+
+
+def test_a_role_is_created_from_rules_in_words(signed_in, answers, capsys):
+    answers.plan("POST", ROLES, 201, {})
+    words = [
+        "--scope",
+        "cluster",
+        "--inherits",
+        "cluster-viewer",
+        "--rule",
+        "get,list secrets web,db",
+        "--rule",
+        "patch deployments.apps,pods",
+    ]
+    assert run(["role", "create", "fixer", *words, "--hub-rule", "get nodes", "--description", "mends things"]) == 0
+    assert answers.seen[0][3]["spec"] == {
+        "scope": "cluster",
+        "description": "mends things",
+        "inherits": ["cluster-viewer"],
+        "rules": [
+            {"verbs": ["get", "list"], "apiGroups": [""], "resources": ["secrets"], "resourceNames": ["web", "db"]},
+            {"verbs": ["patch"], "apiGroups": ["apps"], "resources": ["deployments"]},
+            {"verbs": ["patch"], "apiGroups": [""], "resources": ["pods"]},
+        ],
+        "hubRules": [{"verbs": ["get"], "apiGroups": ["management.herdsman.dev"], "resources": ["nodes"]}],
+    }
+    assert "herdsman grant --user USER --role fixer --cluster CLUSTER" in capsys.readouterr().err
+
+
+def test_a_role_is_shown_with_what_it_inherits_and_from_where(signed_in, answers, capsys):
+    def stored(name, scope, *inherits, **spec):
+        return {"metadata": {"name": name}, "spec": {"scope": scope, "inherits": list(inherits), **spec}}
+
+    pods = {"verbs": ["get"], "apiGroups": [""], "resources": ["pods", "pods/log"]}
+    top = stored("top", "project", "middle", "elsewhere", rules=[pods], description="for tests")
+    nodes = {"verbs": ["*"], "apiGroups": ["apps"], "resources": ["deployments"], "resourceNames": ["web"]}
+    others = [
+        top,
+        stored("middle", "project", "top", rules=[nodes], hubRules=[{"verbs": ["get"], "apiGroups": ["management.herdsman.dev"], "resources": ["projects"]}]),
+        stored("elsewhere", "cluster", rules=[nodes]),
+    ]  # fmt: skip
+    answers.plan("GET", f"{ROLES}/top", 200, top)
+    answers.plan("GET", ROLES, 200, {"items": others, "metadata": {}})
+    assert run(["role", "show", "top"]) == 0
+    shown = capsys.readouterr().out.splitlines()
+    assert shown[:4] == [
+        "Name:         top",
+        "Scope:        project",
+        "Description:  for tests",
+        "Inherits:     middle, elsewhere",
+    ]
+    assert [line.split() for line in shown[5:]] == [
+        ["VERBS", "RESOURCES", "NAMES", "WHERE", "FROM"],
+        ["get", "pods,pods/log", "*", "in", "its", "namespaces", "top"],
+        ["*", "deployments.apps", "web", "in", "its", "namespaces", "middle"],
+        ["get", "projects", "*", "on", "the", "hub", "middle"],
+    ]
+
+
+def test_a_role_is_deleted_after_a_yes(signed_in, answers, capsys):
+    answers.plan("DELETE", f"{ROLES}/fixer", 200, {})
+    assert run(["role", "delete", "fixer"]) == 2
+    assert answers.seen == []
+    assert run(["role", "delete", "fixer", "--yes"]) == 0
+    answers.planned.clear()
+    answers.status("DELETE", f"{ROLES}/fixer", errors.Conflict('cannot delete role "fixer": it is bound'))
+    assert run(["role", "delete", "fixer", "--yes"]) == 1
+    assert "it is bound" in capsys.readouterr().err

@@ -6,12 +6,13 @@ import copy
 
 import click
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from libs.common import errors
 from services.cli import kubeconfigs
-from services.cli.commands.grants import binding_name, holder_of, scope_of
+from services.cli.commands.grants import binding_name, describe, holder_of, scope_of
+from services.cli.commands.roles import parse_rule
 from services.cli.durations import format_elapsed, parse_duration
 from services.cli.output import has_colour, render_table
 from services.cli.settings import normalize_url
@@ -73,16 +74,33 @@ def test_colour(variables, colour, monkeypatch):
 
 _word = st.text("abcdefghijklmnopqrstuvwxyz0123456789-", min_size=1, max_size=40)
 _scope = st.one_of(
-    _word.map(lambda w: (w, None, False)), _word.map(lambda w: (None, w, False)), st.just((None, None, True))
-)
+    _word.map(lambda w: (w, None, False)), _word.map(lambda w: (None, w, False)), st.just((None, None, True)),
+    _word.filter(lambda w: w[0] != "-" != w[-1]).map(lambda w: (None, None, False, f"env={w}")),
+)  # fmt: skip
 _holder = st.one_of(_word.map(lambda w: (w, None)), _word.map(lambda w: (None, w)))
 
 
+@settings(deadline=None)  # the first selector loads what reads them
 @given(_holder, _word, _scope, _holder, _word, _scope)
 def test_bindings_have_one_name_exactly_when_their_words_are_the_same(h1, r1, s1, h2, r2, s2):
     first = binding_name(holder_of(*h1), r1, scope_of(*s1))
     second = binding_name(holder_of(*h2), r2, scope_of(*s2))
     assert (first == second) == ((h1, r1, s1) == (h2, r2, s2))
+
+
+def test_a_selector_is_the_same_however_it_is_written():
+    one, other = (
+        scope_of(None, None, False, text) for text in ("env=dev,!old,tier in (b,a)", "tier in (a, b),  env==dev,!old")
+    )
+    assert one == other
+    assert binding_name({"user": "u"}, "r", one) == binding_name({"user": "u"}, "r", other)
+    assert describe({"user": "u"}, "r", one) == "r for u (clusters with !old,env=dev,tier in (a,b))"
+
+
+@pytest.mark.parametrize("text", ["env in (", "a>1", "!", "a=b c"])
+def test_what_is_no_selector_is_told_before_anything_is_asked(text):
+    with pytest.raises(click.UsageError):
+        scope_of(None, None, False, text)
 
 
 def _config(*names: str, token: str = "t1") -> kubeconfigs.Config:
@@ -212,3 +230,25 @@ def test_merge_does_not_change_its_arguments():
     before = copy.deepcopy(fresh)
     kubeconfigs.merge(_foreign(), fresh, HUB)
     assert fresh == before
+
+
+@pytest.mark.parametrize(
+    ("text", "rules"),
+    [
+        ("get /healthz,/livez", [{"verbs": ["get"], "nonResourceURLs": ["/healthz", "/livez"]}]),
+        ("* *", [{"verbs": ["*"], "apiGroups": [""], "resources": ["*"]}]),
+        ("* *.*", [{"verbs": ["*"], "apiGroups": ["*"], "resources": ["*"]}]),
+        ("update deployments/scale.apps", [{"verbs": ["update"], "apiGroups": ["apps"], "resources": ["deployments/scale"]}]),
+        ("get ingresses.networking.k8s.io", [{"verbs": ["get"], "apiGroups": ["networking.k8s.io"], "resources": ["ingresses"]}]),
+    ],
+)  # fmt: skip
+def test_rules_in_words(text, rules):
+    assert parse_rule(text) == rules
+
+
+@pytest.mark.parametrize(
+    "text", ["", "get", "get pods web more", "get, pods", "get pods,,x", "get /healthz,pods", "get /healthz x"]
+)
+def test_what_is_no_rule(text):
+    with pytest.raises(click.UsageError):
+        parse_rule(text)

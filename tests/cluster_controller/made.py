@@ -10,6 +10,7 @@ from datetime import datetime, timedelta
 
 from cryptography.hazmat.primitives import serialization
 
+from libs.common.access.bindings import BindingIndex
 from libs.common.access.grants import Grants, compile_grants
 from libs.common.access.principal import Principal, local_user_principal
 from libs.common.apiserver.writer import ResourceWriter
@@ -119,7 +120,7 @@ class Hub:
         self.reconciler = ClusterReconciler(
             self.store, self.clusters, self.tokens, self, self.liveness, self.bus, self.now, self.monotonic
         )
-        strategies = {"clusters": ClusterStrategy(), "registrationtokens": RegistrationTokenStrategy()}
+        strategies = {"clusters": ClusterStrategy(BindingIndex()), "registrationtokens": RegistrationTokenStrategy()}
         self.writer = ResourceWriter(self.store, strategies, verifier, self, self.now)
 
     # ── what people and agents do ──

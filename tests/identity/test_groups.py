@@ -8,7 +8,6 @@ import pytest
 from libs.common import errors
 from libs.common.reconcile import DONE
 from libs.common.resources import codec
-from libs.common.resources.access import RoleTemplateBinding
 from libs.common.resources.identity import Group, User
 from libs.common.store.informer import Change
 from services.identity.group_members import GroupMembers, keys_of_member
@@ -33,7 +32,7 @@ async def running(clock):
             ADA, BOB, EVE, ADMIN, KEEPER, VIEWER, made.cluster("east"), made.binding(ADA, "admin", everywhere=True),
             made.binding(ADA, "viewer", everywhere=True), made.binding(BOB, "keeper", everywhere=True),
         )  # fmt: skip
-        strategy = GroupStrategy(hub.stores["identity"], hub.objects(RoleTemplateBinding))
+        strategy = GroupStrategy(hub.stores["identity"], hub.live.bindings)
         yield hub, hub.writer("identity", {"groups": strategy})
 
 

@@ -1,5 +1,5 @@
 """Who may do what, decided in process, so that the front door, the gateway and every owner give one answer.
 
-`principal` (who calls), `rules` and `roles` (rights, resolved), `held` (what bindings give), `grants` (the snapshot that answers) with
+`principal` (who calls), `rules` and `roles` (rights, resolved), `bindings` and `held` (what these give), `grants` (the snapshot that answers) with
 `implied` and `escalation`, `live` (kept current: start there), `token_text` (the form of a bearer token).
 """

@@ -12,6 +12,7 @@ from libs.common.access.held import Held
 from libs.common.access.roles import EffectiveRole
 from libs.common.access.rules import RuleSet
 from libs.common.resources.access import BindingScope, PolicyRule, RoleTemplate
+from libs.common.resources.selectors import describe_selector, selector_of
 
 if TYPE_CHECKING:
     from libs.common.access.grants import Grants
@@ -31,6 +32,10 @@ def find_lacking(grants: Grants, giver: Held, role: EffectiveRole, scope: Bindin
     if scope.all:
         in_clusters = list(grants.roles_everywhere(giver, "cluster"))
         place = "every cluster"
+    elif scope.cluster_selector:
+        # Which clusters these are changes with their labels: what is held by chance in all of today's does not count.
+        in_clusters = list(grants.roles_by_selector(giver, scope.cluster_selector.requirements))
+        place = f"every cluster with {describe_selector(scope.cluster_selector.requirements)}"
     elif scope.cluster:
         in_clusters = list(grants.roles_in_cluster(giver, scope.cluster))
         place = f"cluster {scope.cluster}"
@@ -54,6 +59,10 @@ def list_roles(grants: Grants, held: Held) -> Iterator[tuple[EffectiveRole, Bind
         for role in grants.roles_in_cluster(held, cluster):
             if role.name in here:
                 yield role, BindingScope(cluster=cluster)
+    for selected in held.selected:
+        chosen = grants.roles.get(selected.role)
+        if chosen is not None and chosen.scope == "cluster":
+            yield chosen, BindingScope(cluster_selector=selector_of(selected.selector))
     for project in held.projects:
         for role in grants.roles_in_project(held, project):
             yield role, BindingScope(project=project)

@@ -6,28 +6,26 @@ hold. Everybody who decides asks here: the front door, the gateway, every owner.
 
 from __future__ import annotations
 
-from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
 from libs.common.access import escalation
-from libs.common.access.held import NOTHING, Held, held_by, is_counting, merge_held
+from libs.common.access.bindings import AnyBinding, BindingIndex, fact_of
+from libs.common.access.held import NOTHING, Held, held_by, merge_held
 from libs.common.access.implied import IMPLIED_RULES, is_own, is_own_right
 from libs.common.access.local_groups import LocalGroups
-from libs.common.access.principal import USER_PREFIX, Principal
+from libs.common.access.principal import Principal, cluster_group, project_group
 from libs.common.access.roles import EffectiveRole, resolve_roles
 from libs.common.access.rules import READ_VERBS, RuleSet
-from libs.common.resources.access import BindingScope, PolicyRule, RoleTemplate, RoleTemplateBinding
+from libs.common.resources.access import BindingScope, PolicyRule, RoleTemplate
 from libs.common.resources.clusters import Cluster
 from libs.common.resources.identity import Group, User
 from libs.common.resources.meta import GROUP
 from libs.common.resources.projects import Project
 from libs.common.resources.registry import BY_PLURAL, field_at
-
-MERGED_LIMIT = 10_000
-"""Callers whose merged holdings a snapshot remembers; a snapshot is replaced long before more than that call."""
+from libs.common.resources.selectors import Requirement, is_selected
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,26 +39,36 @@ class UserFact:
 
 @dataclass(frozen=True, slots=True)
 class ProjectFact:
+    uid: str
     created_at: datetime | None
     clusters: frozenset[str]
+
+    def is_meant(self, uid: str, bound_at: datetime | None) -> bool:
+        """Whether a binding with this uid, or without one made at that time, is for this project and not for an earlier one of its name."""
+        if uid:
+            return uid == self.uid
+        return bound_at is None or self.created_at is None or bound_at >= self.created_at
 
 
 @dataclass(frozen=True, slots=True)
 class Grants:
-    """One moment's grants. `clusters` maps the name of each living cluster to its uid."""
+    """One moment's grants. `clusters` maps the name of each living cluster to its uid, `labels` that of each with labels to these."""
 
     roles: Mapping[str, EffectiveRole] = field(default_factory=dict)
     held: Mapping[str, Held] = field(default_factory=dict)
     clusters: Mapping[str, str] = field(default_factory=dict)
+    labels: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
     users: Mapping[str, UserFact] = field(default_factory=dict)
     projects: Mapping[str, ProjectFact] = field(default_factory=dict)
+    projects_as: object = field(default_factory=object, compare=False, repr=False)
+    """Stands for `projects` as they are: with any other `projects` it is another object."""
     local_groups: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     """User's uid → principal ids of the hub's own groups that the user is in."""
     local_group_ids: frozenset[str] = frozenset()
     """Principal ids of all groups of the hub's own."""
     next_expiry: datetime | None = None
     """When the next binding expires: from then on this snapshot says too much."""
-    _merged: dict[tuple[str, ...], Held] = field(default_factory=dict, compare=False, repr=False)
+    _selected: dict[tuple[Requirement, ...], frozenset[str]] = field(default_factory=dict, compare=False, repr=False)
 
     # ── checks on hub objects ────────────────────────────────────────────────────────────────────────────────────────
 
@@ -84,8 +92,14 @@ class Grants:
             return True
         if plural == "clusters" and verb in READ_VERBS and not subresource and self._is_member(principal, cluster):
             return True
-        held = self._held(principal)
-        return any(s.allows(verb, GROUP, plural, subresource, name) for s in self._hub_sets(held, cluster, project))
+        for held in self._parts(principal):
+            if (
+                held.everywhere or held.selected or (cluster and cluster in held.clusters) or (project and project in held.projects)
+            ):  # fmt: skip
+                for hub_set in self._hub_sets(held, cluster, project):
+                    if hub_set.allows(verb, GROUP, plural, subresource, name):
+                        return True
+        return False
 
     def is_allowed_on(
         self, principal: Principal, verb: str, plural: str, document: Mapping[str, Any], subresource: str = ""
@@ -99,9 +113,13 @@ class Grants:
         cluster_uid = field_at(document, "spec.clusterUid") or field_at(document, "spec.scope.clusterUid")
         if cluster and cluster_uid and self.clusters.get(cluster) != cluster_uid:
             cluster = ""
+        project = str(field_at(document, "spec.scope.project") or "") if plural == "roletemplatebindings" else ""
+        project_uid = field_at(document, "spec.scope.projectUid")
+        if project and project_uid and ((fact := self.projects.get(project)) is None or fact.uid != project_uid):
+            project = ""
         return self.is_allowed(
             principal, verb, plural, str(field_at(document, "metadata.name") or ""), cluster, subresource,
-            project=str(field_at(document, "spec.scope.project") or "") if plural == "roletemplatebindings" else "",
+            project=project,
             owner=principal.user if is_own(principal, plural, document) else "",
         )  # fmt: skip
 
@@ -111,7 +129,8 @@ class Grants:
             return False
         if is_own_right(verb, plural, "", own=True) or (plural == "clusters" and verb in READ_VERBS):
             return True
-        return any(s.reaches(verb, GROUP, plural) for s in self._all_hub_sets(self._held(principal)))
+        parts = self._parts(principal)
+        return any(role.hub_set.reaches(verb, GROUP, plural) for held in parts for role in self._roles_anywhere(held))
 
     def names(self, principal: Principal, verb: str, plural: str) -> frozenset[str] | None:
         """Names on which roles on the whole hub give the right, for a kind that belongs to no cluster or project; None = all.
@@ -159,15 +178,17 @@ class Grants:
             return ()
         if principal.clusters and cluster_name not in principal.clusters:
             return ()
-        held = self._held(principal)
-        groups = {f"{USER_PREFIX}cluster:{cluster_name}:{r.name}" for r in self.roles_in_cluster(held, cluster_name)}
-        if principal.projects:
-            # Whoever has the whole cluster has its projects, too, but through the cluster's role, which this token is not good for.
-            groups = set()
-        for project, fact in self.projects.items() if held.projects else ():
-            if cluster_name in fact.clusters and (not principal.projects or project in principal.projects):
-                groups |= {f"{USER_PREFIX}project:{project}:{r.name}" for r in self.roles_in_project(held, project)}
-        return tuple(sorted(groups))
+        groups: list[str] = []
+        only = principal.projects
+        for held in self._parts(principal):
+            if not only and (held.everywhere or held.selected or cluster_name in held.clusters):
+                # A token for some projects is not good for the cluster's own roles, though whoever has these has its projects, too.
+                groups += [cluster_group(cluster_name, r.name) for r in self.roles_in_cluster(held, cluster_name)]
+            for name in self._reach(held).get(cluster_name, ()):
+                if not only or name in only:
+                    uid = self.projects[name].uid
+                    groups += [project_group(name, uid, r.name) for r in self.roles_in_project(held, name)]
+        return tuple(sorted(set(groups)))
 
     # ── reviews and giving ───────────────────────────────────────────────────────────────────────────────────────────
 
@@ -214,7 +235,7 @@ class Grants:
                 yield role
 
     def roles_in_cluster(self, held: Held, cluster: str) -> Iterator[EffectiveRole]:
-        """Cluster roles that count in this living cluster, those of every cluster included."""
+        """Cluster roles that count in this living cluster, those of every cluster and those by its labels included."""
         uid = self.clusters.get(cluster)
         if uid is None:
             return
@@ -223,6 +244,28 @@ class Grants:
             role = self.roles.get(bound.role)
             if role is not None and role.scope == "cluster" and bound.cluster_uid in ("", uid):
                 yield role
+        if held.selected:
+            labels = self.labels.get(cluster, {})
+            for selected in held.selected:
+                role = self.roles.get(selected.role)
+                if role is not None and role.scope == "cluster" and is_selected(selected.selector, labels):
+                    yield role
+
+    def roles_by_selector(self, held: Held, selector: tuple[Requirement, ...]) -> Iterator[EffectiveRole]:
+        """Cluster roles that count in every cluster that this selects, whatever happens to labels: by this selector, or by a wider one."""
+        yield from self.roles_everywhere(held, "cluster")
+        for selected in held.selected:
+            role = self.roles.get(selected.role)
+            if role is not None and role.scope == "cluster" and set(selected.selector) <= set(selector):
+                yield role
+
+    def find_selected(self, selector: tuple[Requirement, ...]) -> frozenset[str]:
+        """Names of the living clusters whose labels fit; looked for once in a snapshot."""
+        found = self._selected.get(selector)
+        if found is None:
+            found = frozenset(name for name in self.clusters if is_selected(selector, self.labels.get(name, {})))
+            self._selected[selector] = found
+        return found
 
     def roles_in_project(self, held: Held, project: str) -> Iterator[EffectiveRole]:
         """Project roles that count in this living project."""
@@ -231,8 +274,7 @@ class Grants:
             return
         for bound in held.projects.get(project, ()):
             role = self.roles.get(bound.role)
-            earlier = bound.bound_at is not None and fact.created_at is not None and bound.bound_at < fact.created_at
-            if role is not None and role.scope == "project" and not earlier:
+            if role is not None and role.scope == "project" and fact.is_meant(bound.project_uid, bound.bound_at):
                 yield role
 
     def _hub_sets(self, held: Held, cluster: str, project: str) -> Iterator[RuleSet]:
@@ -242,22 +284,44 @@ class Grants:
         if project:
             yield from (r.hub_set for r in self.roles_in_project(held, project))
 
-    def _all_hub_sets(self, held: Held) -> Iterator[RuleSet]:
-        return (role.hub_set for role in self._roles_anywhere(held))
-
     def _roles_anywhere(self, held: Held) -> Iterator[EffectiveRole]:
         yield from self.roles_everywhere(held, "global")
         yield from self.roles_everywhere(held, "cluster")
         for cluster in held.clusters:
             yield from self.roles_in_cluster(held, cluster)
+        for selected in held.selected:
+            role = self.roles.get(selected.role)
+            if role is not None and role.scope == "cluster" and self.find_selected(selected.selector):
+                yield role
         for project in held.projects:
             yield from self.roles_in_project(held, project)
 
     def _is_member(self, principal: Principal, cluster: str) -> bool:
-        held = self._held(principal)
-        if any(True for _ in self.roles_in_cluster(held, cluster)):
-            return True
-        return cluster in self.clusters and cluster in self._project_clusters(held)
+        for held in self._parts(principal):
+            if (held.everywhere or held.selected or cluster in held.clusters) and any(
+                True for _ in self.roles_in_cluster(held, cluster)
+            ):
+                return True
+            theirs = self._reach(held).get(cluster, ()) if cluster in self.clusters else ()
+            if any(True for name in theirs for _ in self.roles_in_project(held, name)):
+                return True
+        return False
+
+    def _reach(self, held: Held) -> Mapping[str, tuple[str, ...]]:
+        """Cluster's name → living projects there that a binding names; whether it counts, `roles_in_project` says.
+
+        Found once for a holder, and again when any project has changed: at each decision it would be most of the work.
+        """
+        projects_as, reach = held.reach
+        if projects_as is not self.projects_as:
+            found: dict[str, list[str]] = {}
+            for name in held.projects:
+                if (fact := self.projects.get(name)) is not None:
+                    for cluster in fact.clusters:
+                        found.setdefault(cluster, []).append(name)
+            reach = {cluster: tuple(names) for cluster, names in found.items()}
+            object.__setattr__(held, "reach", (self.projects_as, reach))
+        return reach
 
     def _seen_clusters(self, held: Held) -> set[str] | None:
         if any(True for _ in self.roles_everywhere(held, "cluster")):
@@ -268,7 +332,9 @@ class Grants:
             if names is None:
                 return None
             seen |= names
-        seen |= {name for name in held.clusters if any(True for _ in self.roles_in_cluster(held, name))}
+        by_labels = (self.find_selected(selected.selector) for selected in held.selected)
+        candidates = frozenset(held.clusters).union(*by_labels)
+        seen |= {name for name in candidates if any(True for _ in self.roles_in_cluster(held, name))}
         return seen & self.clusters.keys()
 
     def _project_clusters(self, held: Held) -> set[str]:
@@ -287,14 +353,13 @@ class Grants:
             return False
         return self._is_active(principal)
 
+    def _parts(self, principal: Principal) -> list[Held]:
+        """What each of the caller's ids holds. Decisions look into one after the other: a union would have to be made anew for each caller."""
+        get = self.held.get
+        return [held for i in principal.principal_ids if (held := get(i)) is not None]
+
     def _held(self, principal: Principal) -> Held:
-        ids = principal.principal_ids
-        merged = self._merged.get(ids)
-        if merged is None:
-            merged = merge_held(self.held.get(i, NOTHING) for i in ids)
-            if len(self._merged) < MERGED_LIMIT:
-                self._merged[ids] = merged
-        return merged
+        return merge_held(self._parts(principal))
 
 
 def user_fact(user: User) -> UserFact:
@@ -305,34 +370,35 @@ def user_fact(user: User) -> UserFact:
 
 
 def project_fact(project: Project) -> ProjectFact:
-    return ProjectFact(project.metadata.creation_timestamp, frozenset(n.cluster for n in project.spec.namespaces))
+    clusters = frozenset(n.cluster for n in project.spec.namespaces)
+    return ProjectFact(project.uid, project.metadata.creation_timestamp, clusters)
 
 
-def find_next_expiry(bindings: Iterable[RoleTemplateBinding], now: datetime) -> datetime | None:
+def find_next_expiry(bindings: Iterable[AnyBinding], now: datetime) -> datetime | None:
     """The first moment after `now` at which one of these bindings stops counting."""
-    counting = (b.spec.not_after for b in bindings if is_counting(b, now))
+    counting = (fact.not_after for fact in map(fact_of, bindings) if fact.is_counting(now))
     return min((moment for moment in counting if moment is not None), default=None)
 
 
 def compile_grants(
-    role_templates: Iterable[RoleTemplate], bindings: Iterable[RoleTemplateBinding], clusters: Iterable[Cluster],
+    role_templates: Iterable[RoleTemplate], bindings: Iterable[AnyBinding], clusters: Iterable[Cluster],
     users: Iterable[User], now: datetime, projects: Iterable[Project] = (), groups: Iterable[Group] = (),
 ) -> Grants:  # fmt: skip
     """The snapshot at `now`. The result does not depend on the order of any input."""
-    by_principal: dict[str, list[RoleTemplateBinding]] = defaultdict(list)
-    for binding in bindings:
-        by_principal[binding.spec.principal].append(binding)
+    clusters, facts = list(clusters), [fact_of(binding) for binding in bindings]
+    index = BindingIndex(facts)
     members = LocalGroups()
     for group in groups:
         members.put(group.name, group)
-    held = {principal: held_by(group, now) for principal, group in by_principal.items()}
+    held = {principal: held_by(index.of_principal(principal), now) for principal in index.principals()}
     return Grants(
         roles=resolve_roles(role_templates),
         held={principal: part for principal, part in held.items() if part != NOTHING},
         clusters={c.name: c.uid for c in clusters},
+        labels={c.name: c.metadata.labels for c in clusters if c.metadata.labels},
         users={u.name: user_fact(u) for u in users},
         projects={p.name: project_fact(p) for p in projects if not p.deleting},
         local_groups=members.by_uid,
         local_group_ids=members.ids,
-        next_expiry=find_next_expiry((b for group in by_principal.values() for b in group), now),
+        next_expiry=find_next_expiry(facts, now),
     )

@@ -10,7 +10,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 
-from libs.common.resources.access import RoleTemplateBinding
+from libs.common.access.bindings import AnyBinding, fact_of
+from libs.common.resources.selectors import Requirement
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,11 +23,20 @@ class ClusterRole:
 
 
 @dataclass(frozen=True, slots=True)
+class SelectedRole:
+    """A role in every cluster whose labels fit at the moment (`LabelSelector.requirements`)."""
+
+    role: str
+    selector: tuple[Requirement, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class ProjectRole:
-    """A role in one project. `bound_at` tells a binding to this project from one to an earlier project of the same name."""
+    """A role in one project. Where a binding does not say which one of that name (`project_uid` empty), `bound_at` tells an earlier one from it."""
 
     role: str
     bound_at: datetime | None
+    project_uid: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,39 +46,43 @@ class Held:
     everywhere: frozenset[str] = frozenset()
     clusters: Mapping[str, frozenset[ClusterRole]] = field(default_factory=dict)
     projects: Mapping[str, frozenset[ProjectRole]] = field(default_factory=dict)
+    selected: frozenset[SelectedRole] = frozenset()
+    reach: tuple[object, Mapping[str, tuple[str, ...]]] = field(
+        default=(None, {}), init=False, compare=False, repr=False
+    )
+    """Remembered by `Grants` for one state of all projects: cluster → those of `projects` that are there."""
 
 
 NOTHING = Held()
 
 
-def is_counting(binding: RoleTemplateBinding, now: datetime) -> bool:
-    """Whether a binding gives anything at all at `now`: not expired, not being deleted, one principal, exactly one scope."""
-    scope = binding.spec.scope
-    one_scope = [scope.all, bool(scope.cluster), bool(scope.project)].count(True) == 1
-    alive = binding.spec.not_after is None or now < binding.spec.not_after
-    return alive and one_scope and bool(binding.spec.principal) and not binding.deleting
+def is_counting(binding: AnyBinding, now: datetime) -> bool:
+    """Whether a binding gives anything at all at `now` (`BindingFact.is_counting`)."""
+    return fact_of(binding).is_counting(now)
 
 
-def held_by(bindings: Iterable[RoleTemplateBinding], now: datetime) -> Held:
+def held_by(bindings: Iterable[AnyBinding], now: datetime) -> Held:
     """What these bindings, all of one principal id, give at `now`."""
     everywhere: set[str] = set()
     clusters: dict[str, set[ClusterRole]] = {}
+    selected: set[SelectedRole] = set()
     projects: dict[str, set[ProjectRole]] = {}
-    for binding in bindings:
-        if not is_counting(binding, now):
+    for fact in map(fact_of, bindings):
+        if not fact.is_counting(now):
             continue
-        scope, role = binding.spec.scope, binding.spec.role
-        if scope.all:
-            everywhere.add(role)
-        elif scope.cluster:
-            clusters.setdefault(scope.cluster, set()).add(ClusterRole(role, scope.cluster_uid or ""))
-        elif scope.project:
-            held = ProjectRole(role, binding.metadata.creation_timestamp)
-            projects.setdefault(scope.project, set()).add(held)
+        if fact.everywhere:
+            everywhere.add(fact.role)
+        elif fact.cluster:
+            clusters.setdefault(fact.cluster, set()).add(ClusterRole(fact.role, fact.cluster_uid))
+        elif fact.selector:
+            selected.add(SelectedRole(fact.role, fact.selector))
+        else:
+            projects.setdefault(fact.project, set()).add(ProjectRole(fact.role, fact.bound_at, fact.project_uid))
     return Held(
         frozenset(everywhere),
         {name: frozenset(roles) for name, roles in clusters.items()},
         {name: frozenset(roles) for name, roles in projects.items()},
+        frozenset(selected),
     )
 
 
@@ -84,4 +98,5 @@ def merge_held(parts: Iterable[Held]) -> Held:
             clusters[name] = clusters.get(name, frozenset()) | cluster_roles
         for name, project_roles in part.projects.items():
             projects[name] = projects.get(name, frozenset()) | project_roles
-    return Held(frozenset().union(*(part.everywhere for part in parts)), clusters, projects)
+    everywhere = frozenset[str]().union(*(part.everywhere for part in parts))
+    return Held(everywhere, clusters, projects, frozenset[SelectedRole]().union(*(part.selected for part in parts)))

@@ -6,44 +6,47 @@ from collections.abc import Iterable
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
+from libs.common.access.bindings import AnyBinding, BindingIndex
 from libs.common.access.grants import Grants
-from libs.common.access.held import held_by, is_counting
+from libs.common.access.held import held_by
 from libs.common.access.principal import Principal
-from libs.common.resources.access import RoleTemplateBinding
 
 FOREVER = datetime.max.replace(tzinfo=UTC)
+Bindings = BindingIndex | Iterable[AnyBinding]
+"""An index where there is one: a list is looked through from its begin to its end."""
 
 
-def grants_until(
-    grants: Grants, principal: Principal, bindings: Iterable[RoleTemplateBinding], until: datetime | None
-) -> Grants:
+def grants_until(grants: Grants, principal: Principal, bindings: Bindings, until: datetime | None) -> Grants:
     """The snapshot with only what the caller still holds just before `until` (None = for good).
 
     Otherwise who holds a role for an hour could give it on, or to themselves, for ever.
     """
+    index = _indexed(bindings)
     moment = (until or FOREVER) - timedelta(microseconds=1)
-    own: dict[str, list[RoleTemplateBinding]] = {i: [] for i in principal.principal_ids}
-    for binding in bindings:
-        if binding.spec.principal in own:
-            own[binding.spec.principal].append(binding)
-    return replace(grants, held={i: held_by(group, moment) for i, group in own.items()}, _merged={})
+    return replace(grants, held={i: held_by(index.of_principal(i), moment) for i in principal.principal_ids})
 
 
 def find_lacking_of(
-    grants: Grants, giver: Principal, principal_id: str, bindings: Iterable[RoleTemplateBinding], now: datetime
+    grants: Grants, giver: Principal, principal_id: str, bindings: Bindings, now: datetime
 ) -> list[str]:
     """The rights of whoever acts under `principal_id` that `giver` lacks, or holds for a shorter time; [] = may let somebody in."""
-    bindings = list(bindings)
+    index = _indexed(bindings)
     lacking: set[str] = set()
     lasting: dict[datetime | None, Grants] = {}
-    for binding in bindings:
-        scope, until = binding.spec.scope, binding.spec.not_after
-        role = grants.roles.get(binding.spec.role)
-        if binding.spec.principal != principal_id or role is None or not is_counting(binding, now):
+    for binding in index.of_principal(principal_id):
+        until, role = binding.not_after, grants.roles.get(binding.role)
+        if role is None or not binding.is_counting(now):
             continue
-        if scope.cluster and scope.cluster_uid and grants.clusters.get(scope.cluster) != scope.cluster_uid:
+        if binding.cluster and binding.cluster_uid and grants.clusters.get(binding.cluster) != binding.cluster_uid:
             continue  # an earlier cluster of that name: it never counts again
+        project = grants.projects.get(binding.project)
+        if project is not None and not project.is_meant(binding.project_uid, binding.bound_at):
+            continue
         if until not in lasting:
-            lasting[until] = grants_until(grants, giver, bindings, until)
-        lacking.update(lasting[until].covers(giver, role, scope))
+            lasting[until] = grants_until(grants, giver, index, until)
+        lacking.update(lasting[until].covers(giver, role, binding.scope))
     return sorted(lacking)
+
+
+def _indexed(bindings: Bindings) -> BindingIndex:
+    return bindings if isinstance(bindings, BindingIndex) else BindingIndex(bindings)

@@ -9,10 +9,11 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Coroutine, Mapping
 from datetime import datetime
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
 
 from libs.common import errors
-from libs.common.access.grants import Grants, ProjectFact, UserFact, find_next_expiry, project_fact, user_fact
+from libs.common.access.bindings import BindingIndex, Expiries, fact_of
+from libs.common.access.grants import Grants, ProjectFact, UserFact, project_fact, user_fact
 from libs.common.access.held import NOTHING, Held, held_by
 from libs.common.access.local_groups import LocalGroups
 from libs.common.access.roles import EffectiveRole, resolve_roles
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
     from libs.common.store.informer import Change, Informer
 
 log = observe.get("access")
+T = TypeVar("T")
 SOURCES = ("roletemplates", "roletemplatebindings", "clusters", "users", "projects", "groups")
 MAX_WAIT_S = 30.0
 """The expiry timer looks at the wall clock at least this often, in case that was set."""
@@ -62,25 +64,28 @@ async def start_live_grants(host: GrantsHost) -> LiveGrants:
 
 
 class LiveGrants:
-    """Follows informers, one for each of `SOURCES` by plural; `projects` and `groups` may be left out where none counts."""
+    """Follows informers, one for each of `SOURCES` by plural; `projects` and `groups` may be left out where none counts.
+
+    `bindings` are all that there are, whether or not they count. A snapshot shares with the one before it what did not change.
+    """
 
     def __init__(self, informers: Mapping[str, Informer], now: Callable[[], datetime]) -> None:
         self._now = now
         self._informers = dict(informers)
         self._templates: dict[str, RoleTemplate] = {}
-        self._bindings: dict[str, dict[str, RoleTemplateBinding]] = {}
-        self._principal_of: dict[str, str] = {}
-        self._expiring: dict[str, RoleTemplateBinding] = {}
+        self.bindings = BindingIndex()
+        self._expiries = Expiries()
         self._roles: dict[str, EffectiveRole] = {}
-        self._held: dict[str, Held] = {}
-        self._clusters: dict[str, str] = {}
-        self._users: dict[str, UserFact] = {}
-        self._projects: dict[str, ProjectFact] = {}
+        self._held: Facts[Held] = Facts()
+        self._clusters: Facts[str] = Facts()
+        self._labels: Facts[Mapping[str, str]] = Facts()
+        self._users: Facts[UserFact] = Facts()
+        self._projects: Facts[ProjectFact] = Facts()
+        self._projects_as = object()
         self._groups = LocalGroups()
         self._roles_changed = False
         self._changed = False
         self._changed_principals: set[str] = set()
-        self._compiled_at = now()
         self._grants = Grants()
         self._wake = asyncio.Event()
         self._subscribers: list[Callable[[Grants], None]] = []
@@ -151,36 +156,28 @@ class LiveGrants:
             self._mark()
 
     def _on_binding(self, name: str, entry: Entry | None) -> None:
-        binding = None if entry is None else codec.decode(RoleTemplateBinding, entry.value, entry.revision)
-        principal = self._principal_of.get(name)
-        if binding is not None and principal is not None and _gives_the_same(self._bindings[principal][name], binding):
-            return
-        self._principal_of.pop(name, None)
-        self._expiring.pop(name, None)
-        if principal is not None:
-            del self._bindings[principal][name]
-            self._changed_principals.add(principal)
+        fact = None if entry is None else fact_of(codec.decode(RoleTemplateBinding, entry.value, entry.revision))
+        if fact is not None and fact == self.bindings.get(name):
+            return  # only words about it changed, such as its status
+        self._changed_principals.update(self.bindings.put(name, fact))
+        self._expiries.put(name, None)
         self._mark()
-        if binding is None:
-            return
-        principal = binding.spec.principal
-        self._principal_of[name] = principal
-        self._bindings.setdefault(principal, {})[name] = binding
-        if binding.spec.not_after is not None:
-            self._expiring[name] = binding
-        self._changed_principals.add(principal)
 
     def _on_cluster(self, name: str, entry: Entry | None) -> None:
-        uid = "" if entry is None else str(codec.decode_document(entry.value, entry.revision)["metadata"]["uid"])
-        self._put(self._clusters, name, uid or None)
+        metadata = {} if entry is None else codec.decode_document(entry.value, entry.revision)["metadata"]
+        self._mark_if(self._labels.put(name, metadata.get("labels") or None))
+        self._mark_if(self._clusters.put(name, str(metadata["uid"]) if metadata else None))
 
     def _on_user(self, name: str, entry: Entry | None) -> None:
         fact = None if entry is None else user_fact(codec.decode(User, entry.value, entry.revision))
-        self._put(self._users, name, fact)
+        self._mark_if(self._users.put(name, fact))
 
     def _on_project(self, name: str, entry: Entry | None) -> None:
         project = None if entry is None else codec.decode(Project, entry.value, entry.revision)
-        self._put(self._projects, name, None if project is None or project.deleting else project_fact(project))
+        fact = None if project is None or project.deleting else project_fact(project)
+        if self._projects.put(name, fact):
+            self._projects_as = object()
+            self._mark()
 
     def _on_group(self, name: str, entry: Entry | None) -> None:
         before = self._groups.ids
@@ -188,15 +185,9 @@ class LiveGrants:
         if changed or self._groups.ids != before:
             self._mark()
 
-    def _put(self, facts: dict[str, Any], name: str, fact: object | None) -> None:
-        """Replace one fact; nothing is compiled again when it is what it was."""
-        if facts.get(name) == fact:
-            return
-        if fact is None:
-            del facts[name]
-        else:
-            facts[name] = fact
-        self._mark()
+    def _mark_if(self, changed: bool) -> None:
+        if changed:
+            self._mark()
 
     def _mark(self) -> None:
         self._changed = True
@@ -205,27 +196,25 @@ class LiveGrants:
     # ── compiling ────────────────────────────────────────────────────────────────────────────────────────────────────
 
     def _compile(self, now: datetime) -> None:
-        for name, binding in self._expiring.items():
-            if binding.spec.not_after is not None and self._compiled_at < binding.spec.not_after <= now:
-                self._changed_principals.add(self._principal_of[name])
+        for name in self._expiries.take(now):
+            if (stopped := self.bindings.get(name)) is not None:
+                self._changed_principals.add(stopped.principal)
         for principal in self._changed_principals:
-            bindings = self._bindings.get(principal, {})
-            held = held_by(bindings.values(), now)
-            if held == NOTHING:
-                self._held.pop(principal, None)
-            else:
-                self._held[principal] = held
-            if not bindings:
-                self._bindings.pop(principal, None)
+            facts = self.bindings.of_principal(principal)
+            for fact in facts:
+                if fact.not_after is not None and fact.is_counting(now):
+                    self._expiries.put(fact.name, fact.not_after)
+            held = held_by(facts, now)
+            self._held.put(principal, None if held == NOTHING else held)
         if self._roles_changed:
             self._roles = resolve_roles(self._templates.values())
         self._changed_principals.clear()
         self._roles_changed = self._changed = False
-        self._compiled_at = now
         self._grants = Grants(
-            roles=self._roles, held=dict(self._held), clusters=dict(self._clusters), users=dict(self._users),
-            projects=dict(self._projects), local_groups=self._groups.by_uid, local_group_ids=self._groups.ids,
-            next_expiry=find_next_expiry(self._expiring.values(), now),
+            roles=self._roles, held=self._held.copy(), clusters=self._clusters.copy(),
+            labels=self._labels.copy(), users=self._users.copy(),
+            projects=self._projects.copy(), projects_as=self._projects_as, local_groups=self._groups.by_uid,
+            local_group_ids=self._groups.ids, next_expiry=self._expiries.next(),
         )  # fmt: skip
         self._wake.set()
 
@@ -237,9 +226,31 @@ class LiveGrants:
                 log.error("grants_listener_failed", error=str(exc), exc_info=exc)
 
 
-def _gives_the_same(before: RoleTemplateBinding, after: RoleTemplateBinding) -> bool:
-    """Whether only words about a binding changed, such as its status."""
-    return (before.uid, before.spec, before.deleting) == (after.uid, after.spec, after.deleting)
+class Facts(Generic[T]):
+    """Facts by name, and the copy of them for snapshots: the same one until something changes."""
+
+    def __init__(self) -> None:
+        self._facts: dict[str, T] = {}
+        self._copy: dict[str, T] | None = {}
+
+    def get(self, name: str) -> T | None:
+        return self._facts.get(name)
+
+    def put(self, name: str, fact: T | None) -> bool:
+        """The fact as it is now, None = there is none. Returns whether it was another before."""
+        if self._facts.get(name) == fact:
+            return False
+        if fact is None:
+            del self._facts[name]
+        else:
+            self._facts[name] = fact
+        self._copy = None
+        return True
+
+    def copy(self) -> Mapping[str, T]:
+        if self._copy is None:
+            self._copy = dict(self._facts)
+        return self._copy
 
 
 def _follow(plural: str, handle: Callable[[str, Entry | None], None]) -> Callable[[Change], None]:

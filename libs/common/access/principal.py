@@ -50,6 +50,16 @@ def principal_of(provider: str, kind: Literal["user", "group"], immutable_id: st
     return f"{provider}:{kind}:{immutable_id}"
 
 
+def cluster_group(cluster: str, role: str) -> str:
+    """The synthetic group whose members have `role` in a cluster: the front door names it, the cluster's own RBAC binds it."""
+    return f"{USER_PREFIX}cluster:{cluster}:{role}"
+
+
+def project_group(project: str, uid: str, role: str) -> str:
+    """The same for a project's namespaces. A project that is made again under the same name has another uid, and so nothing of the first."""
+    return f"{USER_PREFIX}project:{project}:{uid}:{role}"
+
+
 def local_group_principal(uid: str) -> str:
     """Principal id of a Group of the hub itself: `local:group:<uid>`."""
     return f"local:group:{uid}"

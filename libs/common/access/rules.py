@@ -8,17 +8,18 @@ without a name. Rights only add. Used by `roles` (compiled once per role), `gran
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from libs.common.resources.access import PolicyRule
 
 READ_VERBS = ("get", "list", "watch")
 Names = frozenset[str] | None
 """The object names a right is limited to; None = all."""
+ANSWERS_LIMIT = 1_000
+"""Checks that a rule set remembers; what is asked again and again is far less, and what a stranger asks is not kept for ever."""
 
 
-@dataclass(frozen=True, slots=True)
-class Right:
+class Right(NamedTuple):
     """One verb on one resource of one API group (`resource` may be `pods/log`), or on one non-resource URL."""
 
     verb: str
@@ -35,9 +36,9 @@ class Right:
 
 
 class RuleSet:
-    """An immutable index of rules: a check is a dozen dict look-ups however many rules there are."""
+    """An immutable index of rules: a check is a dozen look-ups however many rules there are, and one when it was made before."""
 
-    __slots__ = ("_names",)
+    __slots__ = ("_answers", "_names")
 
     def __init__(self, rules: Iterable[PolicyRule]) -> None:
         names: dict[Right, Names] = {}
@@ -45,24 +46,22 @@ class RuleSet:
             before = names.get(right, frozenset())
             names[right] = None if before is None or limited_to is None else before | limited_to
         self._names = names
+        self._answers: dict[tuple[str, str, str], Names] = {}
 
     def allows(self, verb: str, group: str, resource: str, subresource: str = "", name: str = "") -> bool:
         """Whether a request is allowed; `name` is empty for list, watch and create."""
-        wanted = f"{resource}/{subresource}" if subresource else resource
-        return any(
-            (names := self._names[right]) is None or name in names
-            for right in _wider(Right(verb, group, wanted))
-            if right in self._names
-        )
+        names = self.names(verb, group, f"{resource}/{subresource}" if subresource else resource)
+        return names is None or name in names
 
     def names(self, verb: str, group: str, resource: str) -> Names:
         """For which names the right is held: None = all, empty = none."""
-        found: frozenset[str] = frozenset()
-        for right in _wider(Right(verb, group, resource)):
-            names = self._names.get(right, frozenset())
-            if names is None:
-                return None
-            found |= names
+        asked = (verb, group, resource)
+        try:
+            return self._answers[asked]
+        except KeyError:
+            found = self._find_names(Right(verb, group, resource))
+        if len(self._answers) < ANSWERS_LIMIT:
+            self._answers[asked] = found
         return found
 
     def reaches(self, verb: str, group: str, resource: str) -> bool:
@@ -73,6 +72,15 @@ class RuleSet:
     def find_lacking(self, rules: Iterable[PolicyRule]) -> list[str]:
         """The rights in `rules` that this set does not hold, described for people, sorted; [] = holds them all."""
         return sorted({text for right, names in split_rules(rules) if (text := self._lacking(right, names))})
+
+    def _find_names(self, wanted: Right) -> Names:
+        found: frozenset[str] = frozenset()
+        for right in _wider(wanted):
+            names = self._names.get(right, found)
+            if names is None:
+                return None
+            found |= names
+        return found
 
     def _lacking(self, right: Right, names: Names) -> str:
         if right.url:

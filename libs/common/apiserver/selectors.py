@@ -13,32 +13,11 @@ from typing import Any
 from libs.common import errors
 from libs.common.apiserver.metadata import label_value_error, qualified_name_error
 from libs.common.resources.registry import ResourceType, field_at
+from libs.common.resources.selectors import Requirement
 
 MAX_LENGTH = 8192
 _SET = re.compile(r"(?P<key>\S+)\s+(?P<op>in|notin)\s*\(\s*(?P<values>[^()]*?)\s*\)")
 _OPERATORS = re.compile(r"\s*(==|!=|=|>|<)\s*")
-
-
-@dataclass(frozen=True, slots=True)
-class Requirement:
-    """One condition. `operator` is in, notin, exists, absent, gt or lt."""
-
-    key: str
-    operator: str
-    values: frozenset[str] = frozenset()
-
-    def is_met(self, value: str | None) -> bool:
-        """`notin` is met by an absent label, as in Kubernetes."""
-        if self.operator == "in":
-            return value is not None and value in self.values
-        if self.operator == "notin":
-            return value is None or value not in self.values
-        if self.operator in ("exists", "absent"):
-            return (value is not None) == (self.operator == "exists")
-        if value is None or not re.fullmatch(r"-?\d{1,18}", value):
-            return False
-        (bound,) = self.values
-        return int(value) > int(bound) if self.operator == "gt" else int(value) < int(bound)
 
 
 @dataclass(frozen=True, slots=True)

@@ -37,6 +37,8 @@ class Strategy(Generic[R]):
     model: type[R]
     name_is_label: ClassVar[bool] = False
     """True where the name becomes part of a path, a subject or a group name."""
+    keeps_creator: ClassVar[bool] = False
+    """True where it is noted on the object who made it (`creator`)."""
 
     async def prepare(self, ctx: WriteContext, old: R | None, new: R) -> R:
         """`new` with defaults and the fields that the hub fills in. `new.status` and `new.private` are those of `old` already."""

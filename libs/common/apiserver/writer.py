@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 import structlog
 
 from libs.common import errors
-from libs.common.apiserver import changes, metadata, rights, sizes, validate
+from libs.common.apiserver import changes, creator, metadata, rights, sizes, validate
 from libs.common.apiserver.strategy import Strategy, WriteContext
 from libs.common.bus.base import Message
 from libs.common.contracts.messages import ResourceWrite, ResourceWriteReply
@@ -218,6 +218,8 @@ class ResourceWriter:
         if causes:
             raise validate.invalid(model, name, causes)
         prepared: Resource = await strategy.prepare(ctx, old, new)
+        if strategy.keeps_creator:
+            prepared = creator.keep(ctx.principal, old, prepared)
         if old is not None:
             changes.set_generation(old, prepared)
         await strategy.admit(ctx, old, prepared)

@@ -7,6 +7,7 @@ from typing import ClassVar, Literal
 from pydantic import Field
 
 from libs.common.resources.meta import ConditionedStatus, Label, Model, Resource, Time
+from libs.common.resources.selectors import LabelSelector
 
 Scope = Literal["global", "cluster", "project"]
 
@@ -37,6 +38,10 @@ class RoleTemplateSpec(Model):
         default_factory=list, description="Role templates of the same scope whose rights are added."
     )
     locked: bool = Field(default=False, description="True: no new bindings.")
+    creator_default: bool | None = Field(
+        default=None,
+        description="True: who makes a cluster (scope cluster) or a project (scope project) is given the role in it. It can be set on built-in roles, too.",
+    )
     built_in: bool = Field(default=False, description="Made by Herdsman; can't be changed or deleted.")
 
 
@@ -53,7 +58,7 @@ class RoleTemplate(Resource):
 
 
 class BindingScope(Model):
-    """Exactly one of the three; `global` with a cluster role means the role in every cluster."""
+    """Exactly one of global, cluster, clusterSelector and project; `global` with a cluster role means the role in every cluster."""
 
     all: bool = Field(
         default=False, alias="global", description="True: the hub for a global role, every cluster for a cluster role."
@@ -63,11 +68,19 @@ class BindingScope(Model):
         default=None,
         description="Filled in by the hub: the binding is for this cluster, not for a later one of the same name.",
     )
+    cluster_selector: LabelSelector | None = Field(
+        default=None,
+        description="Every Cluster whose labels fit, at each moment: one that comes later or is labelled so later is among them.",
+    )
     project: Label | None = Field(default=None, description="Name of the Project.")
+    project_uid: str | None = Field(
+        default=None,
+        description="Filled in by the hub: the binding is for this project, not for a later one of the same name.",
+    )
 
 
 class RoleTemplateBindingSpec(Model):
-    """Can't be changed after creation, except `notAfter`."""
+    """Can't be changed after creation, except `notAfter` and `reason`."""
 
     principal: str = Field(
         description="`<provider>:<user|group>:<immutable id>`; `local:user:<uid>`. `user: NAME` may be given instead.",
@@ -77,6 +90,7 @@ class RoleTemplateBindingSpec(Model):
     role: str = Field(description="Name of the RoleTemplate.")
     scope: BindingScope
     not_after: Time | None = Field(default=None, description="From this moment on the binding gives nothing.")
+    reason: str = Field(default="", max_length=1024, description="Why it was given, for people.")
 
 
 class RoleTemplateBindingStatus(ConditionedStatus):

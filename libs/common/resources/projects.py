@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
+from typing import ClassVar, Literal
 
 from pydantic import Field
 
@@ -12,12 +12,40 @@ from libs.common.resources.meta import ConditionedStatus, Label, Model, Resource
 class ProjectNamespace(Model):
     cluster: Label = Field(description="Name of the Cluster.")
     namespace: Label = Field(description="Name of the namespace in that cluster.")
+    create: bool = Field(default=False, description="True: the hub makes the namespace where there is none.")
+    share: dict[str, str] = Field(
+        default_factory=dict,
+        max_length=64,
+        description="Its part of the project's quota, by resource, such as requests.cpu: 500m. Where nothing is given the hub fills in an equal part of what is left.",
+    )
+
+
+class ContainerLimits(Model):
+    """What a container in the project's namespaces gets that says nothing itself, and the most that it may ask for."""
+
+    default: dict[str, str] = Field(default_factory=dict, max_length=16, description="Limits, such as memory: 512Mi.")
+    default_request: dict[str, str] = Field(default_factory=dict, max_length=16, description="Requests.")
+    max: dict[str, str] = Field(default_factory=dict, max_length=16, description="The highest limits.")
 
 
 class ProjectSpec(Model):
     display_name: str = Field(default="", max_length=256)
     description: str = Field(default="", max_length=4096)
     namespaces: list[ProjectNamespace] = Field(default_factory=list, max_length=2000)
+    quota: dict[str, str] = Field(
+        default_factory=dict,
+        max_length=64,
+        description="The most that all namespaces together, over all clusters, may use, by resource as in a ResourceQuota; empty = no limit.",
+    )
+    container_limits: ContainerLimits = Field(default_factory=ContainerLimits)
+    isolated: bool = Field(
+        default=False, description="True: pods are reached from namespaces of the same project in the cluster alone."
+    )
+    pod_security: Literal["", "privileged", "baseline", "restricted"] = Field(
+        default="", description="The Pod Security level that the namespaces enforce; empty = what the cluster does."
+    )
+    labels: dict[str, str] = Field(default_factory=dict, max_length=64, description="Kept on each namespace.")
+    annotations: dict[str, str] = Field(default_factory=dict, max_length=64, description="Kept on each namespace.")
 
 
 class ProjectStatus(ConditionedStatus):

@@ -11,6 +11,7 @@ from typing import Any, Literal
 
 from libs.common.resources import access, audit, clusters, federation, identity, nodes, projects, providers
 from libs.common.resources.meta import Resource
+from libs.common.resources.selectors import LabelSelector, describe_selector
 
 Document = Mapping[str, Any]
 Service = Literal["identity", "authz", "project", "node_registry", "cluster_controller"]
@@ -75,6 +76,9 @@ def _scope(doc: Document) -> str:
     scope = doc.get("spec", {}).get("scope", {})
     if scope.get("global"):
         return "global"
+    if scope.get("clusterSelector"):
+        selector = LabelSelector.model_validate(scope["clusterSelector"])
+        return f"clusters/{describe_selector(selector.requirements)}"
     return f"cluster/{scope['cluster']}" if scope.get("cluster") else f"project/{scope.get('project', '')}"
 
 
@@ -170,6 +174,7 @@ RESOURCE_TYPES: tuple[ResourceType, ...] = (
             Column("Role", "spec.role"),
             Column("User", "spec.user"),
             Column("Scope", "spec.scope", render=_scope),
+            Column("Reason", "spec.reason"),
             Column("Not After", "spec.notAfter", "date"),
             Column("Reachable", "status.conditions", render=_reachable, description="Whether anybody can sign in to whom it gives the role."),
             Column("Principal", "spec.principal", priority=1),

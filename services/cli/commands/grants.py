@@ -30,6 +30,9 @@ def _words(command: Callable[..., Any]) -> Callable[..., Any]:
             "--global", "everywhere", is_flag=True, help="For the hub; with a cluster role: in every cluster."
         ),
         click.option("--project", metavar="NAME", help="In this project."),
+        click.option(
+            "--cluster-selector", metavar="LABELS", help="In every cluster with these labels, as kubectl -l takes them."
+        ),
         click.option("--cluster", metavar="NAME", help="In this cluster."),
         click.option("--role", required=True, metavar="ROLE", help='The role; see "herdsman role list".'),
         click.option("--principal", metavar="ID", help="Who, by principal id: a group, or a user of a directory."),
@@ -40,14 +43,43 @@ def _words(command: Callable[..., Any]) -> Callable[..., Any]:
     return command
 
 
-def scope_of(cluster: str | None, project: str | None, everywhere: bool) -> Document:
+def scope_of(cluster: str | None, project: str | None, everywhere: bool, selector: str | None = None) -> Document:
     """The binding's scope. Raises UsageError unless exactly one is given."""
     given: list[Document] = [s for s in (
         {"cluster": cluster} if cluster else None, {"project": project} if project else None, {"global": True} if everywhere else None,
+        {"clusterSelector": _parse_selector(selector)} if selector else None,
     ) if s]  # fmt: skip
     if len(given) != 1:
-        raise click.UsageError("say where: exactly one of --cluster NAME, --project NAME, --global")
+        raise click.UsageError(
+            "say where: exactly one of --cluster NAME, --cluster-selector LABELS, --project NAME, --global"
+        )
     return given[0]
+
+
+def _parse_selector(text: str) -> Document:
+    """The selector in the one form that this command writes. Raises UsageError."""
+    from libs.common.apiserver.selectors import parse_labels
+    from libs.common.resources.selectors import selector_of
+
+    try:
+        return selector_of(parse_labels(text)).to_document()
+    except errors.BadRequest as exc:
+        raise click.UsageError(exc.message) from exc
+    except KeyError as exc:
+        raise click.UsageError("a role can be given by =, !=, in, notin, KEY and !KEY, not by < and >") from exc
+
+
+def _selector_text(selector: Document) -> str:
+    """The same text for selectors that say the same, however they were written."""
+    from libs.common.resources.selectors import LabelSelector, describe_selector
+
+    return describe_selector(LabelSelector.model_validate(selector).requirements)
+
+
+def _place(scope: Document) -> str:
+    """The scope's name or condition, as one text."""
+    value = next(iter(scope.values()))
+    return _selector_text(value) if isinstance(value, dict) else str(value)
 
 
 def holder_of(user: str | None, principal: str | None) -> Document:
@@ -68,37 +100,41 @@ def _holder(hub: Hub, user: str | None, group: str | None, principal: str | None
 def binding_name(holder: Document, role: str, scope: Document) -> str:
     """Deterministic, and readable enough for a list: `<role>-<16 hex digits>`."""
     words = "\n".join(
-        ["user" if "user" in holder else "principal", *holder.values(), role, *sorted(scope), str(*scope.values())]
+        ["user" if "user" in holder else "principal", *holder.values(), role, *sorted(scope), _place(scope)]
     )
     return f"{role[:200]}-{hashlib.sha256(words.encode()).hexdigest()[:16]}"
 
 
 def describe(holder: Document, role: str, scope: Document) -> str:
-    where = "everywhere" if "global" in scope else " ".join(next(iter(scope.items())))
+    kind = "clusters with" if "clusterSelector" in scope else next(iter(scope))
+    where = "everywhere" if "global" in scope else f"{kind} {_place(scope)}"
     return f"{role} for {next(iter(holder.values()))} ({where})"
 
 
 @click.command()
 @_words
 @click.option("--for", "duration", metavar="TIME", help="End by itself after this time: 30m, 1h, 7d.")
+@click.option("--reason", default="", metavar="TEXT", help="Why, for those who look at the list later.")
 @pass_app
 def grant(
     app: App, user: str | None, group: str | None, principal: str | None, role: str, cluster: str | None, project: str | None,
-    everywhere: bool, duration: str | None,
+    everywhere: bool, cluster_selector: str | None, duration: str | None,
+    reason: str,
 ) -> None:  # fmt: skip
     """Give a role to a user or group; it counts from the next call on.
 
     \b
     Examples:
       herdsman grant --user ana --role cluster-member --cluster prod
-      herdsman grant --user ana --role cluster-owner --cluster prod --for 1h
+      herdsman grant --user ana --role cluster-owner --cluster prod --for 1h --reason "incident 4711"
       herdsman grant --group shop-team --role project-member --project shop
+      herdsman grant --group ops --role cluster-member --cluster-selector env=dev
     """
     # Before anything is asked: a group takes a call to the hub.
     holder_of(user, group or principal)
     if group and principal:
         raise click.UsageError("say who: exactly one of --user NAME, --group NAME, --principal ID")
-    scope = scope_of(cluster, project, everywhere)
+    scope = scope_of(cluster, project, everywhere, cluster_selector)
     not_after = format_moment(datetime.now(UTC) + timedelta(seconds=parse_duration(duration))) if duration else None
     with app.hub() as hub:
         holder = _holder(hub, user, group, principal)
@@ -107,6 +143,8 @@ def grant(
         )
         if not_after:
             document["spec"]["notAfter"] = not_after
+        if reason:
+            document["spec"]["reason"] = reason
         changed = _ensure(hub, document, not_after)
     until = f" until {not_after}" if not_after else ""
     out.note(f"{'granted' if changed else 'was granted already:'} {describe(holder, role, scope)}{until}")
@@ -129,9 +167,11 @@ def _ensure(hub: Hub, document: Document, not_after: str | None) -> bool:
         hub.delete(resources.path(_PLURAL, name))
         hub.post(resources.path(_PLURAL), document)
         return True
-    if before.get("notAfter") == not_after:
+    # Said again without a reason keeps the one that was given.
+    reason = {key: document["spec"][key] for key in ("reason",) if key in document["spec"]}
+    if before.get("notAfter") == not_after and reason.items() <= before.items():
         return False
-    hub.merge_patch(resources.path(_PLURAL, name), {"spec": {"notAfter": not_after}})
+    hub.merge_patch(resources.path(_PLURAL, name), {"spec": {"notAfter": not_after, **reason}})
     return True
 
 
@@ -147,6 +187,7 @@ def revoke(
     cluster: str | None,
     project: str | None,
     everywhere: bool,
+    cluster_selector: str | None,
 ) -> None:
     """Take a role away; it counts from the next call on and cuts open streams.
 
@@ -160,7 +201,7 @@ def revoke(
     holder_of(user, group or principal)
     if group and principal:
         raise click.UsageError("say who: exactly one of --user NAME, --group NAME, --principal ID")
-    scope = scope_of(cluster, project, everywhere)
+    scope = scope_of(cluster, project, everywhere, cluster_selector)
     with app.hub() as hub:
         holder = _holder(hub, user, group, principal)
         holders = {next(iter(holder.values()))}
@@ -191,5 +232,5 @@ def _principal_of(hub: Hub, user: str) -> str:
 def _says(binding: Document, holders: set[str], scope: Document) -> bool:
     spec = binding.get("spec") or {}
     where = spec.get("scope") or {}
-    same_place = all(where.get(key) == value for key, value in scope.items())
+    same_place = all(bool(where.get(key)) and _place({key: where[key]}) == _place(scope) for key in scope)
     return same_place and bool(holders & {str(spec.get("user", "")), str(spec.get("principal", ""))})
