@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
 import csv
 import io
 import json
+from datetime import UTC, datetime
 
 import pytest
+
+from integration.harness.hub import eventually
 
 pytestmark = [pytest.mark.kubelab, pytest.mark.asyncio(loop_scope="package")]
 
@@ -66,3 +70,120 @@ async def test_without_rights_there_is_an_answer_about_oneself_alone(hub):
     body = b'{"apiVersion":"management.herdsman.dev/v1","kind":"AccessReview","spec":{"user":"dan"}}'
     created = await dan.sees("herdsman", "create", "-f", "-", "-o", "json", stdin=body)
     assert [path["role"] for path in json.loads(created)["status"]["paths"]] == ["cluster-viewer"]
+
+
+async def granted(admin, name):
+    return json.loads(await admin.sees("herdsman", "get", "accessrequest", name, "-o", "json"))
+
+
+async def test_a_role_for_a_while_is_asked_for_approved_by_another_and_over_to_the_second(hub):
+    admin, ida, jon = await hub.admin(), await hub.person("ida"), await hub.person("jon")
+    await admin.must("grant", "--user", "jon", "--role", "cluster-owner", "--cluster", "local")
+    await admin.must("grant", "--user", "ida", "--role", "cluster-viewer", "--cluster", "local")
+    await admin.must(
+        "access", "policy", "create", "on-call", "--role", "cluster-member", "--cluster", "local", "--requester", "user:ida",
+        "--approver", "user:jon", "--approver", "user:ida", "--longest", "10m",
+    )  # fmt: skip
+    await ida.fetch_kubeconfig()
+    assert "on-call" in await ida.must("access", "policy", "list")
+    words = ("--role", "cluster-member", "--cluster", "local", "--reason", "the queue is stuck")
+    too_long = await ida.herdsman("access", "request", *words, "--for", "11m")
+    assert (too_long.code, "no access policy lets you" in too_long.err) == (4, True)
+    name = (await ida.must("access", "request", *words, "--for", "5s")).strip()
+    create = ("create", "configmap", "stuck", "--from-literal=a=b", "--dry-run=server")
+    assert (await ida.kubectl("local", *create)).code != 0
+    own = await ida.herdsman("access", "approve", name)
+    assert (own.code, "somebody else has to decide" in own.err) == (4, True)
+    assert name in await jon.must("access", "list", "--pending", "-o", "name")
+    await jon.must("access", "approve", name, "--comment", "go on")
+    until = datetime.fromisoformat((await granted(admin, name))["status"]["until"])
+    assert (await ida.kubectl("local", *create)).code == 0
+    status = await paths(admin, "explain", "ida", "create", "configmaps", "--cluster", "local")
+    assert [p["binding"] for p in status["paths"]] == [(await granted(admin, name))["status"]["binding"]]
+    await asyncio.sleep((until - datetime.now(UTC)).total_seconds() + 0.05)
+    assert (await ida.kubectl("local", *create)).code != 0
+
+    async def is_ended():
+        return (await granted(admin, name))["status"]["phase"] == "Ended"
+
+    await eventually(is_ended)
+    replayed = await jon.herdsman("access", "approve", name)
+    assert "nothing to decide" in replayed.err
+    written = await admin.must("audit", "tail", "--user", "jon", "-o", "json")
+    assert name in written
+
+
+async def test_denied_withdrawn_and_revoked(hub):
+    admin, kim, leo = await hub.admin(), await hub.person("kim"), await hub.person("leo")
+    await admin.must("grant", "--user", "leo", "--role", "cluster-owner", "--cluster", "local")
+    await admin.must(
+        "access",
+        "policy",
+        "create",
+        "viewing",
+        "--role",
+        "cluster-viewer",
+        "--any-cluster",
+        "--requester",
+        "user:kim",
+        "--approver",
+        "user:leo",
+    )
+    words = ("--role", "cluster-viewer", "--cluster", "local", "--for", "10m", "--reason", "curious")
+    one, two, three = [(await kim.must("access", "request", *words)).strip() for _ in range(3)]
+    await leo.must("access", "deny", one, "--comment", "no need")
+    await kim.must("access", "withdraw", two)
+    await leo.must("access", "approve", three)
+    await kim.fetch_kubeconfig()
+    assert (await kim.kubectl("local", "get", "namespaces")).code == 0
+    status = (await granted(admin, three))["status"]
+    await leo.sees("herdsman", "delete", "roletemplatebinding", status["binding"])
+    assert (await kim.kubectl("local", "get", "namespaces")).code != 0
+    assert (await granted(admin, one))["status"]["phase"] == "Denied"
+    assert (await admin.kubectl("herdsman", "get", "accessrequest", two)).code != 0
+
+    async def is_revoked():
+        return (await granted(admin, three))["status"]["phase"] == "Revoked"
+
+    await eventually(is_revoked)
+
+
+async def test_authz_killed_around_an_approval_leaves_both_the_status_and_the_role_or_neither(hub):
+    admin, mia, ned = await hub.admin(), await hub.person("mia"), await hub.person("ned")
+    await admin.must("grant", "--user", "ned", "--role", "cluster-owner", "--cluster", "local")
+    await admin.must(
+        "access",
+        "policy",
+        "create",
+        "killed",
+        "--role",
+        "cluster-viewer",
+        "--cluster",
+        "local",
+        "--requester",
+        "user:mia",
+        "--approver",
+        "user:ned",
+    )
+    words = ("--role", "cluster-viewer", "--cluster", "local", "--for", "10m", "--reason", "x")
+    for delay_s in (0.25, 0.4, 0.5, 0.6, 0.8):
+        name = (await mia.must("access", "request", *words)).strip()
+        approving = asyncio.create_task(ned.herdsman("access", "approve", name), name="approve")
+        await asyncio.sleep(delay_s)
+        pid = hub.kill("authz")
+
+        async def is_back(pid=pid):
+            return hub.pids()["authz"] != pid
+
+        await approving
+        await eventually(is_back, 30)
+
+        async def answers():
+            return (await mia.herdsman("access", "request", *words)).code == 0
+
+        await eventually(answers, 30)
+        request = await granted(admin, name)
+        binding = await admin.kubectl("herdsman", "get", "roletemplatebinding", f"access-{request['metadata']['uid']}")
+        assert (request["status"]["phase"] == "Granted") == (binding.code == 0), (delay_s, request["status"])
+        for left in (await mia.must("access", "list", "--pending", "-o", "name")).split():
+            await mia.must("access", "withdraw", left.partition("/")[2])

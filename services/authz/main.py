@@ -11,6 +11,7 @@ from libs.common.contracts.methods import WRITE
 from libs.common.reconcile import Reconciler, follow
 from libs.common.resources.access import RoleTemplate, RoleTemplateBinding
 from libs.common.resources.identity import User
+from libs.common.resources.requests import AccessPolicy, AccessRequest
 from libs.common.runtime.host import Host
 from libs.common.store.objects import Objects
 from services.authz.binding_strategy import BindingStrategy
@@ -18,6 +19,8 @@ from services.authz.bootstrap import AdminBootstrap
 from services.authz.builtins import ensure_builtins
 from services.authz.config import AuthzConfig
 from services.authz.reconciler import BindingReconciler, keys_naming, keys_of_binding
+from services.authz.request_strategy import AccessPolicyStrategy, AccessRequestStrategy
+from services.authz.requests import RequestReconciler, keys_of_request, requests_of_binding
 from services.authz.strategies import AuditPolicyStrategy, RoleTemplateStrategy
 
 
@@ -33,6 +36,8 @@ async def build(host: Host[AuthzConfig]) -> None:
         await host.informer("cluster_controller", "clusters"),
         await host.informer("project", "projects"),
     )
+    policies_seen = await host.informer("authz", "accesspolicies")
+    requests_seen = await host.informer("authz", "accessrequests")
     await host.synced()
     templates, bindings = Objects(templates_seen, RoleTemplate), Objects(bindings_seen, RoleTemplateBinding)
 
@@ -57,10 +62,21 @@ async def build(host: Host[AuthzConfig]) -> None:
         )
         host.spawn("first admin", first.run())
 
+    policies, requests = Objects(policies_seen, AccessPolicy), Objects(requests_seen, AccessRequest)
+    closer = Reconciler("access requests", RequestReconciler(store, requests, host.now).reconcile)
+    follow(requests_seen, closer, keys_of_request)
+    follow(bindings_seen, closer, requests_of_binding(requests))
+    host.spawn("access requests", closer.run())
+
+    giving = BindingStrategy(templates, bindings, grants)
     strategies: dict[str, Strategy[Any]] = {
         "roletemplates": RoleTemplateStrategy(templates, bindings),
-        "roletemplatebindings": BindingStrategy(templates, bindings, grants),
+        "roletemplatebindings": giving,
         "auditpolicies": AuditPolicyStrategy(),
+        "accesspolicies": AccessPolicyStrategy(grants),
+        "accessrequests": AccessRequestStrategy(
+            policies, requests, templates, bindings, Objects(users_seen, User), giving, grants
+        ),
     }
     writer = ResourceWriter(store, strategies, host.verifier, grants, host.now)
     await host.serve(WRITE["authz"], writer.handle)

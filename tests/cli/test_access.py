@@ -119,3 +119,69 @@ def test_nobody_is_said(signed_in, answers, capsys):
     answers.plan("POST", REVIEWS, 201, answer())
     assert run(["access", "who-can", "get", "secrets"]) == 0
     assert "nobody can" in capsys.readouterr().err
+
+
+REQUESTS, POLICIES = ("/apis/management.herdsman.dev/v1/" + p for p in ("accessrequests", "accesspolicies"))
+
+
+def test_a_request_says_what_for_how_long_and_why(signed_in, answers, capsys):
+    answers.plan("POST", REQUESTS, 201, {"status": {"missing": 2}})
+    words = ["--role", "cluster-member", "--cluster", "prod", "--for", "1h", "--reason", "stuck"]
+    assert run(["access", "request", *words]) == 0
+    body = answers.seen[-1][3]
+    assert body["spec"] == {
+        "role": "cluster-member",
+        "scope": {"cluster": "prod"},
+        "durationSeconds": 3600,
+        "reason": "stuck",
+    }
+    shown = capsys.readouterr()
+    assert shown.out.strip() == body["metadata"]["name"]
+    assert "2 approvals missing" in shown.err
+    assert run(["access", "request", *words[:2], *words[4:]]) == 2
+
+
+def test_an_approval_is_of_what_was_read_and_is_tried_again_on_what_came_between(signed_in, answers, capsys):
+    first = {"verdict": "approve", "by": "bob"}
+    answers.plan("GET", f"{REQUESTS}/r", 200, {"metadata": {"resourceVersion": "7"}, "spec": {}})
+    answers.plan(
+        "PATCH",
+        f"{REQUESTS}/r",
+        409,
+        {"kind": "Status", "reason": "Conflict", "message": "the object has been modified"},
+    )
+    answers.plan("GET", f"{REQUESTS}/r", 200, {"metadata": {"resourceVersion": "8"}, "spec": {"decisions": [first]}})
+    answers.plan(
+        "PATCH", f"{REQUESTS}/r", 200, {"status": {"phase": "Granted", "until": "2026-01-01T00:00:00Z", "binding": "b"}}
+    )
+    assert run(["access", "approve", "r", "--comment", "go"]) == 0
+    assert answers.seen[-1][3] == {
+        "metadata": {"resourceVersion": "8"},
+        "spec": {"decisions": [first, {"verdict": "approve", "comment": "go"}]},
+    }
+    assert "granted until 2026-01-01T00:00:00Z" in capsys.readouterr().err
+
+
+def test_a_conflict_that_says_more_is_told(signed_in, answers, capsys):
+    answers.plan("GET", f"{REQUESTS}/r", 200, {"metadata": {"resourceVersion": "7"}, "spec": {}})
+    answers.plan(
+        "PATCH", f"{REQUESTS}/r", 409, {"kind": "Status", "reason": "Conflict", "message": "there is nothing to decide"}
+    )
+    assert run(["access", "deny", "r"]) == 1
+    assert "nothing to decide" in capsys.readouterr().err
+
+
+def test_a_policy_names_people_and_groups_by_their_ids(signed_in, answers):
+    answers.plan(
+        "GET", "/apis/management.herdsman.dev/v1/groups/ops", 200, {"status": {"principalId": "local:group:1"}}
+    )
+    answers.plan("POST", POLICIES, 201, {})
+    words = ["--role", "cluster-member", "--cluster", "prod", "--any-project", "--requester", "*", "--longest", "4h"]
+    assert (
+        run(["access", "policy", "create", "p", *words, "--approver", "group:ops", "--approver", "ldap:group:x"]) == 0
+    )
+    assert answers.seen[-1][3]["spec"] == {
+        "roles": ["cluster-member"], "scopes": [{"cluster": "prod"}, {"anyProject": True}], "approvals": 1, "maxSeconds": 14400,
+        "description": "", "requesters": ["*"], "approvers": ["local:group:1", "ldap:group:x"],
+    }  # fmt: skip
+    assert run(["access", "policy", "create", "p", *words]) == 2

@@ -1,4 +1,4 @@
-"""`herdsman access`: who can do what where, and why."""
+"""`herdsman access`: who can do what where, and why; and with `access_requests`, asking for a role for a while."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from services.cli import output as out
 from services.cli import resources
 from services.cli.access_answers import print_answer
 from services.cli.app import App, pass_app
+from services.cli.commands.access_requests import COMMANDS
 from services.cli.commands.grants import scope_of
 from services.cli.hub import Document
 
@@ -19,7 +20,11 @@ _HUB_GROUP = resources.API_VERSION.partition("/")[0]
 
 @click.group()
 def access() -> None:
-    """Find out who can do what where, and why."""
+    """Find out who can do what where, and why; ask for a role for a while."""
+
+
+for _command in COMMANDS:
+    access.add_command(_command)
 
 
 def _places(command: Callable[..., Any]) -> Callable[..., Any]:
