@@ -187,3 +187,34 @@ async def test_authz_killed_around_an_approval_leaves_both_the_status_and_the_ro
         assert (request["status"]["phase"] == "Granted") == (binding.code == 0), (delay_s, request["status"])
         for left in (await mia.must("access", "list", "--pending", "-o", "name")).split():
             await mia.must("access", "withdraw", left.partition("/")[2])
+
+
+async def test_an_emergency_is_at_once_told_as_an_error_and_reviewed_by_somebody_else(hub):
+    admin, ola, pia = await hub.admin(), await hub.person("ola"), await hub.person("pia")
+    await admin.must(
+        "access", "policy", "create", "down", "--break-glass", "--role", "cluster-owner", "--cluster", "local", "--requester", "user:ola",
+        "--approver", "user:pia", "--approver", "user:ola",
+    )  # fmt: skip
+    words = ("--role", "cluster-owner", "--cluster", "local", "--for", "10m", "--reason", "all is down")
+    assert (await ola.herdsman("access", "request", *words)).code == 4, "without the word it is no emergency"
+    name = (await ola.must("access", "request", *words, "--break-glass")).strip()
+    await ola.fetch_kubeconfig()
+    assert (await ola.kubectl("local", "get", "secrets", "-A")).code == 0
+
+    async def is_told():
+        return [
+            line
+            for line in (hub.data / "logs" / "authz.log").read_text().splitlines()
+            if "break_glass_used" in line and name in line
+        ]
+
+    (line,) = await eventually(is_told)
+    assert "error" in line
+    assert "all is down" in line
+    assert name in await admin.must("access", "list", "--unreviewed", "-o", "name")
+    assert (await ola.herdsman("access", "approve", name)).code == 4
+    assert "review it first" in (await admin.kubectl("herdsman", "delete", "accessrequest", name)).err
+    await pia.must("access", "deny", name, "--comment", "nothing was down")
+    assert (await ola.kubectl("local", "get", "secrets", "-A")).code != 0
+    assert name not in await admin.must("access", "list", "--unreviewed", "-o", "name")
+    assert (await granted(admin, name))["status"]["phase"] == "Revoked"

@@ -4,6 +4,6 @@ Serves `svc.authz.v1.write`. Invariants: nobody gives what they don't hold in th
 that is bound; a binding is for one principal, one role and one scope for ever, only its end may move; built-in roles are what
 `builtins` says; the hub keeps an admin. What is allowed is decided elsewhere, in every process (`libs.common.access`).
 
-Reading order: `rules` (pure checks), `builtins`, `strategies` (roles), `binding_strategy`, `request_rules` and `request_strategy`
-(asking for a role), `requests`, `reconciler`, `bootstrap`, `main`.
+Reading order: `rules` (pure checks), `builtins`, `strategies` (roles), `binding_strategy`, `request_rules`, `policy_of_requests`
+and `request_strategy` (asking for a role), `break_glass`, `requests`, `reconciler`, `bootstrap`, `main`.
 """

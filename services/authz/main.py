@@ -16,12 +16,14 @@ from libs.common.runtime.host import Host
 from libs.common.store.objects import Objects
 from services.authz.binding_strategy import BindingStrategy
 from services.authz.bootstrap import AdminBootstrap
+from services.authz.break_glass import Alarms, BreakGlassGuard, GuardedRoleStrategy
 from services.authz.builtins import ensure_builtins
 from services.authz.config import AuthzConfig
+from services.authz.policy_of_requests import AccessPolicyStrategy
 from services.authz.reconciler import BindingReconciler, keys_naming, keys_of_binding
-from services.authz.request_strategy import AccessPolicyStrategy, AccessRequestStrategy
-from services.authz.requests import RequestReconciler, keys_of_request, requests_of_binding
-from services.authz.strategies import AuditPolicyStrategy, RoleTemplateStrategy
+from services.authz.request_strategy import AccessRequestStrategy
+from services.authz.requests import RequestReconciler, keys_of_request, requests_of_binding, requests_of_policy
+from services.authz.strategies import AuditPolicyStrategy
 
 
 async def build(host: Host[AuthzConfig]) -> None:
@@ -63,19 +65,21 @@ async def build(host: Host[AuthzConfig]) -> None:
         host.spawn("first admin", first.run())
 
     policies, requests = Objects(policies_seen, AccessPolicy), Objects(requests_seen, AccessRequest)
-    closer = Reconciler("access requests", RequestReconciler(store, requests, host.now).reconcile)
+    alarms = Alarms(store, requests, host.now)
+    closer = Reconciler("access requests", RequestReconciler(store, policies, requests, alarms, host.now).reconcile)
     follow(requests_seen, closer, keys_of_request)
+    follow(policies_seen, closer, requests_of_policy(requests))
     follow(bindings_seen, closer, requests_of_binding(requests))
     host.spawn("access requests", closer.run())
 
-    giving = BindingStrategy(templates, bindings, grants)
+    giving, guard = BindingStrategy(templates, bindings, grants), BreakGlassGuard(policies, bindings)
     strategies: dict[str, Strategy[Any]] = {
-        "roletemplates": RoleTemplateStrategy(templates, bindings),
+        "roletemplates": GuardedRoleStrategy(templates, bindings, guard),
         "roletemplatebindings": giving,
         "auditpolicies": AuditPolicyStrategy(),
-        "accesspolicies": AccessPolicyStrategy(grants),
+        "accesspolicies": AccessPolicyStrategy(templates, guard, grants),
         "accessrequests": AccessRequestStrategy(
-            policies, requests, templates, bindings, Objects(users_seen, User), giving, grants
+            store, policies, requests, templates, bindings, Objects(users_seen, User), giving, grants
         ),
     }
     writer = ResourceWriter(store, strategies, host.verifier, grants, host.now)

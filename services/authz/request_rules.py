@@ -32,6 +32,7 @@ def fits(policy: AccessPolicySpec, request: AccessRequestSpec, requester: Iterab
     """Whether the policy lets somebody with these principal ids ask for this."""
     return (
         request.role in policy.roles
+        and request.break_glass == policy.break_glass
         and request.duration_seconds <= policy.max_seconds
         and not {EVERYBODY, *requester}.isdisjoint(policy.requesters)
         and any(is_in_scope(scope, request.scope) for scope in policy.scopes)
@@ -59,6 +60,14 @@ def binding_scope(scope: RequestScope) -> BindingScope:
     return BindingScope(all=scope.all, cluster=scope.cluster, cluster_uid=scope.cluster_uid, project=scope.project)
 
 
+def scopes_given(policy: AccessPolicySpec) -> list[BindingScope]:
+    """Where whoever writes an emergency policy must hold its roles: a project may come to more clusters, so in every one."""
+    return [
+        BindingScope(cluster=scope.cluster, cluster_uid=scope.cluster_uid) if scope.cluster else BindingScope(all=True)
+        for scope in policy.scopes
+    ]
+
+
 def describe_scope(scope: RequestScope) -> str:
     if scope.all:
         return "everywhere"
@@ -66,12 +75,17 @@ def describe_scope(scope: RequestScope) -> str:
 
 
 def check_policy(policy: AccessPolicy) -> list[Cause]:
-    """One cause for each scope that says nothing, or several things."""
-    return [
+    """One cause for each scope that says nothing, or several things; an emergency is for people who are named."""
+    causes = [
         Cause(f"spec.scopes[{index}]", "Invalid value: exactly one of global, cluster, project, anyCluster and anyProject must be given")
         for index, scope in enumerate(policy.spec.scopes)
         if count_scopes(scope) != 1
     ]  # fmt: skip
+    if policy.spec.break_glass and EVERYBODY in policy.spec.requesters:
+        causes.append(
+            Cause("spec.requesters", "Forbidden: breakGlass is for principals who are named", "FieldValueForbidden")
+        )
+    return causes
 
 
 def keep_filled(old: AccessRequestSpec, new: AccessRequestSpec) -> None:
@@ -95,7 +109,7 @@ def find_changes(old: AccessRequestSpec, new: AccessRequestSpec) -> list[Cause]:
     return causes
 
 
-def why_not_decide(policy: AccessPolicySpec, request: AccessRequest, caller: Principal, *, is_service: bool) -> str:
+def why_not_decide(approvers: Iterable[str], request: AccessRequest, caller: Principal, *, is_service: bool) -> str:
     """Why this caller decides nothing here, for them; "" = may. Four eyes: never who asked, by whichever account or token."""
     if caller.user_uid == request.spec.user_uid or request.spec.principal in caller.principal_ids:
         return "you asked for it: somebody else has to decide"
@@ -103,7 +117,7 @@ def why_not_decide(policy: AccessPolicySpec, request: AccessRequest, caller: Pri
         return "a service user decides nothing: whoever looks after it could be the one who asked"
     if any(decision.by_uid == caller.user_uid for decision in request.spec.decisions):
         return "you decided already: the others have to do so, too"
-    if not set(policy.approvers) & set(caller.principal_ids):
+    if not set(approvers) & set(caller.principal_ids):
         return f'policy "{request.spec.policy}" does not name you as an approver'
     return ""
 

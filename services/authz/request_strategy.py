@@ -1,4 +1,4 @@
-"""Writing AccessPolicies and AccessRequests: who asks is who calls, and the last approval gives the role in the same write.
+"""Writing AccessRequests: who asks is who calls, and the last approval gives the role in the same write.
 
 Approving is giving: the binding passes the same checks as if the approver had made it (`binding_strategy`), in the moment of the approval.
 """
@@ -18,53 +18,17 @@ from libs.common.resources.access import RoleTemplate, RoleTemplateBinding, Role
 from libs.common.resources.identity import User
 from libs.common.resources.meta import GROUP, ObjectMeta
 from libs.common.resources.registry import BY_MODEL
-from libs.common.resources.requests import AccessPolicy, AccessRequest, AccessRequestStatus, PolicyScope, RequestScope
-from libs.common.store.base import Put
-from libs.common.store.objects import Objects, encode_unique
+from libs.common.resources.requests import AccessPolicy, AccessRequest, AccessRequestStatus
+from libs.common.store.base import Put, Store
+from libs.common.store.objects import Objects, encode_last, encode_unique, read
 from services.authz import request_rules as rules
 from services.authz.binding_strategy import BindingStrategy
-from services.authz.rules import check_principal, check_scope
+from services.authz.policy_of_requests import uid_of
+from services.authz.rules import check_scope
 from services.authz.strategies import check_not_status, tell
 
 REQUEST_LABEL = f"{GROUP}/access-request"
 """On a binding that an approved request made: the request's name."""
-
-
-class AccessPolicyStrategy(Strategy[AccessPolicy]):
-    """A policy gives nothing by itself: it says who may ask, and whose approval counts if they hold the role."""
-
-    model = AccessPolicy
-
-    def __init__(self, grants: HasGrants) -> None:
-        self._grants = grants
-
-    async def prepare(self, ctx: WriteContext, old: AccessPolicy | None, new: AccessPolicy) -> AccessPolicy:
-        """Names become uids: of a scope that stood there before, those of then."""
-        before = {(s.cluster, s.project): s for s in (old.spec.scopes if old is not None else ())}
-        for index, scope in enumerate(new.spec.scopes):
-            known = before.get((scope.cluster, scope.project))
-            if known is not None and (scope.cluster_uid or scope.project_uid) in (
-                None,
-                known.cluster_uid or known.project_uid,
-            ):
-                scope.cluster_uid, scope.project_uid = known.cluster_uid, known.project_uid
-            else:
-                fill_uids(self._grants, scope, AccessPolicy, new.name, f"spec.scopes[{index}]")
-        return new
-
-    async def admit(self, ctx: WriteContext, old: AccessPolicy | None, new: AccessPolicy) -> None:
-        """Raises Invalid for what makes no sense."""
-        check_not_status(ctx, new.name, "access policy")
-        causes = rules.check_policy(new)
-        for field in ("requesters", "approvers"):
-            for index, principal in enumerate(getattr(new.spec, field)):
-                if field == "requesters" and principal == "*":
-                    continue
-                causes += [
-                    errors.Cause(f"spec.{field}[{index}]", c.message, c.reason) for c in check_principal(principal)
-                ]
-        if causes:
-            raise validate.invalid(AccessPolicy, new.name, causes)
 
 
 class AccessRequestStrategy(Strategy[AccessRequest]):
@@ -73,9 +37,10 @@ class AccessRequestStrategy(Strategy[AccessRequest]):
     model = AccessRequest
 
     def __init__(
-        self, policies: Objects[AccessPolicy], requests: Objects[AccessRequest], templates: Objects[RoleTemplate],
+        self, store: Store, policies: Objects[AccessPolicy], requests: Objects[AccessRequest], templates: Objects[RoleTemplate],
         bindings: Objects[RoleTemplateBinding], users: Objects[User], giving: BindingStrategy, grants: HasGrants,
     ) -> None:  # fmt: skip
+        self._store = store
         self._policies, self._requests = policies, requests
         self._templates, self._bindings, self._users = templates, bindings, users
         self._giving = giving
@@ -94,7 +59,7 @@ class AccessRequestStrategy(Strategy[AccessRequest]):
             ctx.principal.user_uid,
             ctx.now.replace(microsecond=0),
         )
-        if old.status.phase == "Pending":
+        if old.status.phase == "Pending" or old.status.unreviewed:
             new.status = self._decided(ctx, old, new)
         return new
 
@@ -108,12 +73,15 @@ class AccessRequestStrategy(Strategy[AccessRequest]):
         policy = self._find_policy(ctx, new)
         spec.policy, spec.policy_uid = policy.name, policy.uid
         new.status = AccessRequestStatus(approvers=list(policy.spec.approvers), missing=policy.spec.approvals)
+        if spec.break_glass:
+            new.status.phase, new.status.missing, new.status.unreviewed = "Granted", 0, True
+            new.status.binding, new.status.until = f"access-{new.uid}", rules.end_of(new, ctx.now)
         return new
 
     def _find_policy(self, ctx: WriteContext, new: AccessRequest) -> AccessPolicy:
         """Raises Denied in the same words for what may not be asked for and for what is not there."""
         spec = new.spec
-        uid = _uid_of(self._grants, spec.scope)
+        uid = uid_of(self._grants, spec.scope)
         if spec.scope.all or uid:
             spec.scope.cluster_uid, spec.scope.project_uid = (
                 (uid if spec.scope.cluster else None),
@@ -141,7 +109,11 @@ class AccessRequestStrategy(Strategy[AccessRequest]):
     def _decided(self, ctx: WriteContext, old: AccessRequest, new: AccessRequest) -> AccessRequestStatus:
         """The status after the decision; whether the caller may make it is `admit`'s business."""
         status, policy = old.status.model_copy(deep=True), self._policy_of(old)
-        if new.spec.decisions[-1].verdict == "deny":
+        if old.status.unreviewed:
+            status.unreviewed = False
+            if status.phase == "Granted" and new.spec.decisions[-1].verdict == "deny":
+                status.phase = "Revoked"
+        elif new.spec.decisions[-1].verdict == "deny":
             status.phase, status.missing = "Denied", 0
         elif policy is not None:
             status.missing = rules.count_missing(policy.spec, new.spec.decisions)
@@ -173,7 +145,7 @@ class AccessRequestStrategy(Strategy[AccessRequest]):
         if causes:
             raise validate.invalid(AccessRequest, new.name, causes)
         own = [r for r in self._requests.all() if r.spec.user_uid == ctx.principal.user_uid]
-        pending = sum(r.status.phase == "Pending" for r in own)
+        pending = sum(r.status.phase == "Pending" or r.status.unreviewed for r in own)
         if pending >= rules.MAX_PENDING or len(own) >= rules.MAX_KEPT:
             raise errors.Denied(
                 f"you asked for {pending} things that nobody decided on, and {len(own)} in all: at most {rules.MAX_PENDING} and {rules.MAX_KEPT}. "
@@ -183,6 +155,9 @@ class AccessRequestStrategy(Strategy[AccessRequest]):
 
     async def _check_decision(self, ctx: WriteContext, old: AccessRequest, new: AccessRequest) -> None:
         decision = new.spec.decisions[-1]
+        if old.status.unreviewed:
+            self._check_decider(ctx, old, decision.verdict, old.status.approvers)
+            return
         if old.status.phase != "Pending" or rules.is_lapsed(old, ctx.now) or old.deleting:
             phase = "Lapsed" if old.status.phase == "Pending" else old.status.phase
             raise errors.Conflict(
@@ -195,12 +170,7 @@ class AccessRequestStrategy(Strategy[AccessRequest]):
                 kind="AccessRequest",
                 name=old.name,
             )
-        user = self._users.get(ctx.principal.user)
-        why = rules.why_not_decide(policy.spec, old, ctx.principal, is_service=user is None or user.spec.service)
-        if why:
-            raise errors.Denied(
-                f'cannot {decision.verdict} request "{old.name}": {why}', kind="AccessRequest", name=old.name
-            )
+        self._check_decider(ctx, old, decision.verdict, policy.spec.approvers)
         if decision.verdict == "deny":
             return
         self._check_still_asked(ctx, policy, old)
@@ -210,6 +180,14 @@ class AccessRequestStrategy(Strategy[AccessRequest]):
         if new.status.phase == "Granted":
             self._check_earlier_approvers(ctx, policy, new, binding)
 
+    def _check_decider(self, ctx: WriteContext, request: AccessRequest, verdict: str, approvers: list[str]) -> None:
+        user = self._users.get(ctx.principal.user)
+        why = rules.why_not_decide(approvers, request, ctx.principal, is_service=user is None or user.spec.service)
+        if why:
+            raise errors.Denied(
+                f'cannot {verdict} request "{request.name}": {why}', kind="AccessRequest", name=request.name
+            )
+
     def _check_still_asked(self, ctx: WriteContext, policy: AccessPolicy, request: AccessRequest) -> None:
         spec = request.spec
         requester = rules.ids_of(self._grants.current, spec.user, spec.user_uid)
@@ -217,7 +195,7 @@ class AccessRequestStrategy(Strategy[AccessRequest]):
             raise errors.Conflict(
                 f'user "{spec.user}" who asked is disabled or gone', kind="AccessRequest", name=request.name
             )
-        if _uid_of(self._grants, spec.scope) != (spec.scope.cluster_uid or spec.scope.project_uid or ""):
+        if uid_of(self._grants, spec.scope) != (spec.scope.cluster_uid or spec.scope.project_uid or ""):
             what = f'what "{spec.user}" asked for {rules.describe_scope(spec.scope)} is gone; what has its name now is another one'
             raise errors.Conflict(what, kind="AccessRequest", name=request.name)
         if not rules.fits(policy.spec, spec, requester):
@@ -250,7 +228,11 @@ class AccessRequestStrategy(Strategy[AccessRequest]):
 
     async def extra_puts(self, ctx: WriteContext, old: AccessRequest | None, new: AccessRequest | None) -> list[Put]:
         """The binding, together with the status that says so. Its name is the request's uid: there is never a second one."""
-        if old is None or new is None or old.status.phase == new.status.phase or new.status.phase != "Granted":
+        if new is None or (old is not None and old.status.phase == new.status.phase):
+            return []
+        if new.status.phase == "Revoked":
+            return await self._removal(new.status.binding)
+        if new.status.phase != "Granted":
             return []
         binding = await self._giving.prepare(ctx, None, _binding(new, new.status.until or ctx.now))
         binding.metadata = ObjectMeta(
@@ -261,6 +243,15 @@ class AccessRequestStrategy(Strategy[AccessRequest]):
             labels={REQUEST_LABEL: new.name[:63]},
         )
         return [Put(BY_MODEL[RoleTemplateBinding].key(binding.name), encode_unique(binding), 0)]
+
+    async def _removal(self, name: str) -> list[Put]:
+        """What takes the role away in the same write; nothing where somebody did so before."""
+        try:
+            binding = await read(self._store, RoleTemplateBinding, name)
+        except errors.NotFound:
+            return []
+        revision = int(binding.metadata.resource_version or 0)
+        return [Put(BY_MODEL[RoleTemplateBinding].key(name), encode_last(binding), revision, deleted=True)]
 
     async def admit_delete(self, ctx: WriteContext, old: AccessRequest) -> None:
         """Who asked takes back what nobody decided on; the rest stays as a record, and ends by itself."""
@@ -273,6 +264,12 @@ class AccessRequestStrategy(Strategy[AccessRequest]):
                 kind="AccessRequest",
                 name=old.name,
             )
+        if old.status.unreviewed:
+            raise errors.Conflict(
+                f'request "{old.name}" was an emergency: somebody else has to review it first',
+                kind="AccessRequest",
+                name=old.name,
+            )
         if old.status.phase == "Granted":
             raise errors.Conflict(
                 f'request "{old.name}" is granted until {old.status.until}: delete the binding "{old.status.binding}" first',
@@ -282,25 +279,6 @@ class AccessRequestStrategy(Strategy[AccessRequest]):
     def _policy_of(self, request: AccessRequest) -> AccessPolicy | None:
         policy = self._policies.get(request.spec.policy or "")
         return policy if policy is not None and policy.uid == request.spec.policy_uid and not policy.deleting else None
-
-
-def fill_uids(grants: HasGrants, scope: PolicyScope, model: type[AccessPolicy], name: str, path: str) -> None:
-    """The uid of the cluster or project that is meant. Raises Invalid when there is none, or another than was given."""
-    for field, given in (("cluster", scope.cluster), ("project", scope.project)):
-        if given:
-            uid = _uid_of(grants, RequestScope(**{field: given}))
-            if not uid or getattr(scope, f"{field}_uid") not in (None, "", uid):
-                cause = errors.Cause(f"{path}.{field}", f"Not found: {validate.shown(given)}", "FieldValueNotFound")
-                raise validate.invalid(model, name, [cause])
-            setattr(scope, f"{field}_uid", uid)
-
-
-def _uid_of(grants: HasGrants, scope: RequestScope) -> str:
-    """uid of the cluster or project of that name today; "" = none."""
-    if scope.cluster:
-        return grants.current.clusters.get(scope.cluster, "")
-    project = grants.current.projects.get(scope.project or "")
-    return project.uid if project is not None else ""
 
 
 def _binding(request: AccessRequest, until: datetime) -> RoleTemplateBinding:

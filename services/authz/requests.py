@@ -14,10 +14,11 @@ from libs.common.observe import log
 from libs.common.reconcile import DONE, After, Outcome
 from libs.common.resources.access import RoleTemplateBinding
 from libs.common.resources.registry import BY_MODEL
-from libs.common.resources.requests import AccessRequest, Phase
+from libs.common.resources.requests import AccessPolicy, AccessRequest, Phase
 from libs.common.store.base import Store
 from libs.common.store.objects import Objects, encode_last, modify, read
 from services.authz import request_rules as rules
+from services.authz.break_glass import Alarms
 
 if TYPE_CHECKING:
     from libs.common.store.informer import Change
@@ -28,15 +29,22 @@ LOOK_AGAIN_S = 3600.0
 
 
 class RequestReconciler:
-    def __init__(self, store: Store, requests: Objects[AccessRequest], now: Callable[[], datetime]) -> None:
+    def __init__(
+        self, store: Store, policies: Objects[AccessPolicy], requests: Objects[AccessRequest], alarms: Alarms, now: Callable[[], datetime]
+    ) -> None:  # fmt: skip
         self._store = store
+        self._policies = policies
         self._requests = requests
+        self._alarms = alarms
         self._now = now
 
     async def reconcile(self, name: str) -> Outcome:
         request = self._requests.get(name)
         if request is None:
             return DONE
+        if request.spec.break_glass:
+            await self._alarms.tell(request)
+        await self._follow_policy(request)
         now = self._now()
         phase = await self._phase(request, now)
         if phase != request.status.phase:
@@ -66,6 +74,22 @@ class RequestReconciler:
             return "Revoked"
         return "Revoked" if binding.deleting else "Granted"
 
+    async def _follow_policy(self, request: AccessRequest) -> None:
+        """Who decides is who the policy names now, so that they see what waits for them; of a policy that is gone, those of the time."""
+        policy = self._policies.get(request.spec.policy or "")
+        if policy is None or policy.uid != request.spec.policy_uid or not is_open(request):
+            return
+        approvers = list(policy.spec.approvers)
+
+        def change(stored: AccessRequest) -> bool:
+            if stored.uid != request.uid or stored.status.approvers == approvers:
+                return False
+            stored.status.approvers = approvers
+            return True
+
+        if request.status.approvers != approvers:
+            await self._modify(request.name, change)
+
     async def _set_phase(self, request: AccessRequest, phase: Phase) -> None:
         before = request.status.phase
 
@@ -76,8 +100,11 @@ class RequestReconciler:
             stored.status.missing = 0
             return True
 
+        await self._modify(request.name, change)
+
+    async def _modify(self, name: str, change: Callable[[AccessRequest], bool]) -> None:
         try:
-            await modify(self._store, AccessRequest, request.name, change, now=self._now)
+            await modify(self._store, AccessRequest, name, change, now=self._now)
         except errors.NotFound:
             return
 
@@ -107,12 +134,27 @@ def requests_of_binding(requests: Objects[AccessRequest]) -> Callable[[Change], 
     return keys
 
 
+def requests_of_policy(requests: Objects[AccessRequest]) -> Callable[[Change], Iterable[str]]:
+    """What still waits for those whom the policy names."""
+
+    def keys(change: Change) -> Iterable[str]:
+        name = change.key.partition(".")[2]
+        return [request.name for request in requests.all() if request.spec.policy == name and is_open(request)]
+
+    return keys
+
+
+def is_open(request: AccessRequest) -> bool:
+    """Whether somebody has to decide on it."""
+    return request.status.phase == "Pending" or request.status.unreviewed
+
+
 def _next_moment(request: AccessRequest) -> datetime | None:
-    """When something happens to it by itself."""
+    """When something happens to it by itself; an emergency is kept until somebody reviewed it."""
     created, status = request.metadata.creation_timestamp, request.status
     if status.phase == "Granted":
         return status.until
-    if created is None:
+    if created is None or status.unreviewed:
         return None
     if status.phase == "Pending":
         return created + timedelta(seconds=rules.LAPSE_S)

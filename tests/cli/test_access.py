@@ -141,6 +141,17 @@ def test_a_request_says_what_for_how_long_and_why(signed_in, answers, capsys):
     assert run(["access", "request", *words[:2], *words[4:]]) == 2
 
 
+def test_an_emergency_says_that_it_is_one(signed_in, answers, capsys):
+    answers.plan("POST", REQUESTS, 201, {"status": {"phase": "Granted", "until": "2026-01-01T00:00:00Z"}})
+    words = ["--role", "cluster-owner", "--global", "--for", "1h", "--reason", "down", "--break-glass"]
+    assert run(["access", "request", *words]) == 0
+    assert answers.seen[-1][3]["spec"]["breakGlass"] is True
+    assert "an alarm was raised" in capsys.readouterr().err
+    answers.plan("GET", REQUESTS, 200, {"items": []})
+    assert run(["access", "list", "--unreviewed", "--break-glass", "-o", "name"]) == 0
+    assert "spec.breakGlass%3Dtrue%2Cstatus.unreviewed%3Dtrue" in answers.seen[-1][1]
+
+
 def test_an_approval_is_of_what_was_read_and_is_tried_again_on_what_came_between(signed_in, answers, capsys):
     first = {"verdict": "approve", "by": "bob"}
     answers.plan("GET", f"{REQUESTS}/r", 200, {"metadata": {"resourceVersion": "7"}, "spec": {}})

@@ -45,6 +45,10 @@ class AccessPolicySpec(Model):
         description="Ids of the principals who decide. Who approves must hold the role there, as who grants it.",
     )
     approvals: int = Field(default=1, ge=1, le=5, description="How many different people have to approve.")
+    break_glass: bool = Field(
+        default=False,
+        description="True: what is asked for is given at once, with an alarm, and has to be reviewed afterwards. Who writes such a policy must hold its roles for good.",
+    )
     max_seconds: int = Field(default=3600, ge=1, le=LONGEST_S, description="The longest time that may be asked for.")
 
 
@@ -53,7 +57,7 @@ class AccessPolicyStatus(ConditionedStatus):
 
 
 class AccessPolicy(Resource):
-    """Who may ask for which roles, where and for how long, and who approves. It gives nothing by itself."""
+    """Who may ask for which roles, where and for how long, and who approves. Without `breakGlass` it gives nothing by itself."""
 
     KIND: ClassVar[str] = "AccessPolicy"
     spec: AccessPolicySpec
@@ -89,6 +93,10 @@ class AccessRequestSpec(Model):
     scope: RequestScope
     duration_seconds: int = Field(ge=1, le=LONGEST_S, description="For how long, from the last approval on.")
     reason: str = Field(min_length=1, max_length=1024, description="What it is needed for: who approves reads it.")
+    break_glass: bool = Field(
+        default=False,
+        description="True: an emergency; a policy that allows it gives the role at once, and an alarm is raised.",
+    )
     policy: Name | None = Field(
         default=None,
         description="Name of the AccessPolicy that allows to ask; filled in by the hub where one alone does.",
@@ -110,6 +118,10 @@ class AccessRequestStatus(ConditionedStatus):
     missing: int = Field(default=0, description="How many approvals are missing.")
     binding: str = Field(default="", description="Name of the RoleTemplateBinding that gives the role.")
     until: Time | None = Field(default=None, description="When the role ends.")
+    unreviewed: bool = Field(
+        default=False, description="True after an emergency, until somebody else approved what was done, or denied it."
+    )
+    alarmed: Time | None = Field(default=None, description="When the alarm of an emergency was raised.")
 
 
 class AccessRequest(Resource):

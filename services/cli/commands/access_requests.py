@@ -30,37 +30,57 @@ _TRIES = 5
 )
 @click.option("--reason", required=True, help="What it is needed for: who approves reads it.")
 @click.option("--policy", metavar="NAME", help='Where several allow it; see "herdsman access policy list".')
+@click.option(
+    "--break-glass",
+    is_flag=True,
+    help="An emergency: get it at once, with an alarm; somebody else reviews it afterwards.",
+)
 @pass_app
 def request(
-    app: App, role: str, cluster: str | None, project: str | None, everywhere: bool, duration: str, reason: str, policy: str | None
+    app: App, role: str, cluster: str | None, project: str | None, everywhere: bool, duration: str, reason: str, policy: str | None,
+    break_glass: bool,
 ) -> None:  # fmt: skip
     """Ask for a role for a while. Prints the name of the request.
 
     \b
-    Example:
+    Examples:
       herdsman access request --role cluster-member --cluster prod --for 1h --reason "the queue is stuck, ticket 4711"
+      herdsman access request --role cluster-owner --cluster prod --for 1h --reason "prod is down" --break-glass
     """
     spec: Document = {
         "role": role, "scope": scope_of(cluster, project, everywhere), "durationSeconds": parse_duration(duration), "reason": reason,
     }  # fmt: skip
     if policy:
         spec["policy"] = policy
+    if break_glass:
+        spec["breakGlass"] = True
     name = f"{role[:200]}-{secrets.token_hex(4)}"
     with app.hub() as hub:
         made = hub.post(resources.path(_REQUESTS), resources.new("AccessRequest", name, spec))
-    missing = (made.get("status") or {}).get("missing", 0)
-    out.note(f"asked: {missing} approval{'s' if missing != 1 else ''} missing, see herdsman access list")
+    status = made.get("status") or {}
+    missing = status.get("missing", 0)
+    if status.get("phase") == "Granted":
+        out.note(f"granted until {status.get('until')}; an alarm was raised, and somebody else has to review it")
+    else:
+        out.note(f"asked: {missing} approval{'s' if missing != 1 else ''} missing, see herdsman access list")
     click.echo(name)
 
 
 @click.command("list")
 @click.option("--pending", is_flag=True, help="Only those that wait for a decision.")
+@click.option("--break-glass", is_flag=True, help="Only emergencies.")
+@click.option("--unreviewed", is_flag=True, help="Only emergencies that somebody else has to review.")
 @out.output_option("wide", "json", "yaml", "name")
 @pass_app
-def list_requests(app: App, pending: bool, output: str | None) -> None:
+def list_requests(app: App, pending: bool, break_glass: bool, unreviewed: bool, output: str | None) -> None:
     """List the requests that you made, and those that you decide on."""
+    wanted = (
+        ("status.phase=Pending", pending),
+        ("spec.breakGlass=true", break_glass),
+        ("status.unreviewed=true", unreviewed),
+    )
     with app.hub() as hub:
-        out.print_list(hub, _REQUESTS, output, fields="status.phase=Pending" if pending else "")
+        out.print_list(hub, _REQUESTS, output, fields=",".join(text for text, given in wanted if given))
 
 
 @click.command()
@@ -68,10 +88,15 @@ def list_requests(app: App, pending: bool, output: str | None) -> None:
 @click.option("--comment", default="", help="Why.")
 @pass_app
 def approve(app: App, name: str, comment: str) -> None:
-    """Approve the request NAME of somebody else. You must hold the role there yourself, for as long as it is asked for."""
+    """Approve the request NAME of somebody else. You must hold the role there yourself, for as long as it is asked for.
+
+    Of an emergency: say that it was right, and close its review.
+    """
     with app.hub() as hub:
         status = _decide(hub, name, "approve", comment)
-    if status.get("phase") == "Granted":
+    if status.get("alarmed"):
+        out.note(f"reviewed {name}")
+    elif status.get("phase") == "Granted":
         out.note(
             f"granted until {status.get('until')}; take it away earlier with: kubectl delete roletemplatebinding {status.get('binding')}"
         )
@@ -84,7 +109,7 @@ def approve(app: App, name: str, comment: str) -> None:
 @click.option("--comment", default="", help="Why.")
 @pass_app
 def deny(app: App, name: str, comment: str) -> None:
-    """Deny the request NAME."""
+    """Deny the request NAME. Of an emergency: say that it was wrong; the role is taken away at once."""
     with app.hub() as hub:
         _decide(hub, name, "deny", comment)
     out.note(f"denied {name}")
@@ -130,11 +155,16 @@ def _repeated(*names: str, metavar: str, what: str) -> Callable[[Any], Any]:
 @click.option(
     "--longest", default="1h", show_default=True, metavar="TIME", help="The longest time that may be asked for."
 )
+@click.option(
+    "--break-glass",
+    is_flag=True,
+    help="For emergencies: given at once, reviewed afterwards. You must hold the roles for good.",
+)
 @click.option("--description", default="", help="What it is for, and who looks after it.")
 @pass_app
 def create_policy(
     app: App, name: str, roles: tuple[str, ...], clusters: tuple[str, ...], projects: tuple[str, ...], any_cluster: bool, any_project: bool,
-    everywhere: bool, requesters: tuple[str, ...], approvers: tuple[str, ...], approvals: int, longest: str, description: str,
+    everywhere: bool, requesters: tuple[str, ...], approvers: tuple[str, ...], approvals: int, longest: str, break_glass: bool, description: str,
 ) -> None:  # fmt: skip
     """Let people ask for roles. The policy NAME gives nothing by itself: who approves must hold the role there.
 
@@ -157,6 +187,8 @@ def create_policy(
     spec: Document = {
         "roles": list(roles), "scopes": scopes, "approvals": approvals, "maxSeconds": parse_duration(longest), "description": description,
     }  # fmt: skip
+    if break_glass:
+        spec["breakGlass"] = True
     with app.hub() as hub:
         spec["requesters"] = [_principal(hub, who) for who in requesters]
         spec["approvers"] = [_principal(hub, who) for who in approvers]
