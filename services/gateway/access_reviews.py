@@ -73,7 +73,12 @@ class AccessReviews:
         finally:
             self._waiting -= 1
         wanted.metadata.creation_timestamp = self._state.now()
-        return answer(wanted.to_document(), 201, warnings=warnings, headers={"Cache-Control": "no-store"})
+
+        def render() -> web.Response:
+            return answer(wanted.to_document(), 201, warnings=warnings, headers={"Cache-Control": "no-store"})
+
+        # Of ten thousand people it takes long enough that other calls would wait for it.
+        return await asyncio.to_thread(render)
 
     async def _review(self, call: Call, spec: AccessReviewSpec) -> AccessReviewStatus:
         """The copies as they are at this moment, and all the rest beside the loop."""
