@@ -285,6 +285,18 @@ async def test_an_approval_cannot_be_played_again(clock):
         assert groups(hub) == ()
 
 
+async def test_a_grant_that_cannot_be_written_as_a_whole_is_not_written_at_all(clock):
+    async with running(clock) as (hub, writer):
+        await hub.write(writer, EVE, "create", ask())
+        taken = f"access-{(await hub.get(AccessRequest, 'r')).uid}"
+        await hub.put(made.binding(SAM, "cluster-viewer", cluster="west", name=taken))
+        with pytest.raises(errors.Conflict):
+            await decide(hub, writer, BOB)
+        assert (await hub.get(AccessRequest, "r")).status.phase == "Pending"
+        assert groups(hub) == ()
+        assert (await hub.get(RoleTemplateBinding, taken)).spec.role == "cluster-viewer"
+
+
 async def test_nothing_of_a_request_changes_but_one_more_decision(clock):
     async with running(clock) as (hub, writer):
         await hub.write(writer, EVE, "create", ask())
