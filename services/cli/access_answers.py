@@ -12,6 +12,8 @@ from services.cli import output as out
 from services.cli.hub import Document
 
 _TABLE = ("WHO", "CAN", "WHERE", "WHY", "UNTIL")
+MAX_TOLD = 4
+"""Rights that a line of the table names; the exports have all."""
 CSV_FIELDS = (
     "user",
     "principal",
@@ -73,7 +75,8 @@ def _entries(status: Document) -> Iterator[tuple[str, Document]]:
 
 
 def _row(path: Document) -> list[str]:
-    rights = ", ".join(path.get("rights") or ())
+    told = list(path.get("rights") or ())
+    rights = ", ".join(told[:MAX_TOLD]) + (f" and {len(told) - MAX_TOLD} more" if len(told) > MAX_TOLD else "")
     if path.get("onlyNames"):
         rights += f" named {', '.join(path['onlyNames'])}"
     if path.get("how"):

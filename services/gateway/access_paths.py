@@ -59,7 +59,7 @@ class Sight:
     def _holders(self, binding: BoundRole) -> Iterator[tuple[str, str]]:
         """(user or "", group or "")."""
         principal, own = binding.principal, binding.principal in self.own
-        group = self.group_names.get(principal, principal) if is_group(principal) else ""
+        group = self._group(principal, own=own)
         if not self.sees_binding(binding):
             if own:
                 yield self.caller.user, group
@@ -80,6 +80,12 @@ class Sight:
         if not (local and self.sees_members(principal)):
             # Of a provider's group there may be members who never signed in.
             yield "", group
+
+    def _group(self, principal: str, *, own: bool) -> str:
+        """Its name, where the caller may know it, else its id, as in the binding; "" = no group."""
+        if not is_group(principal):
+            return ""
+        return self.group_names.get(principal, principal) if own or self.sees_members(principal) else principal
 
     def _person(self, binding: BoundRole, members: list[str]) -> Iterator[tuple[str, str]]:
         if binding.principal in self._disabled:

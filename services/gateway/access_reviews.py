@@ -128,7 +128,9 @@ def _answer(facts: Facts, sight: Sight, spec: AccessReviewSpec) -> AccessReviewS
         status.roles = [RoleChange(role=r, gained=gained, lost=lost) for r, (gained, lost) in differ.items()]
     if not question.on_hub:
         status.notes.append(BY_HAND)
-    if any(path.group and path.group == path.principal for path in (*status.paths, *status.gained, *status.lost)):
+    if any(
+        path.group and not path.principal.startswith("local:") for path in (*status.paths, *status.gained, *status.lost)
+    ):
         status.notes.append(AS_LAST_SEEN)
     return status
 

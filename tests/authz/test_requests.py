@@ -152,6 +152,16 @@ async def test_who_asks_is_who_calls_whatever_the_body_says(clock):
         assert done.spec.decisions[0].by == "bob"
 
 
+@pytest.mark.parametrize("reason", ["", "a\nb", "\x1b[2Jnothing", "fine \u202e gnihtyna", "x" * 1025])
+async def test_what_an_approver_reads_is_one_line_that_does_what_it_says(clock, reason):
+    async with running(clock) as (hub, writer):
+        body = ask().to_document()
+        with pytest.raises(errors.Invalid, match=r"spec\.reason"):
+            await writer.handle(
+                _create(hub, EVE, "accessrequests", {**body, "spec": {**body["spec"], "reason": reason}})
+            )
+
+
 @pytest.mark.parametrize(
     ("who", "spec"),
     [

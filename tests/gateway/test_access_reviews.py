@@ -100,7 +100,7 @@ async def test_who_owns_the_cluster_sees_its_bindings_but_not_who_is_in_a_group(
     answer = await review(hub, by="ann", **SECRETS)
     assert short(answer["paths"]) == [
         ("bob", "bob-reader", "", "cluster c1"),
-        ("", "team-reader", "team", "cluster c1"),
+        ("", "team-reader", "local:group:g1", "cluster c1"),
     ]
     assert answer["incomplete"] is True, "bindings for every cluster, and for projects, are not hers to see"
 

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import ClassVar, Literal
+from typing import Annotated, ClassVar, Literal
 
-from pydantic import Field
+from pydantic import AfterValidator, Field
 
 from libs.common.resources.meta import ConditionedStatus, Label, Model, Name, Resource, Time
 
@@ -14,6 +14,16 @@ LONGEST_S = 30 * 86400
 Phase = Literal["Pending", "Granted", "Denied", "Lapsed", "Ended", "Revoked"]
 """Lapsed: nobody decided in time. Ended: its time is over. Revoked: taken away before."""
 Verdict = Literal["approve", "deny"]
+
+
+def check_line(text: str) -> str:
+    """What somebody else reads in a terminal before they decide: it must not move the cursor, nor turn the text around. Raises ValueError."""
+    if not text.isprintable():
+        raise ValueError("must be one line of printable text")
+    return text
+
+
+Line = Annotated[str, AfterValidator(check_line)]
 
 
 class PolicyScope(Model):
@@ -31,7 +41,7 @@ class PolicyScope(Model):
 
 
 class AccessPolicySpec(Model):
-    description: str = Field(default="", max_length=1024, description="What it is for, and who looks after it.")
+    description: Line = Field(default="", max_length=1024, description="What it is for, and who looks after it.")
     roles: list[Label] = Field(min_length=1, max_length=100, description="Names of the roles that may be asked for.")
     scopes: list[PolicyScope] = Field(min_length=1, max_length=200, description="Where they may be asked for.")
     requesters: list[str] = Field(
@@ -80,7 +90,7 @@ class Decision(Model):
     """Who decides gives `verdict` and `comment`; the hub fills in the rest."""
 
     verdict: Verdict = Field(description="approve or deny.")
-    comment: str = Field(default="", max_length=1024, description="Why.")
+    comment: Line = Field(default="", max_length=1024, description="Why.")
     by: str = Field(default="", max_length=253, description="Filled in by the hub: name of the User who decided.")
     by_uid: str = Field(default="", max_length=64, description="Filled in by the hub: uid of that User.")
     at: Time | None = Field(default=None, description="Filled in by the hub: when.")
@@ -92,7 +102,7 @@ class AccessRequestSpec(Model):
     role: Label = Field(description="Name of the RoleTemplate that is asked for.")
     scope: RequestScope
     duration_seconds: int = Field(ge=1, le=LONGEST_S, description="For how long, from the last approval on.")
-    reason: str = Field(min_length=1, max_length=1024, description="What it is needed for: who approves reads it.")
+    reason: Line = Field(min_length=1, max_length=1024, description="What it is needed for: who approves reads it.")
     break_glass: bool = Field(
         default=False,
         description="True: an emergency; a policy that allows it gives the role at once, and an alarm is raised.",

@@ -98,7 +98,7 @@ def approve(app: App, name: str, comment: str) -> None:
         out.note(f"reviewed {name}")
     elif status.get("phase") == "Granted":
         out.note(
-            f"granted until {status.get('until')}; take it away earlier with: kubectl delete roletemplatebinding {status.get('binding')}"
+            f"granted until {status.get('until')}; take it away earlier with: kubectl --context herdsman delete roletemplatebinding {status.get('binding')}"
         )
     else:
         out.note(f"approved; {status.get('missing')} more to approve")
