@@ -13,15 +13,20 @@ from libs.common.resources.access import RoleTemplate, RoleTemplateBinding
 from libs.common.resources.clusters import Cluster
 from libs.common.resources.identity import User
 from libs.common.resources.projects import Project
+from libs.common.resources.requests import AccessPolicy, AccessRequest
 from libs.common.runtime.host import Host
 from libs.common.store.objects import Objects
 from services.authz.binding_strategy import BindingStrategy
 from services.authz.bootstrap import AdminBootstrap
+from services.authz.break_glass import Alarms, BreakGlassGuard, GuardedRoleStrategy
 from services.authz.builtins import ensure_builtins
 from services.authz.config import AuthzConfig
 from services.authz.creators import CreatorDefaults, keys_of_gone, keys_of_made
+from services.authz.policy_of_requests import AccessPolicyStrategy
 from services.authz.reconciler import BindingReconciler, Naming, keys_of_binding
-from services.authz.strategies import AuditPolicyStrategy, RoleTemplateStrategy
+from services.authz.request_strategy import AccessRequestStrategy
+from services.authz.requests import RequestReconciler, keys_of_request, requests_of_binding, requests_of_policy
+from services.authz.strategies import AuditPolicyStrategy
 from services.authz.subject_reconciler import ProviderSpread, SubjectReconciler
 from services.authz.subjects import Subjects
 
@@ -40,6 +45,8 @@ async def build(host: Host[AuthzConfig]) -> None:
         await host.informer("cluster_controller", "clusters"),
         await host.informer("project", "projects"),
     )
+    policies_seen = await host.informer("authz", "accesspolicies")
+    requests_seen = await host.informer("authz", "accessrequests")
     templates, bindings = Objects(templates_seen, RoleTemplate), Objects(bindings_seen, RoleTemplateBinding)
     subjects = Subjects(bindings, lambda name: telling.add(name), lambda provider: spreading.add(provider))
     telling = Reconciler("binding subjects", SubjectReconciler(store, subjects, host.now).reconcile)
@@ -81,10 +88,23 @@ async def build(host: Host[AuthzConfig]) -> None:
         )
         host.spawn("first admin", first.run())
 
+    policies, requests = Objects(policies_seen, AccessPolicy), Objects(requests_seen, AccessRequest)
+    alarms = Alarms(store, requests, host.now)
+    closer = Reconciler("access requests", RequestReconciler(store, policies, requests, alarms, host.now).reconcile)
+    follow(requests_seen, closer, keys_of_request)
+    follow(policies_seen, closer, requests_of_policy(requests))
+    follow(bindings_seen, closer, requests_of_binding(requests))
+    host.spawn("access requests", closer.run())
+
+    giving, guard = BindingStrategy(templates, grants), BreakGlassGuard(policies, grants.bindings)
     strategies: dict[str, Strategy[Any]] = {
-        "roletemplates": RoleTemplateStrategy(templates, grants.bindings),
-        "roletemplatebindings": BindingStrategy(templates, grants),
+        "roletemplates": GuardedRoleStrategy(templates, grants.bindings, guard),
+        "roletemplatebindings": giving,
         "auditpolicies": AuditPolicyStrategy(),
+        "accesspolicies": AccessPolicyStrategy(templates, guard, grants),
+        "accessrequests": AccessRequestStrategy(
+            store, policies, requests, templates, grants.bindings, Objects(users_seen, User), giving, grants
+        ),
     }
     writer = ResourceWriter(store, strategies, host.verifier, grants, host.now)
     await host.serve(WRITE["authz"], writer.handle)

@@ -63,7 +63,7 @@ class Reviews:
         name, sub = asked.get("name", ""), asked.get("subresource", "")
         grants = self._state.grants.current
         try:
-            check_caller(principal, verb)
+            check_caller(principal, "get" if plural == surface.ACCESS_REVIEWS.plural else verb)
         except errors.Denied as exc:
             return False, exc.message
         if "*" in (group, plural):

@@ -10,6 +10,7 @@ from aiohttp import web
 
 from libs.common.recording.log import JetStreamLog
 from libs.common.resources.meta import API_VERSION
+from services.gateway.access_reviews import AccessReviews
 from services.gateway.api import Api
 from services.gateway.audit import AuditEvents
 from services.gateway.back_channel import BackChannelLogouts
@@ -113,6 +114,7 @@ def render_routes(state: State) -> list[Route]:
         Route("POST", whoami, reviews.myself),
         Route("POST", OURS + "/kubeconfigs", virtual.create_kubeconfig),
         Route("POST", OURS + "/tokenrequests", virtual.create_token),
+        Route("POST", OURS + "/accessreviews", AccessReviews(state).create),
         Route("POST", OURS + "/clusters/{name}/registration", virtual.create_registration),
         Route("GET", "/v1/audit/key", audit.key),
         Route("GET", OURS + "/auditevents", audit.collection),

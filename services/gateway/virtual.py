@@ -29,7 +29,7 @@ class Virtual:
     async def create_kubeconfig(self, call: Call) -> web.StreamResponse:
         """A kubeconfig with a fresh token of the caller, or with none. Raises NotFound for a cluster that the caller can't see."""
         rights.check_caller(call.principal, "create")
-        wanted, warnings, dry_run = _parse(call, Kubeconfig, await read_body(call.request))
+        wanted, warnings, dry_run = parse_kind(call, Kubeconfig, await read_body(call.request))
         visible = self._visible(call)
         _check_visible(wanted.spec.clusters, visible)
         if wanted.spec.without_token:
@@ -56,7 +56,7 @@ class Virtual:
     async def create_token(self, call: Call) -> web.StreamResponse:
         """An API token of the caller, for scripts. Raises NotFound for a cluster that the caller can't see."""
         rights.check_caller(call.principal, "create")
-        wanted, warnings, dry_run = _parse(call, TokenRequest, await read_body(call.request))
+        wanted, warnings, dry_run = parse_kind(call, TokenRequest, await read_body(call.request))
         _check_visible(wanted.spec.clusters, self._visible(call))
         if not wanted.spec.user:
             self._check_projects(call, wanted.spec.projects)
@@ -76,7 +76,7 @@ class Virtual:
     async def create_registration(self, call: Call) -> web.StreamResponse:
         """A one-time registration token for a cluster; its owner decides who may have one."""
         rights.check_caller(call.principal, "create")
-        wanted, warnings, dry_run = _parse(call, ClusterRegistration, await read_body(call.request))
+        wanted, warnings, dry_run = parse_kind(call, ClusterRegistration, await read_body(call.request))
         wanted.metadata.name = cluster = call.path("name")
         if not dry_run:
             request = RegistrationIssue(identity=call.envelope, cluster=cluster, ttl_s=wanted.spec.ttl_seconds)
@@ -117,7 +117,7 @@ def _check_visible(wanted: list[str], visible: list[str]) -> None:
             raise errors.NotFound(f'clusters.management.herdsman.dev "{name}" not found', kind="clusters", name=name)
 
 
-def _parse(call: Call, model: type[V], body: Body) -> tuple[V, list[str], bool]:
+def parse_kind(call: Call, model: type[V], body: Body) -> tuple[V, list[str], bool]:
     """The valid object in the body, the warnings, and whether this is a dry run. An empty body asks for the defaults."""
     options = parse_options(call)
     document = changes.check_document(model, {} if body.value is None else body.value)

@@ -35,6 +35,11 @@ from tests.access.hub import end
 PASSWORD = "made for this hub alone"
 
 
+async def take_events(_message) -> m.Empty:
+    """What a front door answers, without which nobody is let in; what it writes is `tests/auth_proxy`'s to look at."""
+    return m.Empty()
+
+
 class Running:
     def __init__(self, bus, stores, signer) -> None:
         self.bus, self.stores, self.signer = bus, stores, signer
@@ -70,6 +75,7 @@ async def running(tmp_path: Path):
         ("node_registry", node_registry.build, NodeRegistryConfig(**common)),
     ]
     async with asyncio.TaskGroup() as tasks, AsyncExitStack() as stack:
+        await stack.enter_async_context(bus.serve(methods.AUDIT_IDENTITY.subject, take_events, queue="auth_proxy"))
         before, hosts = asyncio.all_tasks(), []
         for name, build, config in services:
             host = Host(name, config, bus, stores.__getitem__, verifier, tasks, stack)

@@ -79,7 +79,7 @@ async def test_rules_and_who_am_i(hub):
     assert {
         "verbs": ["create"],
         "apiGroups": ["management.herdsman.dev"],
-        "resources": ["kubeconfigs", "tokenrequests"],
+        "resources": ["kubeconfigs", "tokenrequests", "accessreviews"],
     } in document["status"]["resourceRules"]
     for version in ("v1", "v1beta1"):
         path = f"/apis/authentication.k8s.io/{version}/selfsubjectreviews"

@@ -29,7 +29,7 @@ FOR_ALL = {
 
 OWN = {
     "/v1/logout", "/v1/devices/answer", "/v1/session", "/v1/second-factor", "/v1/second-factor/confirm", "/v1/second-factor/remove", "/v1/password", "/apis/authorization.k8s.io/v1/selfsubjectaccessreviews", "/apis/authorization.k8s.io/v1/selfsubjectrulesreviews",
-    "/apis/authentication.k8s.io/{version:v1|v1beta1}/selfsubjectreviews", OURS + "/kubeconfigs", OURS + "/tokenrequests",
+    "/apis/authentication.k8s.io/{version:v1|v1beta1}/selfsubjectreviews", OURS + "/kubeconfigs", OURS + "/tokenrequests", OURS + "/accessreviews",
 }  # fmt: skip
 """What is about the caller alone."""
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from libs.common.apiserver.review_kinds import AccessReview
 from libs.common.apiserver.virtual_kinds import ClusterRegistration, Kubeconfig, TokenRequest
 from libs.common.resources.meta import GROUP, VERSION, Resource
 from libs.common.resources.registry import RESOURCE_TYPES
@@ -45,8 +46,11 @@ KUBECONFIGS = ApiResource(GROUP, VERSION, "kubeconfigs", "kubeconfig", "Kubeconf
 TOKEN_REQUESTS = ApiResource(
     GROUP, VERSION, "tokenrequests", "tokenrequest", "TokenRequest", ("create",), model=TokenRequest
 )
-VIRTUAL = (KUBECONFIGS, TOKEN_REQUESTS)
-"""Answered to everybody who is a user here, for themselves, and never stored."""
+ACCESS_REVIEWS = ApiResource(
+    GROUP, VERSION, "accessreviews", "accessreview", "AccessReview", ("create",), model=AccessReview
+)
+VIRTUAL = (KUBECONFIGS, TOKEN_REQUESTS, ACCESS_REVIEWS)
+"""Answered to everybody who is a user here, for themselves or with what they may see, and never stored."""
 REGISTRATION = Subresource("registration", "ClusterRegistration", ("create",), ClusterRegistration)
 
 

@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from libs.common.resources import access, audit, clusters, federation, identity, nodes, projects, providers
+from libs.common.resources import access, audit, clusters, federation, identity, nodes, projects, providers, requests
 from libs.common.resources.meta import Resource
 from libs.common.resources.selectors import LabelSelector, describe_selector
 
@@ -189,6 +189,35 @@ RESOURCE_TYPES: tuple[ResourceType, ...] = (
             Column("Priority", "spec.priority", "integer"),
             Column("Rules", "spec.rules", "integer", render=lambda d: len(d.get("spec", {}).get("rules", ()))),
         ),
+    ),
+    ResourceType(
+        "accesspolicies", "accesspolicy", requests.AccessPolicy, "authz",
+        columns=(
+            Column("Roles", "spec.roles", render=lambda d: ",".join(d.get("spec", {}).get("roles", ()))),
+            Column("Max Seconds", "spec.maxSeconds", "integer"),
+            Column("Approvals", "spec.approvals", "integer"),
+            Column("Break-Glass", "spec.breakGlass", "boolean"),
+            Column("Description", "spec.description", priority=1),
+        ),
+        owner_path="spec.requesters",
+    ),
+    ResourceType(
+        "accessrequests", "accessrequest", requests.AccessRequest, "authz", short_names=("ar",),
+        columns=(
+            Column("User", "spec.user"),
+            Column("Role", "spec.role"),
+            Column("Scope", "spec.scope", render=_scope),
+            Column("Phase", "status.phase"),
+            Column("Until", "status.until", "date"),
+            Column("Unreviewed", "status.unreviewed", "boolean"),
+            Column("Reason", "spec.reason"),
+            Column("Policy", "spec.policy", priority=1),
+            Column("Missing", "status.missing", "integer", priority=1),
+            Column("Binding", "status.binding", priority=1),
+        ),
+        selectable=("spec.user", "spec.role", "spec.policy", "spec.breakGlass", "status.phase", "status.unreviewed"),
+        cluster_path="spec.scope.cluster",
+        owner_path="spec.user",
     ),
     ResourceType(
         "projects", "project", projects.Project, "project",
