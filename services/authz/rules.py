@@ -16,7 +16,7 @@ from libs.common.resources.registry import BY_PLURAL
 ADMIN_ROLE = "admin"
 _PRINCIPAL = re.compile(r"[a-z0-9]([-a-z0-9]*[a-z0-9])?:(user|group):\S(.*\S)?")
 _MAX_PRINCIPAL = 1024
-SUBRESOURCES = {"clusters/registration", "auditevents", "sessionrecordings"}
+SUBRESOURCES = {"clusters/registration", "auditevents", "sessionrecordings", "projects/namespaces", "projects/policies"}
 """Rights on what is no stored resource of its own, beside `<plural>/status`."""
 
 

@@ -1,7 +1,8 @@
-"""project: groups of namespaces with members. Owns Project.
+"""project: groups of namespaces with members, and what these namespaces are kept to. Owns Project.
 
-Serves `svc.project.v1.write`. Invariants: a namespace is in at most one project; whoever puts a namespace into a project may update
-its cluster; a namespace of a deleted cluster leaves its project. Members are role template bindings: authz owns those.
+Serves `svc.project.v1.write`. Invariants: a namespace is in at most one project and is never the cluster's own; whoever brings one in
+may update its cluster and holds there what the project's members will hold; policies are changed by those alone who have the right
+`projects/policies`; a namespace of a deleted cluster leaves its project. Members are role template bindings: authz owns those.
 
-Reading order: `rules`, `strategies`, `reconciler`, `main`.
+Reading order: `system`, `rules`, `policies`, `rights`, `strategies`, `reconciler`, `main`.
 """

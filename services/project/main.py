@@ -9,6 +9,8 @@ from libs.common.apiserver.strategy import Strategy
 from libs.common.apiserver.writer import ResourceWriter
 from libs.common.contracts.methods import WRITE
 from libs.common.reconcile import Reconciler, follow
+from libs.common.resources.access import RoleTemplateBinding
+from libs.common.resources.clusters import Cluster
 from libs.common.resources.projects import Project
 from libs.common.runtime.host import Host
 from libs.common.store.objects import Objects
@@ -22,6 +24,7 @@ async def build(host: Host[ProjectConfig]) -> None:
     grants = await start_live_grants(host)
     projects_seen = await host.informer("project", "projects")
     clusters_seen = await host.informer("cluster_controller", "clusters")
+    bindings_seen = await host.informer("authz", "roletemplatebindings")
     await host.synced()
     projects = Objects(projects_seen, Project)
 
@@ -32,6 +35,7 @@ async def build(host: Host[ProjectConfig]) -> None:
     follow(clusters_seen, keeper, keys_of_cluster(projects))
     host.spawn("project keeper", keeper.run())
 
-    strategies: dict[str, Strategy[Any]] = {"projects": ProjectStrategy(projects)}
+    clusters, bindings = Objects(clusters_seen, Cluster), Objects(bindings_seen, RoleTemplateBinding)
+    strategies: dict[str, Strategy[Any]] = {"projects": ProjectStrategy(projects, clusters, bindings)}
     writer = ResourceWriter(store, strategies, host.verifier, grants, host.now)
     await host.serve(WRITE["project"], writer.handle)

@@ -1,15 +1,16 @@
-"""The pure checks of projects: values in, causes out."""
+"""The pure checks of a project's namespaces: values in, causes out. `policies` has those of what the namespaces are kept to."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 
 from libs.common.errors import Cause
 from libs.common.resources.projects import Project, ProjectNamespace
+from services.project.system import is_system
 
-RESERVED_NAMESPACES = frozenset({"kube-system", "kube-public", "kube-node-lease", "herdsman-system"})
-"""Whoever works in these works on the whole cluster: they belong to cluster owners, not to a project."""
 Key = tuple[str, str]
+MAX_CHANGES = 400
+"""Namespaces that one write puts in or takes out: each is a write of its own in the store's batch."""
 
 
 def key_of(namespace: ProjectNamespace) -> Key:
@@ -26,10 +27,31 @@ def find_removed(old: Project, new: Project) -> list[ProjectNamespace]:
     return find_added(new, old)
 
 
+def keep_origin(old: Project | None, new: Project) -> list[str]:
+    """Whether the hub made a namespace or found it is settled when it comes in: writes it back. Returns what was asked in vain."""
+    before = {key_of(n): n.create for n in old.spec.namespaces} if old is not None else {}
+    told = []
+    for index, namespace in enumerate(new.spec.namespaces):
+        origin = before.get(key_of(namespace), namespace.create)
+        if namespace.create and not origin:
+            told.append(
+                f"spec.namespaces[{index}].create: the namespace was there when it came into the project; it stays false"
+            )
+        namespace.create = origin
+    return told
+
+
 def check_namespaces(
-    new: Project, others: Iterable[Project], clusters: Mapping[str, str], added: set[Key]
+    new: Project,
+    others: Iterable[Project],
+    clusters: Mapping[str, str],
+    added: set[Key],
+    patterns: Callable[[str], tuple[str, ...]],
 ) -> list[Cause]:
-    """Each once, in no other project; those that are added exist in clusters that are here and are not reserved."""
+    """Each once, in no other project; those that are added exist in clusters that are here and are not the cluster's own.
+
+    `patterns`: name of a cluster → its system namespaces.
+    """
     taken = {key_of(n): p.name for p in others if p.name != new.name for n in p.spec.namespaces}
     seen: set[Key] = set()
     causes = []
@@ -39,12 +61,16 @@ def check_namespaces(
         if key in seen:
             causes.append(Cause(path, f'Duplicate value: "{label}"', "FieldValueDuplicate"))
         elif key in taken:
-            why = f'namespace {label} is in project "{taken[key]}": take it out there first'
-            causes.append(Cause(path, f"Forbidden: {why}", "FieldValueForbidden"))
+            causes.append(_forbidden(path, f'namespace {label} is in project "{taken[key]}": take it out there first'))
         elif key in added and namespace.cluster not in clusters:
             causes.append(Cause(f"{path}.cluster", f'Not found: "{namespace.cluster}"', "FieldValueNotFound"))
-        elif key in added and namespace.namespace in RESERVED_NAMESPACES:
-            why = f"namespace {namespace.namespace} belongs to the cluster itself"
-            causes.append(Cause(f"{path}.namespace", f"Forbidden: {why}", "FieldValueForbidden"))
+        elif key in added and is_system(namespace.namespace, patterns(namespace.cluster)):
+            causes.append(
+                _forbidden(f"{path}.namespace", f"namespace {namespace.namespace} belongs to the cluster itself")
+            )
         seen.add(key)
     return causes
+
+
+def _forbidden(path: str, why: str) -> Cause:
+    return Cause(path, f"Forbidden: {why}", "FieldValueForbidden")

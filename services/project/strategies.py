@@ -1,13 +1,15 @@
-"""Writing Projects: namespaces that exist once, put in and taken out by those who may."""
+"""Writing Projects: namespaces that exist once, put in and taken out by those who may; policies set by those who may."""
 
 from __future__ import annotations
 
 from libs.common import errors
 from libs.common.apiserver import validate
 from libs.common.apiserver.strategy import Strategy, WriteContext
-from libs.common.resources.projects import Project, ProjectNamespace
+from libs.common.resources.access import RoleTemplateBinding
+from libs.common.resources.clusters import Cluster
+from libs.common.resources.projects import Project
 from libs.common.store.objects import Objects
-from services.project import rules
+from services.project import policies, rights, rules, system
 
 
 class ProjectStrategy(Strategy[Project]):
@@ -16,34 +18,39 @@ class ProjectStrategy(Strategy[Project]):
     model = Project
     name_is_label = True
 
-    def __init__(self, projects: Objects[Project]) -> None:
+    def __init__(
+        self, projects: Objects[Project], clusters: Objects[Cluster], bindings: Objects[RoleTemplateBinding]
+    ) -> None:
         self._projects = projects
+        self._clusters = clusters
+        self._bindings = bindings
+
+    async def prepare(self, ctx: WriteContext, old: Project | None, new: Project) -> Project:
+        ctx.warnings += rules.keep_origin(old, new)
+        return new
 
     async def admit(self, ctx: WriteContext, old: Project | None, new: Project) -> None:
-        """Raises Invalid for namespaces that can't be in this project, Denied for clusters that the caller may not update."""
+        """Raises Denied for what the caller may not change, Invalid for what makes no sense."""
         if ctx.subresource:
             raise errors.Denied("the status of a project is written by the hub alone", kind="Project", name=new.name)
-        added = rules.find_added(old, new)
-        removed = rules.find_removed(old, new) if old is not None else []
-        self._check_may_move(ctx, new.name, added, removed)
+        rights.check_changes(ctx.grants, ctx.principal, self._bindings.all(), old, new, ctx.now)
+        self.check(ctx, old, new)
+
+    def check(self, ctx: WriteContext, old: Project | None, new: Project) -> None:
+        """Raises Invalid, whoever asks; warns of what will surprise."""
+        added = {rules.key_of(n) for n in rules.find_added(old, new)}
+        changes = len(added) + (len(rules.find_removed(old, new)) if old is not None else 0)
         causes = rules.check_namespaces(
-            new, self._projects.all(), ctx.grants.clusters, {rules.key_of(n) for n in added}
+            new, self._projects.all(), ctx.grants.clusters, added, lambda c: system.patterns_of(self._clusters.get(c))
         )
+        if changes > rules.MAX_CHANGES:
+            why = f"Too many: {changes}: at most {rules.MAX_CHANGES} namespaces come and go with one write"
+            causes.append(errors.Cause("spec.namespaces", why, "FieldValueTooMany"))
+        causes += policies.check_policies(new)
         if causes:
             raise validate.invalid(Project, new.name, causes)
-
-    def _check_may_move(
-        self, ctx: WriteContext, name: str, added: list[ProjectNamespace], removed: list[ProjectNamespace]
-    ) -> None:
-        """Moving a namespace gives its members rights in the cluster, or takes them: that is for who may update the cluster.
-
-        The words are the same for a cluster that is absent and one that the caller can't see.
-        """
-        grants = ctx.grants
-        touched = {n.cluster for n in added} | ({n.cluster for n in removed} & grants.clusters.keys())
-        beyond = sorted(c for c in touched if not grants.is_allowed(ctx.principal, "update", "clusters", c, c))
-        if beyond:
-            raise errors.Denied(
-                f'cannot change the namespaces of project "{name}": the right to update cluster {", ".join(beyond)} is missing',
-                kind="Project", name=name,
-            )  # fmt: skip
+        if old is None or (old.spec.quota, old.spec.container_limits) != (new.spec.quota, new.spec.container_limits):
+            ctx.warnings += [
+                f"spec.quota[{name}]: containers that say nothing of it are refused: give spec.containerLimits a default"
+                for name in policies.find_unlimited(new.spec)
+            ]

@@ -6,14 +6,19 @@ import pytest
 
 from libs.common import errors
 from libs.common.reconcile import DONE
+from libs.common.resources.access import RoleTemplateBinding
+from libs.common.resources.clusters import Cluster
 from libs.common.resources.projects import Project
+from services.project import system
 from services.project.reconciler import ProjectReconciler
 from services.project.strategies import ProjectStrategy
 from tests.access import made
 from tests.access.hub import ADMIN, running_hub
 
 ADA, BOB, EVE = made.user("ada"), made.user("bob"), made.user("eve")
-MAKER = made.role("maker", "global", hub=[made.hub_rule("create get update patch", "projects")])
+MAKER = made.role(
+    "maker", "global", hub=[made.hub_rule("create get update patch", "projects"), made.hub_rule("update", "projects/namespaces")]
+)  # fmt: skip
 OWNER = made.role("owner", "cluster", hub=[made.hub_rule("update", "clusters")])
 
 
@@ -26,6 +31,10 @@ def namespaces(*places: str) -> dict:
     return {"spec": project("x", *places).spec.to_document()}
 
 
+def strategy(hub) -> ProjectStrategy:
+    return ProjectStrategy(hub.objects(Project), hub.objects(Cluster), hub.objects(RoleTemplateBinding))
+
+
 @asynccontextmanager
 async def running(clock):
     async with running_hub(clock) as hub:
@@ -35,7 +44,7 @@ async def running(clock):
             made.binding(BOB, "maker", everywhere=True),
             made.binding(BOB, "owner", cluster="east"),
         )
-        yield hub, hub.writer("project", {"projects": ProjectStrategy(hub.objects(Project))})
+        yield hub, hub.writer("project", {"projects": strategy(hub)})
 
 
 async def test_a_maker_who_owns_the_cluster_groups_its_namespaces(clock):
@@ -71,11 +80,18 @@ async def test_a_namespace_is_in_one_project_once(clock):
         await hub.write(writer, ADA, "create", project("other", "west/web"))
 
 
-@pytest.mark.parametrize("place", ["east/kube-system", "east/herdsman-system"])
+@pytest.mark.parametrize(
+    "place", ["east/default", "east/kube-system", "east/kube-anything", "east/herdsman-system", "east/openshift-etcd", "west/infra-db"]
+)  # fmt: skip
 async def test_the_clusters_own_namespaces_are_in_no_project(clock, place):
+    west = made.cluster("west")
+    west.metadata.annotations = {system.ANNOTATION: "infra-*, vault"}
     async with running(clock) as (hub, writer):
-        with pytest.raises(errors.Invalid, match="belongs to the cluster itself"):
-            await hub.write(writer, ADA, "create", project("shop", place))
+        await hub.put(west)
+        with pytest.raises(
+            errors.Invalid, match=r"spec.namespaces\[1\].namespace: Forbidden: .* belongs to the cluster itself"
+        ):
+            await hub.write(writer, ADA, "create", project("shop", "east/infra-db", place))
 
 
 async def test_the_name_is_a_label_and_the_status_the_hubs(clock):
