@@ -2,7 +2,7 @@
 
 Serves `svc.project.v1.write`. Invariants: a namespace is in at most one project and is never the cluster's own; whoever brings one in
 may update its cluster and holds there what the project's members will hold; policies are changed by those alone who have the right
-`projects/policies`; a namespace of a deleted cluster leaves its project. Members are role template bindings: authz owns those.
+`projects/policies`; the shares of a project's namespaces are never more than its quota; a namespace of a deleted cluster leaves its project. Members are role template bindings: authz owns those.
 
-Reading order: `system`, `rules`, `policies`, `rights`, `strategies`, `reconciler`, `main`.
+Reading order: `system`, `rules`, `policies`, `shares`, `rights`, `strategies`, `reconciler`, `main`.
 """

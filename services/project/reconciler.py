@@ -17,6 +17,7 @@ from libs.common.resources.projects import Project
 from libs.common.store.base import Store
 from libs.common.store.objects import Objects, modify, read
 from services.project.rules import Key, key_of
+from services.project.shares import fill_shares
 
 if TYPE_CHECKING:
     from libs.common.store.informer import Change
@@ -61,7 +62,9 @@ class ProjectReconciler:
             kept = [n for n in project.spec.namespaces if n.cluster not in clusters and key_of(n) not in keys]
             if len(kept) == len(project.spec.namespaces):
                 return False
+            before = project.model_copy(deep=True)
             project.spec.namespaces = kept
+            fill_shares(before, project)
             return True
 
         try:

@@ -18,7 +18,7 @@ from libs.common.access.principal import Principal
 from libs.common.access.rules import RuleSet
 from libs.common.resources.access import BindingScope, RoleTemplateBinding
 from libs.common.resources.projects import Project, ProjectNamespace
-from services.project import policies, rules
+from services.project import policies, rules, shares
 
 MAX_TOLD = 5
 
@@ -31,7 +31,7 @@ def check_changes(
     added = rules.find_added(old, new)
     removed = rules.find_removed(old, new) if old is not None else []
     _check_clusters(grants, principal, old, new, added, removed)
-    if old is not None and (added or _shares(old, new)) and not may_fill(grants, principal, new.name, added):
+    if old is not None and (added or _reshared(old, new)) and not may_fill(grants, principal, new.name, added):
         raise _denied(new, "the right to update projects/namespaces is missing")
     entered = {n.cluster for n in added if not _is_own(old, n)} & grants.clusters.keys()
     lacking = find_uncovered(grants, principal, bindings, new, entered, now)
@@ -121,9 +121,10 @@ def _is_own(old: Project | None, added: ProjectNamespace) -> bool:
     return added.create and old is not None and any(n.cluster == added.cluster for n in old.spec.namespaces)
 
 
-def _shares(old: Project, new: Project) -> bool:
-    before = {rules.key_of(n): n.share for n in old.spec.namespaces}
-    return any(before.get(rules.key_of(n), n.share) != n.share for n in new.spec.namespaces)
+def _reshared(old: Project, new: Project) -> bool:
+    before = {rules.key_of(n): shares.given_of(n) for n in old.spec.namespaces}
+    after = ((rules.key_of(n), shares.given_of(n)) for n in new.spec.namespaces)
+    return any(before.get(key, given) != given for key, given in after)
 
 
 def _denied(project: Project, why: str) -> errors.Denied:

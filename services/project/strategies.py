@@ -9,7 +9,7 @@ from libs.common.resources.access import RoleTemplateBinding
 from libs.common.resources.clusters import Cluster
 from libs.common.resources.projects import Project
 from libs.common.store.objects import Objects
-from services.project import policies, rights, rules, system
+from services.project import policies, rights, rules, shares, system
 
 
 class ProjectStrategy(Strategy[Project]):
@@ -27,6 +27,7 @@ class ProjectStrategy(Strategy[Project]):
 
     async def prepare(self, ctx: WriteContext, old: Project | None, new: Project) -> Project:
         ctx.warnings += rules.keep_origin(old, new)
+        shares.fill_shares(old, new)
         return new
 
     async def admit(self, ctx: WriteContext, old: Project | None, new: Project) -> None:
@@ -46,7 +47,7 @@ class ProjectStrategy(Strategy[Project]):
         if changes > rules.MAX_CHANGES:
             why = f"Too many: {changes}: at most {rules.MAX_CHANGES} namespaces come and go with one write"
             causes.append(errors.Cause("spec.namespaces", why, "FieldValueTooMany"))
-        causes += policies.check_policies(new)
+        causes += policies.check_policies(new) or shares.check_shares(new)
         if causes:
             raise validate.invalid(Project, new.name, causes)
         if old is None or (old.spec.quota, old.spec.container_limits) != (new.spec.quota, new.spec.container_limits):

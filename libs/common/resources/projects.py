@@ -18,6 +18,11 @@ class ProjectNamespace(Model):
         max_length=64,
         description="Its part of the project's quota, by resource, such as requests.cpu: 500m. Where nothing is given the hub fills in an equal part of what is left.",
     )
+    equal_share: list[str] = Field(
+        default_factory=list,
+        max_length=64,
+        description="Resources of the share that the hub filled in: they stay an equal part of what is left when namespaces or the quota change.",
+    )
 
 
 class ContainerLimits(Model):
