@@ -32,6 +32,7 @@ TABLE = {
     "group": Entry(f"{_COMMANDS}.groups:group", "Create, fill, list and delete groups of users."),
     "grant": Entry(f"{_COMMANDS}.grants:grant", "Give a role to a user, for good or for a while."),
     "revoke": Entry(f"{_COMMANDS}.grants:revoke", "Take a role away again."),
+    "project": Entry(f"{_COMMANDS}.projects:project", "Group namespaces of clusters, with quotas and members."),
     "role": Entry(f"{_COMMANDS}.roles:role", "List the roles that can be granted."),
     "token": Entry(f"{_COMMANDS}.tokens:token", "List, create, exchange and revoke tokens."),
     "audit": Entry(f"{_COMMANDS}.audit:audit", "See, export and verify who did what."),

@@ -19,6 +19,7 @@ from services.gateway.documents import Documents
 from services.gateway.health import Health
 from services.gateway.pages import Pages, read_files
 from services.gateway.principals import Principals
+from services.gateway.projects import Projects
 from services.gateway.recordings import Recordings
 from services.gateway.redirects import Redirects
 from services.gateway.registration import AgentEntry
@@ -87,6 +88,7 @@ def render_routes(state: State) -> list[Route]:
         Route("POST", "/v1/logout", sign_in.logout, owing=True),
         Route("GET", "/v1/principals", principals.search),
         Route("POST", "/v1/identity-providers/{name}/test", principals.test),
+        Route("POST", "/v1/projects/{name}/namespaces/move", Projects(state).move),
         Route("POST", "/v1/password", sign_in.password, owing=True),
         Route("POST", "/v1/devices", devices.begin, "patience"),
         Route("POST", "/v1/devices/fetch", devices.fetch, "patience"),

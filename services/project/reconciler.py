@@ -1,6 +1,7 @@
 """Keeps projects true: namespaces of deleted clusters leave, and of two projects with one namespace the older keeps it.
 
-Keys are project names. Two replicas of this service can admit one namespace into two projects at once; that is settled here.
+Keys are project names. That one namespace is in two projects comes from before there were claims alone; whoever has one since then gets
+its claim here.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from libs.common.resources.clusters import Cluster
 from libs.common.resources.projects import Project
 from libs.common.store.base import Store
 from libs.common.store.objects import Objects, modify, read
+from services.project.claims import Claims
 from services.project.rules import Key, key_of
 from services.project.shares import fill_shares
 
@@ -25,11 +27,14 @@ if TYPE_CHECKING:
 
 class ProjectReconciler:
     def __init__(
-        self, store: Store, clusters_store: Store, projects: Objects[Project], now: Callable[[], datetime]
-    ) -> None:
+        self, store: Store, clusters_store: Store, projects: Objects[Project], claims: Claims, is_claimed: Callable[[str], bool],
+        now: Callable[[], datetime],
+    ) -> None:  # fmt: skip
         self._store = store
         self._clusters_store = clusters_store
         self._projects = projects
+        self._claims = claims
+        self._is_claimed = is_claimed
         self._now = now
 
     async def reconcile(self, name: str) -> Outcome:
@@ -40,6 +45,8 @@ class ProjectReconciler:
         lost = self._lost_to_older(project)
         if gone or lost:
             await self._take_out(name, gone, lost)
+        else:
+            await self._claims.adopt(project, self._is_claimed)
         return DONE
 
     async def _gone_clusters(self, project: Project) -> set[str]:

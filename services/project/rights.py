@@ -25,15 +25,25 @@ MAX_TOLD = 5
 
 def check_changes(
     grants: Grants, principal: Principal, bindings: Iterable[RoleTemplateBinding], old: Project | None, new: Project, now: datetime,
+    found: frozenset[rules.Key] = frozenset(),
 ) -> None:  # fmt: skip
-    """Whether the caller may make `new` of `old`. Raises Denied; the words are the same for a cluster that is absent and one unseen."""
+    """Whether the caller may make `new` of `old`. Raises Denied; the words are the same for a cluster that is absent and one unseen.
+
+    `found`: namespaces that are there already and hold something, though the hub made them once: those that are moved.
+    """
     _check_policies(grants, principal, old, new)
     added = rules.find_added(old, new)
     removed = rules.find_removed(old, new) if old is not None else []
-    _check_clusters(grants, principal, old, new, added, removed)
-    if old is not None and (added or _reshared(old, new)) and not may_fill(grants, principal, new.name, added):
-        raise _denied(new, "the right to update projects/namespaces is missing")
-    entered = {n.cluster for n in added if not _is_own(old, n)} & grants.clusters.keys()
+    entered = {n.cluster for n in added if rules.key_of(n) in found or not _is_own(old, n)}
+    _check_clusters(grants, principal, new, entered, removed)
+    if old is not None:
+        verbs = {"create" if n.create and rules.key_of(n) not in found else "update" for n in added}
+        if _reshared(old, new):
+            verbs.add("update")
+        lacking = [verb for verb in sorted(verbs) if not may(grants, principal, verb, new.name)]
+        if lacking:
+            raise _denied(new, f"the right to {lacking[0]} projects/namespaces is missing")
+    entered &= grants.clusters.keys()
     lacking = find_uncovered(grants, principal, bindings, new, entered, now)
     if lacking:
         raise _denied(
@@ -42,10 +52,9 @@ def check_changes(
         )
 
 
-def may_fill(grants: Grants, principal: Principal, project: str, added: Iterable[ProjectNamespace]) -> bool:
-    """Whether the caller may bring namespaces into the project: those that the hub makes with `create`, else `update`."""
-    verbs = {"create" if n.create else "update" for n in added} or {"update"}
-    return all(grants.is_allowed(principal, verb, "projects", project, subresource="namespaces") for verb in verbs)
+def may(grants: Grants, principal: Principal, verb: str, project: str) -> bool:
+    """Whether the caller may do this with the project's namespaces: `create` new ones, `update` to bring in, `delete` with all in it."""
+    return grants.is_allowed(principal, verb, "projects", project, subresource="namespaces")
 
 
 def find_uncovered(
@@ -101,14 +110,13 @@ def may_set_policies(grants: Grants, principal: Principal, project: str) -> bool
 
 
 def _check_clusters(
-    grants: Grants, principal: Principal, old: Project | None, new: Project,
-    added: list[ProjectNamespace], removed: list[ProjectNamespace],
-) -> None:  # fmt: skip
+    grants: Grants, principal: Principal, new: Project, entered: set[str], removed: list[ProjectNamespace]
+) -> None:
     """Bringing in what is there, or the first namespace of a cluster, is for who may update that cluster.
 
     So is taking one out, which ends what it was kept to; or for who may change that for the whole project.
     """
-    touched = {n.cluster for n in added if not _is_own(old, n)}
+    touched = set(entered)
     if not may_set_policies(grants, principal, new.name):
         touched |= {n.cluster for n in removed} & grants.clusters.keys()
     beyond = sorted(c for c in touched if not grants.is_allowed(principal, "update", "clusters", c, c))

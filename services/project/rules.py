@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 
 from libs.common.errors import Cause
 from libs.common.resources.projects import Project, ProjectNamespace
@@ -43,16 +43,16 @@ def keep_origin(old: Project | None, new: Project) -> list[str]:
 
 def check_namespaces(
     new: Project,
-    others: Iterable[Project],
+    taken: Mapping[Key, str],
     clusters: Mapping[str, str],
     added: set[Key],
     patterns: Callable[[str], tuple[str, ...]],
 ) -> list[Cause]:
     """Each once, in no other project; those that are added exist in clusters that are here and are not the cluster's own.
 
-    `patterns`: name of a cluster → its system namespaces.
+    `taken`: namespaces of other projects, with what the caller may be told of the project. `patterns`: name of a cluster → its
+    system namespaces.
     """
-    taken = {key_of(n): p.name for p in others if p.name != new.name for n in p.spec.namespaces}
     seen: set[Key] = set()
     causes = []
     for index, namespace in enumerate(new.spec.namespaces):
@@ -61,7 +61,7 @@ def check_namespaces(
         if key in seen:
             causes.append(Cause(path, f'Duplicate value: "{label}"', "FieldValueDuplicate"))
         elif key in taken:
-            causes.append(_forbidden(path, f'namespace {label} is in project "{taken[key]}": take it out there first'))
+            causes.append(_forbidden(path, f"namespace {label} is in {taken[key]}: move it from there"))
         elif key in added and namespace.cluster not in clusters:
             causes.append(Cause(f"{path}.cluster", f'Not found: "{namespace.cluster}"', "FieldValueNotFound"))
         elif key in added and is_system(namespace.namespace, patterns(namespace.cluster)):

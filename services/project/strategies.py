@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from libs.common import errors
 from libs.common.apiserver import validate
 from libs.common.apiserver.strategy import Strategy, WriteContext
 from libs.common.resources.access import RoleTemplateBinding
 from libs.common.resources.clusters import Cluster
 from libs.common.resources.projects import Project
+from libs.common.store.base import Put
 from libs.common.store.objects import Objects
 from services.project import policies, rights, rules, shares, system
+from services.project.claims import Claims
 
 
 class ProjectStrategy(Strategy[Project]):
@@ -18,10 +22,8 @@ class ProjectStrategy(Strategy[Project]):
     model = Project
     name_is_label = True
 
-    def __init__(
-        self, projects: Objects[Project], clusters: Objects[Cluster], bindings: Objects[RoleTemplateBinding]
-    ) -> None:
-        self._projects = projects
+    def __init__(self, claims: Claims, clusters: Objects[Cluster], bindings: Objects[RoleTemplateBinding]) -> None:
+        self._claims = claims
         self._clusters = clusters
         self._bindings = bindings
 
@@ -34,15 +36,26 @@ class ProjectStrategy(Strategy[Project]):
         """Raises Denied for what the caller may not change, Invalid for what makes no sense."""
         if ctx.subresource:
             raise errors.Denied("the status of a project is written by the hub alone", kind="Project", name=new.name)
-        rights.check_changes(ctx.grants, ctx.principal, self._bindings.all(), old, new, ctx.now)
-        self.check(ctx, old, new)
+        self.check_rights(ctx, old, new)
+        added = rules.find_added(old, new)
+        holders = await self._claims.find_holders(added, new.name)
+        self.check(ctx, old, new, {key: _told(ctx, name) for key, name in holders.items()})
 
-    def check(self, ctx: WriteContext, old: Project | None, new: Project) -> None:
+    async def extra_puts(self, ctx: WriteContext, old: Project | None, new: Project | None) -> list[Put]:
+        return await self._claims.plan(old, new)
+
+    def check_rights(
+        self, ctx: WriteContext, old: Project | None, new: Project, found: frozenset[rules.Key] = frozenset()
+    ) -> None:
+        """Raises Denied. `found`: namespaces that are there, though the hub made them once."""
+        rights.check_changes(ctx.grants, ctx.principal, self._bindings.all(), old, new, ctx.now, found)
+
+    def check(self, ctx: WriteContext, old: Project | None, new: Project, taken: Mapping[rules.Key, str]) -> None:
         """Raises Invalid, whoever asks; warns of what will surprise."""
         added = {rules.key_of(n) for n in rules.find_added(old, new)}
         changes = len(added) + (len(rules.find_removed(old, new)) if old is not None else 0)
         causes = rules.check_namespaces(
-            new, self._projects.all(), ctx.grants.clusters, added, lambda c: system.patterns_of(self._clusters.get(c))
+            new, taken, ctx.grants.clusters, added, lambda c: system.patterns_of(self._clusters.get(c))
         )
         if changes > rules.MAX_CHANGES:
             why = f"Too many: {changes}: at most {rules.MAX_CHANGES} namespaces come and go with one write"
@@ -55,3 +68,10 @@ class ProjectStrategy(Strategy[Project]):
                 f"spec.quota[{name}]: containers that say nothing of it are refused: give spec.containerLimits a default"
                 for name in policies.find_unlimited(new.spec)
             ]
+
+
+def _told(ctx: WriteContext, project: str) -> str:
+    """What the caller may be told of the project that has a namespace: its name, if they may see it."""
+    if ctx.grants.is_allowed(ctx.principal, "get", "projects", project):
+        return f'project "{project}"'
+    return "another project"

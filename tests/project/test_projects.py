@@ -10,6 +10,7 @@ from libs.common.resources.access import RoleTemplateBinding
 from libs.common.resources.clusters import Cluster
 from libs.common.resources.projects import Project
 from services.project import system
+from services.project.claims import Claims
 from services.project.reconciler import ProjectReconciler
 from services.project.strategies import ProjectStrategy
 from tests.access import made
@@ -32,7 +33,9 @@ def namespaces(*places: str) -> dict:
 
 
 def strategy(hub) -> ProjectStrategy:
-    return ProjectStrategy(hub.objects(Project), hub.objects(Cluster), hub.objects(RoleTemplateBinding))
+    return ProjectStrategy(
+        Claims(hub.stores["project"], hub.objects(Project)), hub.objects(Cluster), hub.objects(RoleTemplateBinding)
+    )
 
 
 @asynccontextmanager
@@ -112,7 +115,10 @@ async def test_the_name_is_a_label_and_the_status_the_hubs(clock):
 
 
 def reconciler(hub) -> ProjectReconciler:
-    return ProjectReconciler(hub.stores["project"], hub.stores["cluster_controller"], hub.objects(Project), hub.now)
+    store, projects = hub.stores["project"], hub.objects(Project)
+    return ProjectReconciler(
+        store, hub.stores["cluster_controller"], projects, Claims(store, projects), lambda _key: False, hub.now
+    )
 
 
 async def test_namespaces_of_a_deleted_cluster_leave(clock):

@@ -12,6 +12,7 @@ from typing import ClassVar, Generic, TypeVar
 from libs.common.access.grants import Grants
 from libs.common.access.principal import Principal
 from libs.common.resources.meta import Resource
+from libs.common.store.base import Put
 
 R = TypeVar("R", bound=Resource)
 
@@ -47,6 +48,13 @@ class Strategy(Generic[R]):
 
     async def admit_delete(self, ctx: WriteContext, old: R) -> None:
         """Whether it may go now. Raises Invalid, Denied or Conflict; has no effect."""
+
+    async def extra_puts(self, ctx: WriteContext, old: R | None, new: R | None) -> list[Put]:
+        """Other keys of the same bucket that are written with it, all or none; `new` None = deleted. May read the store.
+
+        Raises Conflict when that cannot be; a put whose revision is no longer right makes the whole write try again, as the object's own does.
+        """
+        return []
 
     async def after_write(self, ctx: WriteContext, old: R | None, new: R | None) -> None:
         """After a write that is durable; `new` None = deleted. Must not be needed: a reconciler does the same after a crash."""

@@ -24,7 +24,7 @@ from libs.common.crypto.envelope import Verifier
 from libs.common.resources import codec
 from libs.common.resources.meta import GROUP, Resource, check_name
 from libs.common.resources.registry import BY_PLURAL, ResourceType
-from libs.common.store.base import Entry, Store
+from libs.common.store.base import Entry, Put, Store
 
 if TYPE_CHECKING:
     from libs.common.access.live import HasGrants
@@ -106,10 +106,20 @@ class ResourceWriter:
         if ctx.dry_run:
             await self._check_absent(rtype, final.name)
             return _reply(ctx, final, 0, created=True)
+        extra = await strategy.extra_puts(ctx, None, final)
         try:
-            revision = await self._store.create(rtype.key(final.name), value)
+            if extra:
+                revision = await self._store.batch([*extra, Put(rtype.key(final.name), value, 0)])
+            else:
+                revision = await self._store.create(rtype.key(final.name), value)
         except errors.AlreadyExists as exc:
             raise _LostRace(_exists(rtype, final.name), may_retry=may_retry) from exc
+        except errors.Conflict as exc:
+            try:
+                await self._check_absent(rtype, final.name)
+            except errors.AlreadyExists as there:
+                raise _LostRace(there, may_retry=may_retry) from exc
+            raise _LostRace(exc, may_retry=True) from exc
         await self._after(ctx, strategy, None, final)
         return _reply(ctx, final, revision, created=True)
 
@@ -150,8 +160,12 @@ class ResourceWriter:
         value = sizes.encode_checked(rtype, final, len(entry.value))
         if ctx.dry_run:
             return _reply(ctx, final, entry.revision)
+        extra = await strategy.extra_puts(ctx, old, final)
         try:
-            revision = await self._store.update(entry.key, value, entry.revision)
+            if extra:
+                revision = await self._store.batch([*extra, Put(entry.key, value, entry.revision)])
+            else:
+                revision = await self._store.update(entry.key, value, entry.revision)
         except errors.Conflict as exc:
             raise _LostRace(metadata.stale(model, request.name), may_retry=change.may_retry) from exc
         await self._after(ctx, strategy, old, final)
@@ -195,9 +209,13 @@ class ResourceWriter:
         """The tombstone: nothing holds the object any more."""
         if ctx.dry_run:
             return _reply(ctx, last, entry.revision, deleted=True)
+        extra = await strategy.extra_puts(ctx, old, None)
+        tombstone = codec.encode(last, secrets.token_hex(8), deleted=True)
         try:
-            tombstone = codec.encode(last, secrets.token_hex(8), deleted=True)
-            revision = await self._store.delete(entry.key, tombstone, entry.revision)
+            if extra:
+                revision = await self._store.batch([*extra, Put(entry.key, tombstone, entry.revision, deleted=True)])
+            else:
+                revision = await self._store.delete(entry.key, tombstone, entry.revision)
         except errors.Conflict as exc:
             raise _LostRace(metadata.stale(strategy.model, old.name), may_retry=may_retry) from exc
         await self._after(ctx, strategy, old, None)

@@ -441,6 +441,30 @@ class AgentRenewal(BaseModel):
     public_key: str = Field(default="", max_length=64)
 
 
+# ── projects ─────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+class NamespaceMove(BaseModel):
+    """Move a namespace from the project that has it into another, in one step. `source`: refused when another project has it now."""
+
+    identity: str
+    request_id: str = ""
+    cluster: str = Field(max_length=63)
+    namespace: str = Field(max_length=63)
+    project: str = Field(max_length=63)
+    source: str = Field(default="", max_length=63)
+
+
+class NamespaceMoved(BaseModel):
+    """Both projects as they are stored now; the same twice where the namespace was in the wanted project already."""
+
+    source: dict[str, Any]
+    target: dict[str, Any]
+
+
+# ── agents ───────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
 class Heartbeat(BaseModel):
     """Every 10 s from each agent, and at once when something in it changes."""
 
