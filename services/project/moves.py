@@ -86,7 +86,7 @@ class Mover:
         self._check_allowed(ctx, source)
         left, joined = _plan(source, target, key)
         self._strategy.check_rights(ctx, source, left)
-        self._strategy.check_rights(ctx, target, joined, frozenset({key}))
+        self._strategy.check_rights(ctx, target, joined)
         self._strategy.check(ctx, source, left, {})
         self._strategy.check(ctx, target, joined, {})
         await self._write(ctx, key, (source, left), (target, joined))
@@ -129,11 +129,13 @@ class Mover:
 
 
 def _plan(source: Project, target: Project, key: rules.Key) -> tuple[Project, Project]:
-    """Both as they will be, the quota's shares among them. What was given of the one project's quota is nothing to the other."""
+    """Both as they will be, the quota's shares among them. What was given of the one project's quota is nothing to the other.
+
+    Whoever made the namespace, its new project finds it: `create` is for what is not there yet.
+    """
     left, joined = source.model_copy(deep=True), target.model_copy(deep=True)
-    moved = next(n for n in left.spec.namespaces if rules.key_of(n) == key)
-    left.spec.namespaces = [n for n in left.spec.namespaces if n is not moved]
-    joined.spec.namespaces.append(ProjectNamespace(cluster=key[0], namespace=key[1], create=moved.create))
+    left.spec.namespaces = [n for n in left.spec.namespaces if rules.key_of(n) != key]
+    joined.spec.namespaces.append(ProjectNamespace(cluster=key[0], namespace=key[1]))
     shares.fill_shares(source, left)
     shares.fill_shares(target, joined)
     return left, joined

@@ -25,19 +25,15 @@ MAX_TOLD = 5
 
 def check_changes(
     grants: Grants, principal: Principal, bindings: Iterable[RoleTemplateBinding], old: Project | None, new: Project, now: datetime,
-    found: frozenset[rules.Key] = frozenset(),
 ) -> None:  # fmt: skip
-    """Whether the caller may make `new` of `old`. Raises Denied; the words are the same for a cluster that is absent and one unseen.
-
-    `found`: namespaces that are there already and hold something, though the hub made them once: those that are moved.
-    """
+    """Whether the caller may make `new` of `old`. Raises Denied; the words are the same for a cluster that is absent and one unseen."""
     _check_policies(grants, principal, old, new)
     added = rules.find_added(old, new)
     removed = rules.find_removed(old, new) if old is not None else []
-    entered = {n.cluster for n in added if rules.key_of(n) in found or not _is_own(old, n)}
+    entered = {n.cluster for n in added if not _is_own(old, n)}
     _check_clusters(grants, principal, new, entered, removed)
     if old is not None:
-        verbs = {"create" if n.create and rules.key_of(n) not in found else "update" for n in added}
+        verbs = {"create" if n.create else "update" for n in added}
         if _reshared(old, new):
             verbs.add("update")
         lacking = [verb for verb in sorted(verbs) if not may(grants, principal, verb, new.name)]

@@ -44,11 +44,9 @@ class ProjectStrategy(Strategy[Project]):
     async def extra_puts(self, ctx: WriteContext, old: Project | None, new: Project | None) -> list[Put]:
         return await self._claims.plan(old, new)
 
-    def check_rights(
-        self, ctx: WriteContext, old: Project | None, new: Project, found: frozenset[rules.Key] = frozenset()
-    ) -> None:
-        """Raises Denied. `found`: namespaces that are there, though the hub made them once."""
-        rights.check_changes(ctx.grants, ctx.principal, self._bindings.all(), old, new, ctx.now, found)
+    def check_rights(self, ctx: WriteContext, old: Project | None, new: Project) -> None:
+        """Raises Denied."""
+        rights.check_changes(ctx.grants, ctx.principal, self._bindings.all(), old, new, ctx.now)
 
     def check(self, ctx: WriteContext, old: Project | None, new: Project, taken: Mapping[rules.Key, str]) -> None:
         """Raises Invalid, whoever asks; warns of what will surprise."""

@@ -67,6 +67,7 @@ async def test_cve_2020_10676_who_moves_a_namespace_holds_every_right_that_the_p
         await hub.put(made.binding(BOB, "cluster-owner", cluster="east"))
         await move(hub, BOB, "east/secret", "shop")
         assert await places(hub, "shop") == ["east/web", "east/secret"]
+        assert not (await hub.get(Project, "shop")).spec.namespaces[1].create
 
 
 async def test_who_owns_both_projects_and_nothing_of_the_cluster_moves_nothing(clock):
