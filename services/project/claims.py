@@ -26,6 +26,12 @@ def claim_key(key: Key) -> str:
     return f"{CLAIMS}.{key[0]}.{key[1]}"
 
 
+def decode_claim(entry: Entry) -> tuple[str, str]:
+    """Name and uid of the project that took the namespace last."""
+    project, uid, _operation = msgpack.unpackb(entry.value)
+    return str(project), str(uid)
+
+
 @dataclass(frozen=True, slots=True)
 class Claim:
     """Who has a namespace, as its key says; `entry` None = nobody ever did."""
@@ -118,8 +124,8 @@ class Claims:
             entry = await self._store.get(claim_key(key))
         except errors.NotFound:
             return Claim("", "", None)
-        project, uid, _operation = msgpack.unpackb(entry.value)
-        return Claim(str(project), str(uid), entry)
+        project, uid = decode_claim(entry)
+        return Claim(project, uid, entry)
 
     async def _holder(self, claim: Claim, key: Key) -> Project | None:
         """The project that a claim names, if it is still that project and has the namespace."""

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import time
 from typing import Any
 
 from libs.common.access.live import start_live_grants
 from libs.common.apiserver.strategy import Strategy
 from libs.common.apiserver.writer import ResourceWriter
+from libs.common.bus.base import Message
+from libs.common.contracts import subjects
+from libs.common.contracts.messages import NamespacesObserved
 from libs.common.contracts.methods import MOVE_NAMESPACE, WRITE
 from libs.common.reconcile import Reconciler, follow
 from libs.common.resources.access import RoleTemplateBinding
@@ -17,7 +21,9 @@ from libs.common.store.objects import Objects
 from services.project.claims import CLAIMS, Claims
 from services.project.config import ProjectConfig
 from services.project.moves import Mover
+from services.project.observed import LivingClusters, Observed
 from services.project.reconciler import ProjectReconciler, keys_of_cluster, keys_of_project
+from services.project.status_reconciler import StatusReconciler, keys_of_applied, keys_of_seen
 from services.project.strategies import ProjectStrategy
 
 
@@ -41,6 +47,23 @@ async def build(host: Host[ProjectConfig]) -> None:
     host.spawn("project keeper", keeper.run())
 
     clusters, bindings = Objects(clusters_seen, Cluster), Objects(bindings_seen, RoleTemplateBinding)
+    observed = Observed()
+    living = LivingClusters(clusters_seen, observed.forget)
+    teller = StatusReconciler(store, projects, clusters, observed, host.now, time.monotonic)
+    statuses = Reconciler("project statuses", teller.reconcile)
+    follow(projects_seen, statuses, keys_of_project)
+    follow(clusters_seen, statuses, keys_of_applied(projects))
+    host.spawn("project statuses", statuses.run())
+
+    async def observe(message: NamespacesObserved, context: Message) -> None:
+        cluster = living.names.get(context.tokens[0])
+        if cluster is None:
+            return  # an agent of a deleted cluster, or one that this copy does not know yet: it lists again
+        for name in keys_of_seen(claims_seen, cluster, observed.put(context.tokens[0], message)):
+            statuses.add(name)
+
+    # Each replica hears all: any of them may be asked for a namespace.
+    await host.listen(subjects.observation("*", "namespaces"), NamespacesObserved, observe)
     strategy = ProjectStrategy(claims, clusters, bindings)
     strategies: dict[str, Strategy[Any]] = {"projects": strategy}
     mover = Mover(store, claims, strategy, host.verifier, grants, host.now)

@@ -66,6 +66,39 @@ def check_shares(project: Project) -> list[Cause]:
     return causes
 
 
+def check_use(old: Project | None, new: Project) -> tuple[list[Cause], list[str]]:
+    """Amounts that were lowered below what is used: causes for those that somebody gave, warnings for equal parts that shrank.
+
+    Nothing that runs is ended by a quota, but nothing new starts where it is used up.
+    """
+    causes, warnings = [], []
+    for resource, text in new.spec.quota.items():
+        if old is None or old.spec.quota.get(resource) != text:
+            used = new.status.used.get(resource)
+            if used is not None and _is_less(text, used):
+                causes.append(Cause(f"spec.quota[{resource}]", f'Invalid value: "{text}": {used} is used'))
+    before = {key_of(n): n.share for n in old.spec.namespaces} if old is not None else {}
+    in_use = {(n.cluster, n.namespace): n.used for n in new.status.namespaces}
+    for index, namespace in enumerate(new.spec.namespaces):
+        for resource, text in namespace.share.items():
+            used = in_use.get(key_of(namespace), {}).get(resource)
+            if used is None or before.get(key_of(namespace), {}).get(resource) == text or not _is_less(text, used):
+                continue
+            path = f"spec.namespaces[{index}].share[{resource}]"
+            if resource in namespace.equal_share:
+                warnings.append(f"{path}: the equal part is {text} now and {used} is used: nothing new starts there")
+            else:
+                causes.append(Cause(path, f'Invalid value: "{text}": {used} is used'))
+    return causes, warnings
+
+
+def _is_less(text: str, used: str) -> bool:
+    try:
+        return parse_quantity(text).nanos < parse_quantity(used).nanos
+    except ValueError:
+        return False
+
+
 def _check_sum(project: Project, resource: str, limit: Quantity) -> Iterator[Cause]:
     most = format_quantity(limit.nanos, binary=limit.binary)
     total = 0

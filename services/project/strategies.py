@@ -58,7 +58,9 @@ class ProjectStrategy(Strategy[Project]):
         if changes > rules.MAX_CHANGES:
             why = f"Too many: {changes}: at most {rules.MAX_CHANGES} namespaces come and go with one write"
             causes.append(errors.Cause("spec.namespaces", why, "FieldValueTooMany"))
-        causes += policies.check_policies(new) or shares.check_shares(new)
+        below, told = shares.check_use(old, new)
+        causes += policies.check_policies(new) or shares.check_shares(new) or below
+        ctx.warnings += told
         if causes:
             raise validate.invalid(Project, new.name, causes)
         if old is None or (old.spec.quota, old.spec.container_limits) != (new.spec.quota, new.spec.container_limits):

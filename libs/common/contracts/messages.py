@@ -502,6 +502,24 @@ class NodesObserved(BaseModel):
     present: list[str] = Field(default_factory=list)
 
 
+class NamespaceObservation(BaseModel):
+    """One namespace as the agent saw it. `project`: uid of the project that it is marked with; `used`: of that project's quota in it."""
+
+    name: str = Field(max_length=63)
+    uid: str = Field(default="", max_length=64)
+    project: str = Field(default="", max_length=64)
+    deleting: bool = False
+    used: dict[str, str] = Field(default_factory=dict, max_length=64)
+
+
+class NamespacesObserved(BaseModel):
+    """All or some namespaces of a cluster; `complete` and `present` as in NodesObserved."""
+
+    namespaces: list[NamespaceObservation]
+    complete: bool = False
+    present: list[str] = Field(default_factory=list)
+
+
 class Notice(BaseModel):
     """The desired set's hash changed; ask for what differs."""
 

@@ -36,7 +36,10 @@ def list_projects(app: App, output: str | None) -> None:
 @out.output_option("json", "yaml")
 @pass_app
 def show(app: App, name: str, output: str | None) -> None:
-    """Show one project: its namespaces, quota and members."""
+    """Show one project: its namespaces, quota and members, and how far its clusters are.
+
+    Shares in brackets are equal parts of the rest, which the hub filled in.
+    """
     with app.hub() as hub:
         document = hub.get(resources.path(_PLURAL, name))
         if output:
@@ -46,7 +49,7 @@ def show(app: App, name: str, output: str | None) -> None:
             members = list(resources.list_items(hub, "roletemplatebindings", fields=f"spec.scope.project={name}"))
         except errors.Denied:
             members = []
-    spec = document.get("spec") or {}
+    spec, status = document.get("spec") or {}, document.get("status") or {}
     facts = {
         "name": name,
         "display name": spec.get("displayName") or "",
@@ -54,14 +57,19 @@ def show(app: App, name: str, output: str | None) -> None:
         "isolated": "yes" if spec.get("isolated") else "no",
         "pod security": spec.get("podSecurity") or "as the cluster does",
         "quota": _amounts(spec.get("quota") or {}) or "none",
+        "used": _amounts(status.get("used") or {}),
     }
     for key, value in facts.items():
         if value:
             click.echo(f"{key + ':':<16}{value}")
     entries = spec.get("namespaces") or []
     if entries:
-        rows = [[e["cluster"], e["namespace"], _amounts(e.get("share") or {}, e.get("equalShare") or ())] for e in entries]  # fmt: skip
-        click.echo("\n" + out.render_table(["CLUSTER", "NAMESPACE", "SHARE"], rows))
+        seen = {_key(n): n for n in status.get("namespaces") or ()}
+        rows = [_namespace_row(e, seen.get(_key(e))) for e in entries]
+        click.echo("\n" + out.render_table(["CLUSTER", "NAMESPACE", "THERE", "SHARE", "USED"], rows))
+    if status.get("clusters"):
+        rows = [[c["name"], c["state"], c.get("since", ""), c.get("message", "")] for c in status["clusters"]]
+        click.echo("\n" + out.render_table(["CLUSTER", "STATE", "SINCE", "MESSAGE"], rows))
     if members:
         rows = [[_holder(m), m["spec"].get("role", ""), m["spec"].get("notAfter") or "<none>"] for m in members]
         click.echo("\n" + out.render_table(["MEMBER", "ROLE", "UNTIL"], sorted(rows)))
@@ -256,6 +264,12 @@ def _amounts(amounts: dict[str, Any], equal: Sequence[str] | Iterable[str] = ())
     """`pods=5, limits.cpu=2`; in brackets what the hub filled in."""
     filled = set(equal)
     return ", ".join(f"({r}={a})" if r in filled else f"{r}={a}" for r, a in sorted(amounts.items()))
+
+
+def _namespace_row(entry: Document, seen: Document | None) -> list[str]:
+    there = "unknown" if seen is None else "yes" if seen.get("uid") else "no"
+    share = _amounts(entry.get("share") or {}, entry.get("equalShare") or ())
+    return [entry["cluster"], entry["namespace"], there, share, _amounts((seen or {}).get("used") or {})]
 
 
 def _holder(binding: Document) -> str:
