@@ -11,7 +11,7 @@ from libs.common.apiserver.writer import ResourceWriter
 from libs.common.bus.base import Message
 from libs.common.contracts import subjects
 from libs.common.contracts.messages import NamespacesObserved
-from libs.common.contracts.methods import MOVE_NAMESPACE, WRITE
+from libs.common.contracts.methods import CREATE_NAMESPACE, MOVE_NAMESPACE, WRITE
 from libs.common.reconcile import Reconciler, follow
 from libs.common.resources.access import RoleTemplateBinding
 from libs.common.resources.clusters import Cluster
@@ -21,10 +21,14 @@ from libs.common.store.objects import Objects
 from services.project.claims import CLAIMS, Claims
 from services.project.config import ProjectConfig
 from services.project.moves import Mover
+from services.project.namespaces import NamespaceMaker, News
 from services.project.observed import LivingClusters, Observed
 from services.project.reconciler import ProjectReconciler, keys_of_cluster, keys_of_project
 from services.project.status_reconciler import StatusReconciler, keys_of_applied, keys_of_seen
 from services.project.strategies import ProjectStrategy
+
+MANY_WAIT = 512
+"""Namespaces that are waited for at once: each for up to ten seconds, doing nothing."""
 
 
 async def build(host: Host[ProjectConfig]) -> None:
@@ -47,7 +51,8 @@ async def build(host: Host[ProjectConfig]) -> None:
     host.spawn("project keeper", keeper.run())
 
     clusters, bindings = Objects(clusters_seen, Cluster), Objects(bindings_seen, RoleTemplateBinding)
-    observed = Observed()
+    observed, news = Observed(), News()
+    clusters_seen.subscribe(lambda _change: news.tell(), replay=False)
     living = LivingClusters(clusters_seen, observed.forget)
     teller = StatusReconciler(store, projects, clusters, observed, host.now, time.monotonic)
     statuses = Reconciler("project statuses", teller.reconcile)
@@ -61,12 +66,15 @@ async def build(host: Host[ProjectConfig]) -> None:
             return  # an agent of a deleted cluster, or one that this copy does not know yet: it lists again
         for name in keys_of_seen(claims_seen, cluster, observed.put(context.tokens[0], message)):
             statuses.add(name)
+        news.tell()
 
     # Each replica hears all: any of them may be asked for a namespace.
     await host.listen(subjects.observation("*", "namespaces"), NamespacesObserved, observe)
     strategy = ProjectStrategy(claims, clusters, bindings)
     strategies: dict[str, Strategy[Any]] = {"projects": strategy}
     mover = Mover(store, claims, strategy, host.verifier, grants, host.now)
+    maker = NamespaceMaker(store, claims, strategy, projects, clusters, observed, news, host.verifier, grants, host.now)
+    await host.serve(CREATE_NAMESPACE, maker.handle, concurrency=MANY_WAIT)
     await host.serve(MOVE_NAMESPACE, mover.handle)
     writer = ResourceWriter(store, strategies, host.verifier, grants, host.now)
     await host.serve(WRITE["project"], writer.handle)

@@ -14,7 +14,7 @@ from datetime import datetime
 from libs.common import errors
 from libs.common.access.live import HasGrants
 from libs.common.access.principal import Principal
-from libs.common.apiserver import changes, managed_fields, metadata, sizes, validate
+from libs.common.apiserver import metadata
 from libs.common.apiserver import rights as api_rights
 from libs.common.apiserver.strategy import WriteContext
 from libs.common.bus.base import Message
@@ -22,18 +22,16 @@ from libs.common.contracts.messages import NamespaceMove, NamespaceMoved
 from libs.common.crypto.envelope import Verifier
 from libs.common.observe import log
 from libs.common.resources import codec
-from libs.common.resources.meta import ManagedFieldsEntry, check_label
 from libs.common.resources.projects import Project, ProjectNamespace
-from libs.common.resources.registry import BY_MODEL
-from libs.common.store.base import Put, Store
+from libs.common.store.base import Store
 from libs.common.store.objects import read
 from services.project import rules, shares
 from services.project.claims import Claims
 from services.project.strategies import ProjectStrategy
+from services.project.writes import PROJECTS, put_of
 
 TRIES = 8
 MANAGER = "herdsman-project-move"
-PROJECTS = BY_MODEL[Project]
 
 
 class Mover:
@@ -51,7 +49,7 @@ class Mover:
         """Raises NotFound, Denied, Invalid with the field of the project that it does not fit; Conflict when others write all the time."""
         principal = self._verifier.open(request.identity)
         api_rights.check_caller(principal, "update")
-        key = _key_of(request)
+        key = rules.parse_key(request.project, request.cluster, request.namespace)
         for attempt in range(1, TRIES + 1):
             try:
                 return await self._move(principal, key, request)
@@ -101,10 +99,7 @@ class Mover:
     ) -> None:
         puts = [await self._claims.move(key, leaving[0], joining[0])]
         for old, new in (leaving, joining):
-            changes.set_generation(old, new)
-            _note_manager(old, new, ctx.now)
-            value = sizes.encode_checked(PROJECTS, new)
-            puts.append(Put(PROJECTS.key(new.name), value, int(old.metadata.resource_version or 0)))
+            puts.append(put_of(old, new, MANAGER, ctx.now))
         revision = await self._store.batch(puts)
         # A batch's writes have rising revisions without a gap.
         leaving[1].metadata.resource_version = str(revision - 1)
@@ -143,19 +138,3 @@ def _plan(source: Project, target: Project, key: rules.Key) -> tuple[Project, Pr
 
 def _may_see(ctx: WriteContext, project: Project) -> bool:
     return ctx.grants.is_allowed(ctx.principal, "get", "projects", project.name)
-
-
-def _note_manager(old: Project, new: Project, now: datetime) -> None:
-    before, after = codec.to_document(old), codec.to_document(new)
-    managers = managed_fields.record_update(managed_fields.parse_managers(before), before, after, MANAGER, now)
-    entries = [ManagedFieldsEntry.model_validate(entry) for entry in managed_fields.render_managers(managers)]
-    new.metadata.managed_fields = entries or None
-
-
-def _key_of(request: NamespaceMove) -> rules.Key:
-    for field, value in (("cluster", request.cluster), ("namespace", request.namespace), ("project", request.project)):
-        try:
-            check_label(value)
-        except ValueError as exc:
-            raise validate.invalid_field(Project, request.project[:63], field, value, str(exc)) from exc
-    return request.cluster, request.namespace

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 
+from libs.common.apiserver import validate
 from libs.common.errors import Cause
+from libs.common.resources.meta import check_label
 from libs.common.resources.projects import Project, ProjectNamespace
 from services.project.system import is_system
 
@@ -15,6 +17,16 @@ MAX_CHANGES = 400
 
 def key_of(namespace: ProjectNamespace) -> Key:
     return namespace.cluster, namespace.namespace
+
+
+def parse_key(project: str, cluster: str, namespace: str) -> Key:
+    """What a method was asked for. Raises Invalid for what can be no name."""
+    for field, value in (("project", project), ("cluster", cluster), ("namespace", namespace)):
+        try:
+            check_label(value)
+        except ValueError as exc:
+            raise validate.invalid_field(Project, project, field, value, str(exc)) from exc
+    return cluster, namespace
 
 
 def find_added(old: Project | None, new: Project) -> list[ProjectNamespace]:

@@ -58,13 +58,14 @@ def sum_used(project: Project, namespaces: Iterable[ObservedNamespace]) -> dict[
 
 
 def _cluster_state(project: Project, name: str, cluster: Cluster | None, now: datetime) -> ProjectCluster:
-    state, message = _judge(project.name, cluster)
+    state, message = judge_cluster(project.name, cluster)
     before = next((c for c in project.status.clusters if c.name == name), None)
     since = before.since if before is not None and before.state == state else now
     return ProjectCluster.model_validate({"name": name, "state": state, "since": since, "message": message})
 
 
-def _judge(project: str, cluster: Cluster | None) -> tuple[str, str]:
+def judge_cluster(project: str, cluster: Cluster | None) -> tuple[str, str]:
+    """State and message of one cluster for one project."""
     if cluster is None:
         return "Pending", "the cluster is not in the hub"
     parts: dict[str, AppliedPart] = {p.name: p for p in cluster.status.applied if is_part_of(p.name, project)}

@@ -444,6 +444,27 @@ class AgentRenewal(BaseModel):
 # ── projects ─────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
+class NamespaceCreate(BaseModel):
+    """Have a namespace made in a cluster. `project` empty = the only one of that cluster in which the caller may do that."""
+
+    identity: str
+    request_id: str = ""
+    cluster: str = Field(max_length=63)
+    namespace: str = Field(max_length=63)
+    project: str = Field(default="", max_length=63)
+    dry_run: bool = False
+
+
+class NamespaceCreated(BaseModel):
+    """`uid` is the namespace's own, and all that the project says of it is applied; empty = the project has it, and `pending` says what is missing."""
+
+    project: str
+    cluster: str
+    namespace: str
+    uid: str = ""
+    pending: str = ""
+
+
 class NamespaceMove(BaseModel):
     """Move a namespace from the project that has it into another, in one step. `source`: refused when another project has it now."""
 

@@ -68,6 +68,7 @@ TEST_PROVIDER = Method("identity", "test_provider", m.ProviderTest, m.ProviderTe
 CHANGE_PASSWORD = Method("identity", "change_password", m.PasswordChange, m.Empty, ("gateway",))
 SCIM = Method("identity", "scim", m.ScimCall, m.ScimReply, ("gateway",))
 
+CREATE_NAMESPACE = Method("project", "create_namespace", m.NamespaceCreate, m.NamespaceCreated, ("gateway",))
 MOVE_NAMESPACE = Method("project", "move_namespace", m.NamespaceMove, m.NamespaceMoved, ("gateway",))
 
 ISSUE_REGISTRATION = Method(
@@ -86,6 +87,6 @@ METHODS: tuple[Method[Any, Any], ...] = (
     *WRITE.values(), *PING.values(), LOGIN, ISSUE_TOKEN, EXCHANGE_TOKEN, REVOKE_TOKEN, CHANGE_PASSWORD,
     BEGIN_DEVICE, ANSWER_DEVICE, FETCH_DEVICE,
     BEGIN_SECOND_FACTOR, CONFIRM_SECOND_FACTOR, REMOVE_SECOND_FACTOR, EXTEND_SESSION, NOTE_TOKEN_USE, SIGN_IN_OPTIONS,
-    BEGIN_REDIRECT, FINISH_REDIRECT, SEARCH_PRINCIPALS, TEST_PROVIDER, SCIM, MOVE_NAMESPACE, ISSUE_REGISTRATION,
+    BEGIN_REDIRECT, FINISH_REDIRECT, SEARCH_PRINCIPALS, TEST_PROVIDER, SCIM, CREATE_NAMESPACE, MOVE_NAMESPACE, ISSUE_REGISTRATION,
     CHECK_REGISTRATION, REGISTER_AGENT, RENEW_AGENT, GET_DESIRED, REPORT_APPLIED,
 )  # fmt: skip

@@ -107,10 +107,16 @@ def add(app: App, name: str, namespaces: tuple[str, ...], fresh: bool) -> None:
     For namespaces that are there you need the right to update their cluster, and there all rights that the project's members have.
     """
     places = [_place(text) for text in namespaces]
+    if fresh:
+        with app.hub() as hub:
+            for text, place in zip(namespaces, places, strict=True):
+                made = hub.post(f"/v1/projects/{segment(name)}/namespaces", place)
+                out.note(f"{text}: made" if made.get("uid") else f"{text}: asked for; {made.get('pending', '')}")
+        return
 
     def change(spec: Document) -> None:
         known = {_key(e) for e in spec.get("namespaces") or ()}
-        more = [{**p, "create": True} if fresh else p for p in places if _key(p) not in known]
+        more = [p for p in places if _key(p) not in known]
         spec["namespaces"] = [*(spec.get("namespaces") or ()), *more]
 
     with app.hub() as hub:
