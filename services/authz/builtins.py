@@ -120,7 +120,7 @@ def render_builtins() -> list[RoleTemplate]:
               rules=_ADMINISTER_NAMESPACE, inherits=["project-member"],
               hub=[
                   # Not projects/policies: whoever is limited by a quota does not raise it.
-                  _hub(["update", "patch"], "projects"), _hub(["create", "update", "delete"], "projects/namespaces"),
+                  _hub(["update", "patch"], "projects"), _hub(["create", "update"], "projects/namespaces"),
                   _hub(READ + WRITE, "roletemplatebindings"),
               ]),
     ]  # fmt: skip

@@ -40,7 +40,7 @@ def check_changes(
         if lacking:
             raise _denied(new, f"the right to {lacking[0]} projects/namespaces is missing")
     entered &= grants.clusters.keys()
-    lacking = find_uncovered(grants, principal, bindings, new, entered, now)
+    lacking = find_uncovered(grants, principal, bindings, new, entered, now, is_made=old is None)
     if lacking:
         raise _denied(
             new,
@@ -49,19 +49,26 @@ def check_changes(
 
 
 def may(grants: Grants, principal: Principal, verb: str, project: str) -> bool:
-    """Whether the caller may do this with the project's namespaces: `create` new ones, `update` to bring in, `delete` with all in it."""
+    """Whether the caller may do this with the project's namespaces: `create` new ones, `update` to bring in what is there."""
     return grants.is_allowed(principal, verb, "projects", project, subresource="namespaces")
 
 
 def find_uncovered(
     grants: Grants, principal: Principal, bindings: Iterable[RoleTemplateBinding], project: Project, clusters: Iterable[str],
-    now: datetime,
+    now: datetime, *, is_made: bool = False,
 ) -> list[str]:  # fmt: skip
-    """Rights that roles bound in the project would give in these clusters, and the caller lacks there or holds for a shorter time."""
+    """Rights that roles bound in the project would give in these clusters, and the caller lacks there or holds for a shorter time.
+
+    `is_made`: the project is being made with these namespaces.
+    """
     clusters, bindings = sorted(clusters), list(bindings)
     lasting: dict[datetime | None, Grants] = {}
     lacking: set[str] = set()
-    for name, until in _bound_roles(bindings, project, now) if clusters else ():
+    counting = _bound_roles(bindings, project, now)
+    if is_made and any(n.create for n in project.spec.namespaces):
+        # Whoever makes a project may be given a role in it as soon as it is there: any that a project can have.
+        counting |= {(role.name, None) for role in grants.roles.values()}
+    for name, until in counting if clusters else ():
         role = grants.roles.get(name)
         if role is None or role.scope != "project":
             continue

@@ -94,6 +94,19 @@ async def test_who_owns_a_project_has_new_namespaces_made_where_it_is_already(cl
         assert isinstance(refused.value, errors.Denied)
 
 
+async def test_who_makes_a_project_with_new_namespaces_holds_there_what_a_project_can_give(clock):
+    """Its maker may be given a role in it at once, and so a foothold in a cluster where they had none."""
+    maker = made.role("maker", "global", hub=[made.hub_rule("create", "projects")])
+    fresh = project("fresh", "east/new")
+    fresh.spec.namespaces[0].create = True
+    async with running(clock, made.binding(BOB, "hand", cluster="east")) as (hub, writer):
+        await hub.put(maker, made.binding(BOB, "maker", everywhere=True))
+        with pytest.raises(errors.Denied, match="rights there that you lack"):
+            await hub.write(writer, BOB, "create", fresh)
+        await hub.put(made.binding(BOB, "cluster-owner", cluster="east"))
+        await hub.write(writer, BOB, "create", fresh)
+
+
 async def test_a_namespace_that_the_hub_made_never_becomes_one_that_was_found(clock):
     """Otherwise who may only make new ones would bring in what is there: ask for a new one, then say it is not new."""
     async with running(clock) as (hub, writer):
