@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator, Mapping
 
 from libs.common.apiserver.metadata import label_value_error, qualified_name_error
 from libs.common.errors import Cause
-from libs.common.quantity import Quantity, format_quantity, parse_quantity
+from libs.common.quantity import NANOS, Quantity, format_quantity, parse_quantity
 from libs.common.resources.projects import Project, ProjectSpec
 
 COMPUTE = frozenset({"cpu", "memory", "ephemeral-storage"})
@@ -25,6 +25,7 @@ DOMAINS = (
 )  # fmt: skip
 """Whoever writes labels and annotations of these on a namespace speaks to the cluster, or to what it runs on."""
 MAX_ANNOTATION = 4096
+MILLI = NANOS // 1000
 FIELDS = ("quota", "container_limits", "isolated", "pod_security", "labels", "annotations")
 """What takes the right to change projects/policies; as the document calls them, by `_camel`."""
 
@@ -90,6 +91,9 @@ def _check_amounts(path: str, amounts: Mapping[str, str], *, quota: bool) -> Ite
             continue
         if amount.nanos < 0:
             yield _invalid(at, text, "must be 0 or more")
+        elif amount.nanos % MILLI:
+            # An API server rounds up what is finer, and the sum of shares would then be more than the quota.
+            yield _invalid(at, text, "must be a multiple of a thousandth (1m)")
         elif is_counted(name) and not amount.is_whole and not name.endswith("/requests.storage"):
             yield _invalid(at, text, "must be a whole number")
 

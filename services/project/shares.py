@@ -11,10 +11,9 @@ from collections.abc import Iterator
 from libs.common.errors import Cause
 from libs.common.quantity import MEBI, NANOS, Quantity, format_quantity, parse_quantity
 from libs.common.resources.projects import Project, ProjectNamespace
-from services.project.policies import is_counted
+from services.project.policies import MILLI, is_counted
 from services.project.rules import key_of
 
-MILLI = NANOS // 1000
 _FINE_BELOW = 64
 
 

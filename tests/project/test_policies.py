@@ -32,6 +32,7 @@ def test_what_is_right_is_taken():
         ({"quota": {"pods": "1.5"}}, "spec.quota[pods]", "must be a whole number"),
         ({"quota": {"count/pods": "500m"}}, "spec.quota[count/pods]", "must be a whole number"),
         ({"quota": {"pods": "many"}}, "spec.quota[pods]", '"many": must be a quantity such as 500m'),
+        ({"quota": {"limits.cpu": "1.0005"}}, "spec.quota[limits.cpu]", "must be a multiple of a thousandth"),
         ({"quota": {"limits.cpu": "-1"}}, "spec.quota[limits.cpu]", "must be 0 or more"),
         ({"quota": {"a b/c": "1"}}, "spec.quota[a b/c]", "must be a resource"),
         ({"namespaces": [{"cluster": "e", "namespace": "w", "share": {"pods": "x"}}]}, "spec.namespaces[0].share[pods]", "must be a quantity"),
