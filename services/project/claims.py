@@ -7,6 +7,7 @@ behind bars nobody.
 
 from __future__ import annotations
 
+import contextlib
 import secrets
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -112,6 +113,15 @@ class Claims:
             except errors.AlreadyExists:
                 continue
         return made
+
+    async def drop(self, project: Project, keys: Iterable[Key]) -> None:
+        """Tidy: delete the project's claims of namespaces that it has no longer. Somebody else's claim meanwhile stays."""
+        for key in keys:
+            claim = await self._read(key)
+            if claim.entry is None or claim.uid != project.uid:
+                continue
+            with contextlib.suppress(errors.Conflict):
+                await self._store.delete(claim.entry.key, claim.entry.value, claim.entry.revision)
 
     async def _take(self, key: Key, project: Project) -> Put:
         claim = await self._read(key)

@@ -65,8 +65,12 @@ class ProjectReconciler:
         return {key_of(n) for other in older for n in other.spec.namespaces} & own
 
     async def _take_out(self, name: str, clusters: set[str], keys: set[Key]) -> None:
+        taken: set[Key] = set()
+
         def mutate(project: Project) -> bool:
+            taken.clear()
             kept = [n for n in project.spec.namespaces if n.cluster not in clusters and key_of(n) not in keys]
+            taken.update(key_of(n) for n in project.spec.namespaces if n not in kept)
             if len(kept) == len(project.spec.namespaces):
                 return False
             before = project.model_copy(deep=True)
@@ -75,9 +79,10 @@ class ProjectReconciler:
             return True
 
         try:
-            await modify(self._store, Project, name, mutate, now=self._now)
+            project = await modify(self._store, Project, name, mutate, now=self._now)
         except errors.NotFound:
             return
+        await self._claims.drop(project, taken)
         log.get("project").info(
             "namespaces_taken_out", project=name, gone_clusters=sorted(clusters), also_elsewhere=len(keys)
         )

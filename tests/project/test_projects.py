@@ -129,6 +129,9 @@ async def test_namespaces_of_a_deleted_cluster_leave(clock):
         stored = await hub.get(Project, "shop")
         assert [n.cluster for n in stored.spec.namespaces] == ["east"]
         assert stored.metadata.generation == 2
+        assert {e.key: e.deleted for e in hub.stores["project"]._last.values() if e.key.startswith("nsof.")} == {
+            "nsof.east.web": False, "nsof.west.web": True,
+        }  # fmt: skip
         await hub.settle()
         before = stored.metadata.resource_version
         await reconciler(hub).reconcile("shop")
