@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from datetime import datetime
 
 from libs.common import errors
@@ -82,7 +82,7 @@ class Mover:
             document = codec.to_document(target)
             return NamespaceMoved(source=document, target=document)
         self._check_allowed(ctx, source)
-        left, joined = _plan(source, target, key)
+        left, joined = _plan(source, target, key, ctx.grants.clusters)
         self._strategy.check_rights(ctx, source, left)
         self._strategy.check_rights(ctx, target, joined)
         self._strategy.check(ctx, source, left, {})
@@ -123,7 +123,7 @@ class Mover:
         )
 
 
-def _plan(source: Project, target: Project, key: rules.Key) -> tuple[Project, Project]:
+def _plan(source: Project, target: Project, key: rules.Key, clusters: Mapping[str, str]) -> tuple[Project, Project]:
     """Both as they will be, the quota's shares among them. What was given of the one project's quota is nothing to the other.
 
     Whoever made the namespace, its new project finds it: `create` is for what is not there yet.
@@ -131,6 +131,7 @@ def _plan(source: Project, target: Project, key: rules.Key) -> tuple[Project, Pr
     left, joined = source.model_copy(deep=True), target.model_copy(deep=True)
     left.spec.namespaces = [n for n in left.spec.namespaces if rules.key_of(n) != key]
     joined.spec.namespaces.append(ProjectNamespace(cluster=key[0], namespace=key[1]))
+    rules.settle(target, joined, clusters)
     shares.fill_shares(source, left)
     shares.fill_shares(target, joined)
     return left, joined

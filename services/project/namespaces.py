@@ -137,6 +137,7 @@ class NamespaceMaker:
             raise _exists(key)
         new = old.model_copy(deep=True)
         new.spec.namespaces.append(entry)
+        rules.settle(old, new, ctx.grants.clusters)
         shares.fill_shares(old, new)
         self._strategy.check_rights(ctx, old, new)
         self._strategy.check(ctx, old, new, {})

@@ -14,7 +14,7 @@ from libs.common import errors
 from libs.common.observe import log
 from libs.common.reconcile import DONE, Outcome
 from libs.common.resources.clusters import Cluster
-from libs.common.resources.projects import Project
+from libs.common.resources.projects import Project, ProjectNamespace
 from libs.common.store.base import Store
 from libs.common.store.objects import Objects, modify, read
 from services.project.claims import Claims
@@ -41,38 +41,43 @@ class ProjectReconciler:
         project = self._projects.get(name)
         if project is None:
             return DONE
-        gone = await self._gone_clusters(project)
+        gone = await self._gone(project)
         lost = self._lost_to_older(project)
         if gone or lost:
-            await self._take_out(name, gone, lost)
+            await self._take_out(name, project.uid, gone, lost)
         else:
             await self._claims.adopt(project, self._is_claimed)
         return DONE
 
-    async def _gone_clusters(self, project: Project) -> set[str]:
-        """Asks the owner's bucket itself: a copy that is behind must not empty a project."""
-        gone = set()
+    async def _gone(self, project: Project) -> set[tuple[Key, str]]:
+        """Namespaces of clusters that are gone, also where another cluster has the name since, each with the uid of its cluster.
+
+        Asks the owner's bucket itself: a copy that is behind must not empty a project.
+        """
+        uids: dict[str, str] = {}
         for cluster in {n.cluster for n in project.spec.namespaces}:
             try:
-                await read(self._clusters_store, Cluster, cluster)
+                uids[cluster] = (await read(self._clusters_store, Cluster, cluster)).uid
             except errors.NotFound:
-                gone.add(cluster)
-        return gone
+                continue
+        return {(key_of(n), n.cluster_uid) for n in project.spec.namespaces if not _is_of(n, uids.get(n.cluster, ""))}
 
     def _lost_to_older(self, project: Project) -> set[Key]:
         own = {key_of(n) for n in project.spec.namespaces}
         older = (p for p in self._projects.all() if p.name != project.name and _age(p) < _age(project))
         return {key_of(n) for other in older for n in other.spec.namespaces} & own
 
-    async def _take_out(self, name: str, clusters: set[str], keys: set[Key]) -> None:
+    async def _take_out(self, name: str, uid: str, gone: set[tuple[Key, str]], lost: set[Key]) -> None:
         taken: set[Key] = set()
 
         def mutate(project: Project) -> bool:
             taken.clear()
-            kept = [n for n in project.spec.namespaces if n.cluster not in clusters and key_of(n) not in keys]
-            taken.update(key_of(n) for n in project.spec.namespaces if n not in kept)
-            if len(kept) == len(project.spec.namespaces):
+            kept = [
+                n for n in project.spec.namespaces if (key_of(n), n.cluster_uid) not in gone and key_of(n) not in lost
+            ]
+            if project.uid != uid or len(kept) == len(project.spec.namespaces):
                 return False
+            taken.update(key_of(n) for n in project.spec.namespaces if n not in kept)
             before = project.model_copy(deep=True)
             project.spec.namespaces = kept
             fill_shares(before, project)
@@ -84,8 +89,16 @@ class ProjectReconciler:
             return
         await self._claims.drop(project, taken)
         log.get("project").info(
-            "namespaces_taken_out", project=name, gone_clusters=sorted(clusters), also_elsewhere=len(keys)
+            "namespaces_taken_out",
+            project=name,
+            gone_clusters=sorted({cluster for (cluster, _), _ in gone}),
+            also_elsewhere=len(lost),
         )
+
+
+def _is_of(namespace: ProjectNamespace, cluster_uid: str) -> bool:
+    """Whether the namespace is of this cluster; entries of before uids were kept are of the one that has the name."""
+    return bool(cluster_uid) and namespace.cluster_uid in ("", cluster_uid)
 
 
 def _age(project: Project) -> tuple[str, str]:

@@ -39,17 +39,21 @@ def find_removed(old: Project, new: Project) -> list[ProjectNamespace]:
     return find_added(new, old)
 
 
-def keep_origin(old: Project | None, new: Project) -> list[str]:
-    """Whether the hub made a namespace or found it is settled when it comes in: writes it back. Returns what was asked in vain."""
-    before = {key_of(n): n.create for n in old.spec.namespaces} if old is not None else {}
+def settle(old: Project | None, new: Project, clusters: Mapping[str, str]) -> list[str]:
+    """Write back what is settled when a namespace comes in, whatever somebody wrote: whether the hub made it or found it, and of which
+    cluster it is, by uid. `clusters`: name → uid. Returns what was asked in vain, for people.
+    """
+    before = {key_of(n): n for n in old.spec.namespaces} if old is not None else {}
     told = []
     for index, namespace in enumerate(new.spec.namespaces):
-        origin = before.get(key_of(namespace), namespace.create)
-        if namespace.create and not origin:
+        entry = before.get(key_of(namespace))
+        if entry is not None and namespace.create and not entry.create:
             told.append(
                 f"spec.namespaces[{index}].create: the namespace was there when it came into the project; it stays false"
             )
-        namespace.create = origin
+        namespace.create = entry.create if entry is not None else namespace.create
+        here = clusters.get(namespace.cluster, "")
+        namespace.cluster_uid = (entry.cluster_uid if entry is not None else "") or here
     return told
 
 

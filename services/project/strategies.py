@@ -28,7 +28,7 @@ class ProjectStrategy(Strategy[Project]):
         self._bindings = bindings
 
     async def prepare(self, ctx: WriteContext, old: Project | None, new: Project) -> Project:
-        ctx.warnings += rules.keep_origin(old, new)
+        ctx.warnings += rules.settle(old, new, ctx.grants.clusters)
         shares.fill_shares(old, new)
         return new
 

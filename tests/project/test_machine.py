@@ -45,6 +45,7 @@ class Steps(RuleBasedStateMachine):
     def __init__(self) -> None:
         super().__init__()
         self.loop = asyncio.new_event_loop()
+        self.lives = 0
         self.ready, self.over = asyncio.Event(), asyncio.Event()
         self.hub: Hub
         self.holder = self.loop.create_task(self._hold())
@@ -168,10 +169,12 @@ class Steps(RuleBasedStateMachine):
     @rule(cluster=st.sampled_from(CLUSTERS))
     def a_cluster_goes_and_another_of_its_name_comes(self, cluster: str) -> None:
         self.do(self.hub.delete(made.cluster(cluster)))
+        self.lives += 1
+        self.do(self.hub.put(made.cluster(cluster, f"{cluster}-{self.lives}")))
         for name in PROJECTS:
             self.do(reconciler(self.hub).reconcile(name))
         self.do(self.hub.settle())
-        self.do(self.hub.put(made.cluster(cluster)))
+        assert not any(n.cluster == cluster for p in self.stored() for n in p.spec.namespaces)
 
     # ── what holds ──
 

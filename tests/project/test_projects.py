@@ -138,6 +138,24 @@ async def test_namespaces_of_a_deleted_cluster_leave(clock):
         assert (await hub.get(Project, "shop")).metadata.resource_version == before
 
 
+async def test_namespaces_of_a_cluster_leave_though_another_has_its_name_by_then(clock):
+    """CVE-2023-22647's kind: else the project's members would have rights in the other cluster."""
+    async with running(clock) as (hub, writer):
+        await hub.write(writer, ADA, "create", project("shop", "east/web", "west/web"))
+        await hub.delete(made.cluster("west"))
+        await hub.put(made.cluster("west", "uid-other"))
+        assert await reconciler(hub).reconcile("shop") == DONE
+        assert [n.cluster for n in (await hub.get(Project, "shop")).spec.namespaces] == ["east"]
+        await hub.write(writer, ADA, "patch", "shop", plural="projects", body=namespaces("east/web", "west/web"))
+        forged = namespaces("east/web", "west/web")
+        forged["spec"]["namespaces"][1]["clusterUid"] = "uid-west"
+        await hub.write(writer, ADA, "patch", "shop", plural="projects", body=forged)
+        stored = await hub.get(Project, "shop")
+        assert [n.cluster_uid for n in stored.spec.namespaces] == ["uid-east", "uid-other"]
+        assert await reconciler(hub).reconcile("shop") == DONE
+        assert len((await hub.get(Project, "shop")).spec.namespaces) == 2
+
+
 async def test_of_two_projects_with_one_namespace_the_older_keeps_it(clock):
     async with running(clock) as (hub, _):
         older, newer = project("older", "east/web"), project("newer", "east/web", "east/db")

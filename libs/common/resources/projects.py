@@ -12,6 +12,9 @@ from libs.common.resources.meta import ConditionedStatus, Label, Model, Resource
 class ProjectNamespace(Model):
     cluster: Label = Field(description="Name of the Cluster.")
     namespace: Label = Field(description="Name of the namespace in that cluster.")
+    cluster_uid: str = Field(
+        default="", max_length=64, description="Filled in by the hub: a later cluster of the same name is another one."
+    )
     create: bool = Field(default=False, description="True: the hub makes the namespace where there is none.")
     share: dict[str, str] = Field(
         default_factory=dict,
