@@ -36,6 +36,7 @@ from services.agent.detach import Detacher
 from services.agent.health import PATIENCE_S, Health
 from services.agent.heartbeat import ApiServerProbe, HeartbeatSender, Sources
 from services.agent.identity import digest_of, read_token, register, trust
+from services.agent.observe_namespaces import NamespaceObserver
 from services.agent.observe_nodes import NodeObserver
 from services.agent.state import FileState, Identity, Kept, SecretState, State
 from services.agent.tunnel import Tunnel
@@ -162,6 +163,7 @@ class Agent:
                 bus, uid, self.state, await self.state.load_kept(), Applier(self.client, discovery), detacher.run
             )
             nodes = NodeObserver(self.client, bus, uid)
+            namespaces = NamespaceObserver(self.client, bus, uid)
             tunnel = Tunnel(
                 self.hub, identity, self.endpoint, self.config.tunnels,
                 client=self.client, authorities=self.authorities,
@@ -193,15 +195,18 @@ class Agent:
                 tasks.create_task(heartbeat.run(), name="heartbeat")
                 tasks.create_task(detach_when_told(), name="desired")
                 tasks.create_task(nodes.run(), name="nodes")
+                tasks.create_task(namespaces.run(), name="namespaces")
                 tasks.create_task(tunnel.run(), name="tunnel")
                 tasks.create_task(self.authorities.run(credentials), name="authorities")
                 tasks.create_task(credentials.run(bus), name="credential")
                 tasks.create_task(watch_token(self.config.registration_token_file, self.refused), name="token")
-                tasks.create_task(_watch_bus(bus, heartbeat, desired, nodes), name="bus watch")
+                tasks.create_task(_watch_bus(bus, heartbeat, desired, nodes, namespaces), name="bus watch")
                 tasks.create_task(_prove_bus(bus, self.health), name="bus proof")
 
 
-async def _watch_bus(bus: NatsBus, heartbeat: HeartbeatSender, desired: DesiredKeeper, nodes: NodeObserver) -> None:
+async def _watch_bus(
+    bus: NatsBus, heartbeat: HeartbeatSender, desired: DesiredKeeper, *observers: NodeObserver | NamespaceObserver
+) -> None:
     """Tell everybody who must repeat something that the bus is back."""
     seen = bus.connection.epoch
     while True:
@@ -210,7 +215,8 @@ async def _watch_bus(bus: NatsBus, heartbeat: HeartbeatSender, desired: DesiredK
             seen = bus.connection.epoch
             heartbeat.reconnected()
             desired.reconnected()
-            nodes.reconnected()
+            for observer in observers:
+                observer.reconnected()
 
 
 async def _prove_bus(bus: NatsBus, health: Health) -> None:

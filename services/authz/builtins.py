@@ -130,10 +130,17 @@ def render_builtins() -> list[RoleTemplate]:
               rules=_EDIT, inherits=["project-viewer"]),
         _role("project-manager", "project", "Project manager", "Runs the project and says who is in it; no secrets, no RBAC inside clusters.",
               inherits=["project-member"],
-              hub=[_hub(["update", "patch"], "projects"), _hub(READ + WRITE, "roletemplatebindings")]),
+              hub=[
+                  _hub(["update", "patch"], "projects"), _hub(["create", "update"], "projects/namespaces"),
+                  _hub(READ + WRITE, "roletemplatebindings"),
+              ]),
         _role("project-owner", "project", "Project owner", "Runs the project: workloads, secrets, roles, and who is in it.",
               rules=_ADMINISTER_NAMESPACE, inherits=["project-member"], creator_default=True,
-              hub=[_hub(["update", "patch"], "projects"), _hub(READ + WRITE, "roletemplatebindings")]),
+              hub=[
+                  # Not projects/policies: whoever is limited by a quota does not raise it.
+                  _hub(["update", "patch"], "projects"), _hub(["create", "update"], "projects/namespaces"),
+                  _hub(READ + WRITE, "roletemplatebindings"),
+              ]),
     ]  # fmt: skip
 
 

@@ -127,6 +127,7 @@ def _update_applied(cluster: Cluster, known: Known, now: datetime) -> None:
     applied = {part.name: part for part in status.applied}
     failed = sorted(name for name, part in applied.items() if part.error and name in known.desired)
     behind = sorted(name for name, hash_ in known.desired.items() if name not in applied or applied[name].hash != hash_)
+    status.behind = behind
     if failed:
         part = applied[failed[0]]
         status.set_condition(APPLIED, False, "Failed", f'part "{part.name}": {part.error}', now, generation)

@@ -21,6 +21,7 @@ from services.gateway.documents import Documents
 from services.gateway.health import Health
 from services.gateway.pages import Pages, read_files
 from services.gateway.principals import Principals
+from services.gateway.projects import Projects
 from services.gateway.recordings import Recordings
 from services.gateway.redirects import Redirects
 from services.gateway.registration import AgentEntry
@@ -64,7 +65,7 @@ def render_routes(state: State) -> list[Route]:
         EmptyCore(),
     )
     recordings = Recordings(state, state.recordings or JetStreamLog(state.bus))
-    scim = Scim(state)
+    scim, projects = Scim(state), Projects(state)
     item = OURS + "/{plural}/{name}"
     status = item + "/{subresource}"
     access, whoami = (
@@ -90,6 +91,8 @@ def render_routes(state: State) -> list[Route]:
         Route("POST", "/v1/logout", sign_in.logout, owing=True),
         Route("GET", "/v1/principals", principals.search),
         Route("POST", "/v1/identity-providers/{name}/test", principals.test),
+        Route("POST", "/v1/projects/{name}/namespaces", projects.create),
+        Route("POST", "/v1/projects/{name}/namespaces/move", projects.move),
         Route("POST", "/v1/password", sign_in.password, owing=True),
         Route("POST", "/v1/devices", devices.begin, "patience"),
         Route("POST", "/v1/devices/fetch", devices.fetch, "patience"),

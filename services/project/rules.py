@@ -1,19 +1,32 @@
-"""The pure checks of projects: values in, causes out."""
+"""The pure checks of a project's namespaces: values in, causes out. `policies` has those of what the namespaces are kept to."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Mapping
 
+from libs.common.apiserver import validate
 from libs.common.errors import Cause
+from libs.common.resources.meta import check_label
 from libs.common.resources.projects import Project, ProjectNamespace
+from services.project.system import is_system
 
-RESERVED_NAMESPACES = frozenset({"kube-system", "kube-public", "kube-node-lease", "herdsman-system"})
-"""Whoever works in these works on the whole cluster: they belong to cluster owners, not to a project."""
 Key = tuple[str, str]
+MAX_CHANGES = 400
+"""Namespaces that one write puts in or takes out: each is a write of its own in the store's batch."""
 
 
 def key_of(namespace: ProjectNamespace) -> Key:
     return namespace.cluster, namespace.namespace
+
+
+def parse_key(project: str, cluster: str, namespace: str) -> Key:
+    """What a method was asked for. Raises Invalid for what can be no name."""
+    for field, value in (("project", project), ("cluster", cluster), ("namespace", namespace)):
+        try:
+            check_label(value)
+        except ValueError as exc:
+            raise validate.invalid_field(Project, project, field, value, str(exc)) from exc
+    return cluster, namespace
 
 
 def find_added(old: Project | None, new: Project) -> list[ProjectNamespace]:
@@ -26,11 +39,36 @@ def find_removed(old: Project, new: Project) -> list[ProjectNamespace]:
     return find_added(new, old)
 
 
+def settle(old: Project | None, new: Project, clusters: Mapping[str, str]) -> list[str]:
+    """Write back what is settled when a namespace comes in, whatever somebody wrote: whether the hub made it or found it, and of which
+    cluster it is, by uid. `clusters`: name → uid. Returns what was asked in vain, for people.
+    """
+    before = {key_of(n): n for n in old.spec.namespaces} if old is not None else {}
+    told = []
+    for index, namespace in enumerate(new.spec.namespaces):
+        entry = before.get(key_of(namespace))
+        if entry is not None and namespace.create and not entry.create:
+            told.append(
+                f"spec.namespaces[{index}].create: the namespace was there when it came into the project; it stays false"
+            )
+        namespace.create = entry.create if entry is not None else namespace.create
+        here = clusters.get(namespace.cluster, "")
+        namespace.cluster_uid = (entry.cluster_uid if entry is not None else "") or here
+    return told
+
+
 def check_namespaces(
-    new: Project, others: Iterable[Project], clusters: Mapping[str, str], added: set[Key]
+    new: Project,
+    taken: Mapping[Key, str],
+    clusters: Mapping[str, str],
+    added: set[Key],
+    patterns: Callable[[str], tuple[str, ...]],
 ) -> list[Cause]:
-    """Each once, in no other project; those that are added exist in clusters that are here and are not reserved."""
-    taken = {key_of(n): p.name for p in others if p.name != new.name for n in p.spec.namespaces}
+    """Each once, in no other project; those that are added exist in clusters that are here and are not the cluster's own.
+
+    `taken`: namespaces of other projects, with what the caller may be told of the project. `patterns`: name of a cluster → its
+    system namespaces.
+    """
     seen: set[Key] = set()
     causes = []
     for index, namespace in enumerate(new.spec.namespaces):
@@ -39,12 +77,16 @@ def check_namespaces(
         if key in seen:
             causes.append(Cause(path, f'Duplicate value: "{label}"', "FieldValueDuplicate"))
         elif key in taken:
-            why = f'namespace {label} is in project "{taken[key]}": take it out there first'
-            causes.append(Cause(path, f"Forbidden: {why}", "FieldValueForbidden"))
+            causes.append(_forbidden(path, f"namespace {label} is in {taken[key]}: move it from there"))
         elif key in added and namespace.cluster not in clusters:
             causes.append(Cause(f"{path}.cluster", f'Not found: "{namespace.cluster}"', "FieldValueNotFound"))
-        elif key in added and namespace.namespace in RESERVED_NAMESPACES:
-            why = f"namespace {namespace.namespace} belongs to the cluster itself"
-            causes.append(Cause(f"{path}.namespace", f"Forbidden: {why}", "FieldValueForbidden"))
+        elif key in added and is_system(namespace.namespace, patterns(namespace.cluster)):
+            causes.append(
+                _forbidden(f"{path}.namespace", f"namespace {namespace.namespace} belongs to the cluster itself")
+            )
         seen.add(key)
     return causes
+
+
+def _forbidden(path: str, why: str) -> Cause:
+    return Cause(path, f"Forbidden: {why}", "FieldValueForbidden")

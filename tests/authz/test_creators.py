@@ -16,9 +16,9 @@ from services.authz.creators import CreatorDefaults
 from services.authz.rules import check_template
 from services.authz.strategies import RoleTemplateStrategy
 from services.cluster_controller.strategies import ClusterStrategy
-from services.project.strategies import ProjectStrategy
 from tests.access import made
 from tests.access.hub import running_hub
+from tests.project.test_projects import strategy
 
 ADA, BOB, EVE = made.user("ada"), made.user("bob"), made.user("eve")
 MAKER = made.role("maker", "global", hub=[made.hub_rule("create update patch get", "clusters projects")])
@@ -32,7 +32,7 @@ class Making:
             hub.stores["authz"], hub.stores.__getitem__, hub.objects(RoleTemplate), hub.objects(Cluster), hub.objects(Project), hub.now
         )  # fmt: skip
         self.clusters = hub.writer("cluster_controller", {"clusters": ClusterStrategy(hub.live.bindings)})
-        self.projects = hub.writer("project", {"projects": ProjectStrategy(hub.objects(Project))})
+        self.projects = hub.writer("project", {"projects": strategy(hub)})
         self.roles = hub.writer(
             "authz", {"roletemplates": RoleTemplateStrategy(hub.objects(RoleTemplate), hub.live.bindings)}
         )

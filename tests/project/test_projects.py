@@ -6,14 +6,20 @@ import pytest
 
 from libs.common import errors
 from libs.common.reconcile import DONE
+from libs.common.resources.access import RoleTemplateBinding
+from libs.common.resources.clusters import Cluster
 from libs.common.resources.projects import Project
+from services.project import system
+from services.project.claims import Claims
 from services.project.reconciler import ProjectReconciler
 from services.project.strategies import ProjectStrategy
 from tests.access import made
 from tests.access.hub import ADMIN, running_hub
 
 ADA, BOB, EVE = made.user("ada"), made.user("bob"), made.user("eve")
-MAKER = made.role("maker", "global", hub=[made.hub_rule("create get update patch", "projects")])
+MAKER = made.role(
+    "maker", "global", hub=[made.hub_rule("create get update patch", "projects"), made.hub_rule("update", "projects/namespaces")]
+)  # fmt: skip
 OWNER = made.role("owner", "cluster", hub=[made.hub_rule("update", "clusters")])
 
 
@@ -26,6 +32,12 @@ def namespaces(*places: str) -> dict:
     return {"spec": project("x", *places).spec.to_document()}
 
 
+def strategy(hub) -> ProjectStrategy:
+    return ProjectStrategy(
+        Claims(hub.stores["project"], hub.objects(Project)), hub.objects(Cluster), hub.objects(RoleTemplateBinding)
+    )
+
+
 @asynccontextmanager
 async def running(clock):
     async with running_hub(clock) as hub:
@@ -35,7 +47,7 @@ async def running(clock):
             made.binding(BOB, "maker", everywhere=True),
             made.binding(BOB, "owner", cluster="east"),
         )
-        yield hub, hub.writer("project", {"projects": ProjectStrategy(hub.objects(Project))})
+        yield hub, hub.writer("project", {"projects": strategy(hub)})
 
 
 async def test_a_maker_who_owns_the_cluster_groups_its_namespaces(clock):
@@ -71,11 +83,18 @@ async def test_a_namespace_is_in_one_project_once(clock):
         await hub.write(writer, ADA, "create", project("other", "west/web"))
 
 
-@pytest.mark.parametrize("place", ["east/kube-system", "east/herdsman-system"])
+@pytest.mark.parametrize(
+    "place", ["east/default", "east/kube-system", "east/kube-anything", "east/herdsman-system", "east/openshift-etcd", "west/infra-db"]
+)  # fmt: skip
 async def test_the_clusters_own_namespaces_are_in_no_project(clock, place):
+    west = made.cluster("west")
+    west.metadata.annotations = {system.ANNOTATION: "infra-*, vault"}
     async with running(clock) as (hub, writer):
-        with pytest.raises(errors.Invalid, match="belongs to the cluster itself"):
-            await hub.write(writer, ADA, "create", project("shop", place))
+        await hub.put(west)
+        with pytest.raises(
+            errors.Invalid, match=r"spec.namespaces\[1\].namespace: Forbidden: .* belongs to the cluster itself"
+        ):
+            await hub.write(writer, ADA, "create", project("shop", "east/infra-db", place))
 
 
 async def test_the_name_is_a_label_and_the_status_the_hubs(clock):
@@ -96,7 +115,10 @@ async def test_the_name_is_a_label_and_the_status_the_hubs(clock):
 
 
 def reconciler(hub) -> ProjectReconciler:
-    return ProjectReconciler(hub.stores["project"], hub.stores["cluster_controller"], hub.objects(Project), hub.now)
+    store, projects = hub.stores["project"], hub.objects(Project)
+    return ProjectReconciler(
+        store, hub.stores["cluster_controller"], projects, Claims(store, projects), lambda _key: False, hub.now
+    )
 
 
 async def test_namespaces_of_a_deleted_cluster_leave(clock):
@@ -107,10 +129,31 @@ async def test_namespaces_of_a_deleted_cluster_leave(clock):
         stored = await hub.get(Project, "shop")
         assert [n.cluster for n in stored.spec.namespaces] == ["east"]
         assert stored.metadata.generation == 2
+        assert {e.key: e.deleted for e in hub.stores["project"]._last.values() if e.key.startswith("nsof.")} == {
+            "nsof.east.web": False, "nsof.west.web": True,
+        }  # fmt: skip
         await hub.settle()
         before = stored.metadata.resource_version
         await reconciler(hub).reconcile("shop")
         assert (await hub.get(Project, "shop")).metadata.resource_version == before
+
+
+async def test_namespaces_of_a_cluster_leave_though_another_has_its_name_by_then(clock):
+    """CVE-2023-22647's kind: else the project's members would have rights in the other cluster."""
+    async with running(clock) as (hub, writer):
+        await hub.write(writer, ADA, "create", project("shop", "east/web", "west/web"))
+        await hub.delete(made.cluster("west"))
+        await hub.put(made.cluster("west", "uid-other"))
+        assert await reconciler(hub).reconcile("shop") == DONE
+        assert [n.cluster for n in (await hub.get(Project, "shop")).spec.namespaces] == ["east"]
+        await hub.write(writer, ADA, "patch", "shop", plural="projects", body=namespaces("east/web", "west/web"))
+        forged = namespaces("east/web", "west/web")
+        forged["spec"]["namespaces"][1]["clusterUid"] = "uid-west"
+        await hub.write(writer, ADA, "patch", "shop", plural="projects", body=forged)
+        stored = await hub.get(Project, "shop")
+        assert [n.cluster_uid for n in stored.spec.namespaces] == ["uid-east", "uid-other"]
+        assert await reconciler(hub).reconcile("shop") == DONE
+        assert len((await hub.get(Project, "shop")).spec.namespaces) == 2
 
 
 async def test_of_two_projects_with_one_namespace_the_older_keeps_it(clock):

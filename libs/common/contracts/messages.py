@@ -522,6 +522,51 @@ class AgentRenewal(BaseModel):
     public_key: str = Field(default="", max_length=64)
 
 
+# ── projects ─────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+class NamespaceCreate(BaseModel):
+    """Have a namespace made in a cluster. `project` empty = the only one of that cluster in which the caller may do that."""
+
+    identity: str
+    request_id: str = ""
+    cluster: str = Field(max_length=63)
+    namespace: str = Field(max_length=63)
+    project: str = Field(default="", max_length=63)
+    dry_run: bool = False
+
+
+class NamespaceCreated(BaseModel):
+    """`uid` is the namespace's own, and all that the project says of it is applied; empty = the project has it, and `pending` says what is missing."""
+
+    project: str
+    cluster: str
+    namespace: str
+    uid: str = ""
+    pending: str = ""
+
+
+class NamespaceMove(BaseModel):
+    """Move a namespace from the project that has it into another, in one step. `source`: refused when another project has it now."""
+
+    identity: str
+    request_id: str = ""
+    cluster: str = Field(max_length=63)
+    namespace: str = Field(max_length=63)
+    project: str = Field(max_length=63)
+    source: str = Field(default="", max_length=63)
+
+
+class NamespaceMoved(BaseModel):
+    """Both projects as they are stored now; the same twice where the namespace was in the wanted project already."""
+
+    source: dict[str, Any]
+    target: dict[str, Any]
+
+
+# ── agents ───────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
 class Heartbeat(BaseModel):
     """Every 10 s from each agent, and at once when something in it changes."""
 
@@ -555,6 +600,24 @@ class NodesObserved(BaseModel):
     """
 
     nodes: list[NodeObservation]
+    complete: bool = False
+    present: list[str] = Field(default_factory=list)
+
+
+class NamespaceObservation(BaseModel):
+    """One namespace as the agent saw it. `project`: uid of the project that it is marked with; `used`: of that project's quota in it."""
+
+    name: str = Field(max_length=63)
+    uid: str = Field(default="", max_length=64)
+    project: str = Field(default="", max_length=64)
+    deleting: bool = False
+    used: dict[str, str] = Field(default_factory=dict, max_length=64)
+
+
+class NamespacesObserved(BaseModel):
+    """All or some namespaces of a cluster; `complete` and `present` as in NodesObserved."""
+
+    namespaces: list[NamespaceObservation]
     complete: bool = False
     present: list[str] = Field(default_factory=list)
 

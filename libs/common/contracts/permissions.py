@@ -25,6 +25,7 @@ READS: dict[str, tuple[str, ...]] = {
     "gateway": BUCKETS,
 }
 LISTENS: dict[str, tuple[str, ...]] = {
+    "project": (subjects.observation("*", "namespaces"),),
     "node_registry": (subjects.observation("*", "nodes"),),
     "cluster_controller": (subjects.heartbeat("*"),),
     "identity": (subjects.sign_in_counts(),),

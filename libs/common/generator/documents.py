@@ -24,6 +24,7 @@ from libs.common.version import VERSION
 OBSERVATIONS: tuple[tuple[str, type[BaseModel], str], ...] = (
     (subjects.heartbeat("*"), messages.Heartbeat, "agent → cluster_controller"),
     (subjects.observation("*", "nodes"), messages.NodesObserved, "agent → node_registry"),
+    (subjects.observation("*", "namespaces"), messages.NamespacesObserved, "agent → project"),
     (subjects.notice("*"), messages.Notice, "cluster_controller → agent"),
     (subjects.sign_in_counts(), messages.SignInCounts, "identity → every replica of identity"),
 )

@@ -57,6 +57,10 @@ class ClusterStatus(ConditionedStatus):
     node_count: int | None = None
     agent: AgentStatus = Field(default_factory=AgentStatus)
     applied: list[AppliedPart] = Field(default_factory=list)
+    behind: list[str] = Field(
+        default_factory=list,
+        description="Parts of what the cluster should hold that it has not applied as they are now.",
+    )
 
 
 class Cluster(Resource):

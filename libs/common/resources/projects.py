@@ -6,17 +6,25 @@ from typing import ClassVar, Literal
 
 from pydantic import Field
 
-from libs.common.resources.meta import ConditionedStatus, Label, Model, Resource
+from libs.common.resources.meta import ConditionedStatus, Label, Model, Resource, Time
 
 
 class ProjectNamespace(Model):
     cluster: Label = Field(description="Name of the Cluster.")
     namespace: Label = Field(description="Name of the namespace in that cluster.")
+    cluster_uid: str = Field(
+        default="", max_length=64, description="Filled in by the hub: a later cluster of the same name is another one."
+    )
     create: bool = Field(default=False, description="True: the hub makes the namespace where there is none.")
     share: dict[str, str] = Field(
         default_factory=dict,
         max_length=64,
         description="Its part of the project's quota, by resource, such as requests.cpu: 500m. Where nothing is given the hub fills in an equal part of what is left.",
+    )
+    equal_share: list[str] = Field(
+        default_factory=list,
+        max_length=64,
+        description="Resources of the share that the hub filled in: they stay an equal part of what is left when namespaces or the quota change.",
     )
 
 
@@ -48,8 +56,37 @@ class ProjectSpec(Model):
     annotations: dict[str, str] = Field(default_factory=dict, max_length=64, description="Kept on each namespace.")
 
 
+class ProjectCluster(Model):
+    """How far a cluster is with what the project says."""
+
+    name: str
+    state: Literal["Applied", "Pending", "Failed"] = Field(
+        description="Applied; Pending: the cluster has not taken it over yet, perhaps because it is away; Failed: see the message."
+    )
+    since: Time
+    message: str = ""
+
+
+class ObservedNamespace(Model):
+    """What the cluster's agent last said of one of the project's namespaces."""
+
+    cluster: str
+    namespace: str
+    uid: str = Field(default="", description="The namespace's own uid; empty = it is not there.")
+    used: dict[str, str] = Field(
+        default_factory=dict,
+        description="What of its share is used, by resource; left out in projects of more than 500 namespaces.",
+    )
+
+
 class ProjectStatus(ConditionedStatus):
-    pass
+    """Condition: Applied."""
+
+    clusters: list[ProjectCluster] = Field(default_factory=list)
+    namespaces: list[ObservedNamespace] = Field(default_factory=list)
+    used: dict[str, str] = Field(
+        default_factory=dict, description="What of the quota all namespaces together use, as far as it is known."
+    )
 
 
 class Project(Resource):

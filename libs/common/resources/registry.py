@@ -94,6 +94,18 @@ def _inactive(doc: Document) -> str:
     return str(_condition("Inactive")(doc) == "True")
 
 
+def _applied_clusters(doc: Document) -> str:
+    """`2/3`: clusters that hold what the project says, of those in which it has namespaces."""
+    clusters = doc.get("status", {}).get("clusters", ())
+    return f"{sum(c.get('state') == 'Applied' for c in clusters)}/{len(clusters)}"
+
+
+def _used(doc: Document) -> str:
+    """`pods 3/10, limits.cpu 500m/2`; empty without a quota."""
+    quota, used = doc.get("spec", {}).get("quota", {}), doc.get("status", {}).get("used", {})
+    return ", ".join(f"{name} {used.get(name, '?')}/{quota[name]}" for name in sorted(quota))
+
+
 def _ready(doc: Document) -> str:
     status = doc.get("status", {})
     word = {True: "Ready", False: "NotReady", None: "Unknown"}[status.get("ready")]
@@ -224,6 +236,8 @@ RESOURCE_TYPES: tuple[ResourceType, ...] = (
         columns=(
             Column("Display Name", "spec.displayName"),
             Column("Namespaces", "spec.namespaces", "integer", render=lambda d: len(d.get("spec", {}).get("namespaces", ()))),
+            Column("Applied", "status.clusters", render=_applied_clusters),
+            Column("Used", "status.used", render=_used),
         ),
     ),
     ResourceType(
