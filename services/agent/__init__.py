@@ -8,6 +8,6 @@ finalizer; rights are taken away before others are added; without the hub the la
 neither users nor why the desired set is what it is.
 
 Reading order: `config`, `state` (what survives a restart), `identity` (registration), `credential` (renewal), `desired` (what
-should be), `diff` (pure: from what is to what should be), `apply` (do it), `observe_nodes`, `heartbeat`, `tunnel`, `detach` (leave
+should be), `diff` (pure: from what is to what should be), `apply` (do it), `guard_owned` (notice when it must be done), `observe_nodes`, `heartbeat`, `tunnel`, `detach` (leave
 nothing behind), `health` (probes), `main` (the wiring).
 """

@@ -25,15 +25,23 @@ log = structlog.get_logger(__name__)
 _FATAL = (errors.Unavailable, errors.Timeout, errors.Unauthenticated)
 
 
+class NamespaceAbsent(errors.NotFound):
+    """The namespace of an object is not in the cluster."""
+
+
 @dataclass(slots=True)
 class Outcome:
-    """`failures`: part label → sentences; `writes`: how many objects were written or deleted."""
+    """`failures`: part label → sentences; `writes`: how many objects were written or deleted; `absent`: namespaces that would be needed."""
 
     failures: dict[str, list[str]] = field(default_factory=dict)
     writes: int = 0
+    absent: set[str] = field(default_factory=set)
 
     def fail(self, part: str, sentence: str) -> None:
-        self.failures.setdefault(part, []).append(sentence)
+        """Note what went wrong, once: many objects can lack the same."""
+        known = self.failures.setdefault(part, [])
+        if sentence not in known:
+            known.append(sentence)
 
 
 class Applier:
@@ -63,6 +71,9 @@ class Applier:
         """Take the steps in order. Raises Unavailable, Timeout or Unauthenticated when the API server can't be worked with."""
         outcome = Outcome()
         for step in steps:
+            if isinstance(step, Apply) and step.ref.namespace in outcome.absent:
+                outcome.fail(step.part, _say_absent(step.ref.namespace))
+                continue
             try:
                 if isinstance(step, Delete):
                     await self._delete(step)
@@ -71,6 +82,9 @@ class Applier:
                 outcome.writes += 1
             except _FATAL:
                 raise
+            except NamespaceAbsent as exc:
+                outcome.absent.add(step.ref.namespace)
+                outcome.fail(step.part, exc.message)
             except errors.HerdsmanError as exc:
                 outcome.fail(step.part, exc.message)
         return outcome
@@ -86,6 +100,11 @@ class Applier:
         path = await self._discovery.path(step.ref)
         try:
             await self._client.apply(path, step.document, manager=FIELD_MANAGER)
+        except errors.NotFound as exc:
+            # The kind is known and the object need not exist, so it is its namespace that does not.
+            if step.ref.namespace and exc.kind in ("", "namespaces"):
+                raise NamespaceAbsent(_say_absent(step.ref.namespace)) from exc
+            raise
         except errors.Invalid:
             if not await self._remove_stranger(step, path):
                 raise
@@ -101,3 +120,7 @@ class Applier:
             return False
         await self._client.delete(path, uid=str(found["metadata"]["uid"]))
         return True
+
+
+def _say_absent(namespace: str) -> str:
+    return f'namespace "{namespace}" is not in the cluster: what belongs into it is applied as soon as it is made'

@@ -58,7 +58,11 @@ class DesiredKeeper:
         self._wake = asyncio.Event()
         self._pull_at = monotonic()
         self._enforce_at = monotonic()
+        self._absent: frozenset[str] = frozenset()
+        self._appeared: set[str] = set()
+        """Namespaces that appeared since the last round began."""
         self._attempts = {"pull": 0, "enforce": 0, "report": 0}
+        self._again = False
         self._fetched = bool(kept.parts)
         self._reports: list[PartReport] | None = None
         self._reported: list[PartReport] | None = None
@@ -77,6 +81,19 @@ class DesiredKeeper:
         self._reported = None
         self._report_at = self._monotonic()
         self._soon("_pull_at", random.uniform(0, NOTICE_SPREAD_S))
+
+    def namespace_appeared(self, name: str) -> None:
+        """A namespace is there, maybe since a moment ago: whatever waits for it is applied now."""
+        self._appeared.add(name)
+        if name in self._absent:
+            self._absent -= {name}
+            self._soon("_enforce_at", 0.0)
+
+    def namespace_vanished(self, name: str) -> None:
+        """A namespace went with all that was in it: what is kept in it waits for another from now on."""
+        objects = (o for _hash, part in self._kept.parts.values() for o in part)
+        if any(isinstance(m := o.get("metadata"), Mapping) and m.get("namespace") == name for o in objects):
+            self._soon("_enforce_at", 0.0)
 
     async def run(self) -> None:
         """Until detached."""
@@ -165,11 +182,14 @@ class DesiredKeeper:
     async def enforce(self) -> list[PartReport]:
         """Bring the cluster to the last fetched set. Raises Unavailable, Timeout, Unauthenticated when its API server can't be worked with."""
         parts = self._kept.parts
+        self._appeared.clear()
         actual = await self._applier.observe_owned({*BASE_KINDS, *self._kept.kinds})
         mine = {ref: found for ref, found in actual.items() if labels_of(found).get(PART) != AGENT_PART}
         desired: Mapping[str, list[Document]] = {name: list(objects) for name, (_hash, objects) in parts.items()}
         steps = diff_parts(desired, mine)
         outcome = await self._applier.take(steps)
+        self._absent = frozenset(outcome.absent)
+        self._again = bool(self._absent & self._appeared)
         reports: list[PartReport] = []
         for name, (hash_, objects) in sorted(parts.items()):
             failures = outcome.failures.pop(part_label(name), [])
@@ -194,6 +214,10 @@ class DesiredKeeper:
         except errors.HerdsmanError as exc:
             self._enforce_at = self._monotonic() + self._backoff("enforce")
             log.warning(APPLY_FAILED, error=exc.message)
+            return
+        if self._again:
+            # A namespace came while this round found it absent.
+            self._enforce_at = self._monotonic()
             return
         failed = any(report.error for report in self._reports)
         if failed:

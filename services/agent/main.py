@@ -33,6 +33,7 @@ from services.agent.config import SECRET, AgentConfig, parse_arguments
 from services.agent.credential import CredentialKeeper, FreshToken, watch_token
 from services.agent.desired import DesiredKeeper
 from services.agent.detach import Detacher
+from services.agent.guard_owned import Guard
 from services.agent.health import PATIENCE_S, Health
 from services.agent.heartbeat import ApiServerProbe, HeartbeatSender, Sources
 from services.agent.identity import digest_of, read_token, register, trust
@@ -192,6 +193,7 @@ class Agent:
                 tasks.create_task(probe.run(), name="api server probe")
                 tasks.create_task(heartbeat.run(), name="heartbeat")
                 tasks.create_task(detach_when_told(), name="desired")
+                tasks.create_task(Guard(self.client, desired).run(), name="guard")
                 tasks.create_task(nodes.run(), name="nodes")
                 tasks.create_task(tunnel.run(), name="tunnel")
                 tasks.create_task(self.authorities.run(credentials), name="authorities")

@@ -25,12 +25,12 @@ from libs.common.resources.clusters import Cluster
 from libs.common.store.base import Store
 from libs.common.store.objects import modify
 from services.cluster_controller.credentials import Issuer
+from services.cluster_controller.desired import DesiredSets
 from services.cluster_controller.liveness import Liveness
 from services.cluster_controller.model import departed_key
-from services.cluster_controller.render import render_desired, select_desired
 from services.cluster_controller.rules import DETACHED, merge_reports
 from services.cluster_controller.store import close_departed
-from services.cluster_controller.view import Clusters, HasRoles
+from services.cluster_controller.view import Clusters
 
 AGENT_DETACHED = "agent_detached"
 RENEWAL_REFUSED = "agent_renewal_refused"
@@ -42,12 +42,12 @@ class Agents:
     """Handlers of renew, desired, applied and of heartbeats. `enqueue` takes a cluster's name and has it reconciled."""
 
     def __init__(
-        self, store: Store, clusters: Clusters, roles: HasRoles, issuer: Issuer, liveness: Liveness,
+        self, store: Store, clusters: Clusters, desired: DesiredSets, issuer: Issuer, liveness: Liveness,
         enqueue: Callable[[str], None], now: Callable[[], datetime], monotonic: Callable[[], float],
     ) -> None:  # fmt: skip
         self._store = store
         self._clusters = clusters
-        self._roles = roles
+        self._desired = desired
         self._issuer = issuer
         self._liveness = liveness
         self._enqueue = enqueue
@@ -72,7 +72,7 @@ class Agents:
             return DesiredSet(hash="", names=[], parts=[], detach=True)
         if cluster is None:
             raise errors.NotFound(f'the hub knows no cluster with uid "{uid}"')
-        return select_desired(render_desired(self._roles.current.roles, cluster.name), request.have)
+        return self._desired.select(cluster.name, request.have)
 
     async def handle_applied(self, request: AppliedReport, message: Message) -> Empty:
         """Note what the cluster accepted, or that nothing of ours is left in it. Raises NotFound, Conflict."""

@@ -18,11 +18,11 @@ from libs.common.resources.clusters import Cluster, RegistrationToken
 from libs.common.resources.registry import BY_MODEL
 from libs.common.store.base import Store
 from libs.common.store.objects import Objects, encode_last, modify, read
+from services.cluster_controller.desired import DesiredSets
 from services.cluster_controller.liveness import Liveness
-from services.cluster_controller.render import render_desired
 from services.cluster_controller.rules import DETACHED, Known, decide_release, has_our_finalizer, update_status
 from services.cluster_controller.store import release_cluster
-from services.cluster_controller.view import Clusters, HasRoles
+from services.cluster_controller.view import Clusters
 
 NOTICE_AGAIN_S = 10.0
 CLUSTER_RELEASED = "cluster_released"
@@ -35,13 +35,13 @@ class ClusterReconciler:
     """`reconcile(name)` for the key queue. Reads everything again each time; what it remembers only saves notices."""
 
     def __init__(
-        self, store: Store, clusters: Clusters, tokens: Objects[RegistrationToken], roles: HasRoles, liveness: Liveness, bus: Bus,
+        self, store: Store, clusters: Clusters, tokens: Objects[RegistrationToken], desired: DesiredSets, liveness: Liveness, bus: Bus,
         now: Callable[[], datetime], monotonic: Callable[[], float],
     ) -> None:  # fmt: skip
         self._store = store
         self._clusters = clusters
         self._tokens = tokens
-        self._roles = roles
+        self._desired = desired
         self._liveness = liveness
         self._bus = bus
         self._now = now
@@ -52,10 +52,11 @@ class ClusterReconciler:
     async def reconcile(self, name: str) -> Outcome:
         cluster = self._clusters.get(name)
         if cluster is None:
+            self._desired.forget(name)
             return DONE
         if cluster.deleting:
             return await self._reconcile_deletion(cluster)
-        desired = {part.name: part.hash for part in render_desired(self._roles.current.roles, name)}
+        desired = self._desired.hashes(name)
         await self._write_status(cluster, self._known(cluster.uid, desired))
         beat = self._liveness.heartbeat(cluster.uid)
         wanted = set_hash(desired)
