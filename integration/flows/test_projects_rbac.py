@@ -19,6 +19,7 @@ from libs.common.access.principal import project_group
 
 pytestmark = [pytest.mark.kubelab, pytest.mark.asyncio(loop_scope="package"), pytest.mark.timeout(240)]
 SOON_S = 2.0
+ROUNDS = 20
 
 
 async def put_project(hub: Hub, name: str, *places: str) -> None:

@@ -159,9 +159,8 @@ class Agent:
         async with connect(options) as bus:
             namespace = "" if self.config.state_dir is not None else self.endpoint.namespace
             detacher = Detacher(self.client, discovery, bus, uid, self.state, namespace)
-            desired = DesiredKeeper(
-                bus, uid, self.state, await self.state.load_kept(), Applier(self.client, discovery), detacher.run
-            )
+            applier = Applier(self.client, discovery)
+            desired = DesiredKeeper(bus, uid, self.state, await self.state.load_kept(), applier, detacher.run)
             nodes = NodeObserver(self.client, bus, uid)
             tunnel = Tunnel(
                 self.hub, identity, self.endpoint, self.config.tunnels,
@@ -193,7 +192,7 @@ class Agent:
                 tasks.create_task(probe.run(), name="api server probe")
                 tasks.create_task(heartbeat.run(), name="heartbeat")
                 tasks.create_task(detach_when_told(), name="desired")
-                tasks.create_task(Guard(self.client, desired).run(), name="guard")
+                tasks.create_task(Guard(self.client, discovery, applier, desired).run(), name="guard")
                 tasks.create_task(nodes.run(), name="nodes")
                 tasks.create_task(tunnel.run(), name="tunnel")
                 tasks.create_task(self.authorities.run(credentials), name="authorities")

@@ -33,6 +33,7 @@ from services.cluster_controller.store import close_departed
 from services.cluster_controller.view import Clusters
 
 AGENT_DETACHED = "agent_detached"
+DRIFT_REPAIRED = "drift_repaired"
 RENEWAL_REFUSED = "agent_renewal_refused"
 MAX_LEFT_SHOWN = 20
 log = structlog.get_logger(__name__)
@@ -123,7 +124,13 @@ class Agents:
             current.status.applied = merged
             return True
 
+        seen = {part.name: part.repairs for part in cluster.status.applied}
         await modify(self._store, Cluster, cluster.name, mutate, now=self._now)
+        for part in report.parts:
+            if part.repairs and part.repairs != seen.get(part.name):
+                log.warning(
+                    DRIFT_REPAIRED, cluster=cluster.name, cluster_id=cluster.uid, part=part.name, objects=part.repaired
+                )
 
     def _access(self, message: Message) -> Cluster:
         uid = message.tokens[0]

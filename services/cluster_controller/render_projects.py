@@ -2,7 +2,8 @@
 
 Each role of scope project is bound in each namespace, whoever holds it: a grant is then no write in any cluster, and the number of
 objects depends on roles and namespaces alone. The group that is bound carries the project's uid, so a project that is made again under
-the same name finds nothing of the first, also in a cluster that was away meanwhile.
+the same name finds nothing of the first, also in a cluster that was away meanwhile. The namespace itself is claimed, not owned: a
+`NamespaceClaim` is an order to the agent and no object of the cluster, because a namespace must never go with what named it.
 """
 
 from __future__ import annotations
@@ -20,6 +21,10 @@ PARTS_PREFIX = "projects/"
 NAMESPACES_PER_PART = 64
 """A project with more of them in one cluster is several parts, so that a change sends and applies a part, and each fits a message."""
 RBAC = "rbac.authorization.k8s.io"
+OBJECT_NAME = "herdsman-project"
+"""Of the ResourceQuota, LimitRange and NetworkPolicy in a namespace: names that allow no colon."""
+PROJECT_LABEL = "management.herdsman.dev/project"
+"""The agent keeps it on each namespace, with the project's name."""
 
 
 def group_namespaces(cluster: str, projects: Iterable[Project]) -> dict[str, tuple[Project, list[ProjectNamespace]]]:
@@ -46,11 +51,46 @@ def render_project(
 ) -> list[dict[str, Any]]:
     """The objects of a project in these of its namespaces, all in one cluster."""
     names = sorted(name for name, role in roles.items() if role.scope == "project")
-    return [
-        _render_binding(project, entry.namespace, role)
-        for entry in sorted(namespaces, key=lambda n: n.namespace)
-        for role in names
-    ]
+    objects: list[dict[str, Any]] = []
+    for entry in sorted(namespaces, key=lambda n: n.namespace):
+        objects.append(_render_claim(project, entry))
+        objects += _render_policies(project, entry)
+        objects += [_render_binding(project, entry.namespace, role) for role in names]
+    return objects
+
+
+def _render_claim(project: Project, entry: ProjectNamespace) -> dict[str, Any]:
+    spec: dict[str, Any] = {"project": project.name, "projectUid": project.uid}
+    if entry.create:
+        spec["create"] = True
+    if project.spec.pod_security:
+        spec["podSecurity"] = project.spec.pod_security
+    if project.spec.labels:
+        spec["labels"] = dict(project.spec.labels)
+    if project.spec.annotations:
+        spec["annotations"] = dict(project.spec.annotations)
+    return {
+        "apiVersion": "management.herdsman.dev/v1",
+        "kind": "NamespaceClaim",
+        "metadata": {"name": entry.namespace},
+        "spec": spec,
+    }
+
+
+def _render_policies(project: Project, entry: ProjectNamespace) -> Iterator[dict[str, Any]]:
+    """What keeps the namespace in bounds: its share of the quota, what containers get and may ask for, who reaches its pods."""
+    metadata = {"name": OBJECT_NAME, "namespace": entry.namespace}
+    if entry.share:
+        yield {"apiVersion": "v1", "kind": "ResourceQuota", "metadata": metadata, "spec": {"hard": dict(entry.share)}}
+    limits = project.spec.container_limits
+    given = {"default": limits.default, "defaultRequest": limits.default_request, "max": limits.max}
+    if any(given.values()):
+        limit = {"type": "Container", **{key: dict(value) for key, value in given.items() if value}}
+        yield {"apiVersion": "v1", "kind": "LimitRange", "metadata": metadata, "spec": {"limits": [limit]}}
+    if project.spec.isolated:
+        same = {"namespaceSelector": {"matchLabels": {PROJECT_LABEL: project.name}}}
+        spec = {"podSelector": {}, "policyTypes": ["Ingress"], "ingress": [{"from": [same]}]}
+        yield {"apiVersion": "networking.k8s.io/v1", "kind": "NetworkPolicy", "metadata": metadata, "spec": spec}
 
 
 def _render_binding(project: Project, namespace: str, role: str) -> dict[str, Any]:

@@ -15,6 +15,7 @@ from libs.common.access.principal import Principal, local_user_principal
 from libs.common.apiserver.writer import ResourceWriter
 from libs.common.bus.base import Message
 from libs.common.bus.memory import MemoryBus
+from libs.common.bus.wire import parse
 from libs.common.contracts import messages as m
 from libs.common.contracts import subjects
 from libs.common.crypto import envelope
@@ -82,6 +83,7 @@ class Hub:
     roles: list[RoleTemplate] = field(default_factory=lambda: list(ROLES))
     queued: list[str] = field(default_factory=list)
     notices: list[str] = field(default_factory=list)
+    said: list[m.Notice] = field(default_factory=list)
 
     def now(self) -> datetime:
         return self.moment
@@ -199,6 +201,7 @@ async def started_hub() -> AsyncIterator[Hub]:
 
         async def hear(message: Message) -> None:
             hub.notices.append(message.subject)
+            hub.said.append(parse(m.Notice, message.data))
 
         async with hub.bus.listen("down.*.notify", hear):
             yield hub

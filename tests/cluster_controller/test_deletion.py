@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from datetime import timedelta
 
 import pytest
 
@@ -10,7 +11,7 @@ from libs.common import errors
 from libs.common.contracts import messages as m
 from libs.common.reconcile import DONE, After
 from libs.common.resources.access import PolicyRule
-from libs.common.resources.clusters import Cluster, RegistrationToken
+from libs.common.resources.clusters import AppliedPart, Cluster, RegistrationToken
 from libs.common.store.informer import Informer
 from libs.common.store.objects import read
 from services.agent.identity import make_key
@@ -143,6 +144,29 @@ async def test_a_changed_role_is_outdated_until_the_agent_reports_it(hub: Hub) -
     await asyncio.sleep(0)
     assert len(hub.notices) == 2
     assert condition(await hub.cluster(), "Applied") == ("False", "Outdated")
+
+
+async def test_what_was_put_right_in_a_cluster_is_told_with_its_time_and_stays_when_the_agent_starts_anew(
+    hub: Hub,
+) -> None:
+    cluster, _ = await registered(hub)
+
+    async def report(repairs: int, repaired: str) -> AppliedPart:
+        part = m.PartReport(name="roles", hash="h", repairs=repairs, repaired=repaired)
+        await hub.agents.handle_applied(m.AppliedReport(parts=[part]), said(cluster.uid))
+        await hub.settle()
+        hub.forward(60)
+        return (await hub.cluster()).status.applied[0]
+
+    first = hub.moment
+    assert (await report(0, "")).repaired_at is None
+    told = await report(1, 'ClusterRole "herdsman:x" (changed by mallory)')
+    assert told.repaired_at == first + timedelta(seconds=60)
+    assert await report(1, told.repaired) == told
+    assert await report(0, "") == told, "the agent has started anew"
+    again = await report(2, told.repaired)
+    assert again.repaired_at == first + timedelta(seconds=240)
+    assert again.applied_at == told.applied_at == first
 
 
 async def test_a_part_that_failed_says_why(hub: Hub) -> None:

@@ -3,22 +3,26 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from libs.common.access.roles import resolve_roles
 from libs.common.resources.meta import ObjectMeta
-from libs.common.resources.projects import Project, ProjectNamespace, ProjectSpec
+from libs.common.resources.projects import ContainerLimits, Project, ProjectNamespace, ProjectSpec
 from libs.common.resources.registry import BY_MODEL
 from libs.common.store.objects import encode_unique, modify
+from services.agent.claims import find_claim_refusal, is_claim
 from services.agent.owned import find_refusal
 from services.cluster_controller.render import render_desired
 from services.cluster_controller.render_projects import NAMESPACES_PER_PART, group_namespaces
 from tests.cluster_controller.made import ROLES, Hub, role, started_hub
 
+GOLDEN = Path(__file__).with_name("golden_project.yaml")
 AT = datetime(2026, 1, 1, tzinfo=UTC)
 
 
@@ -36,20 +40,38 @@ def test_each_project_role_is_bound_in_each_namespace_of_the_cluster_whoever_hol
     parts = rendered(project("web", "edge/shop", "west/shop", "edge/blog", uid="u1"), project("far", "west/x"))
     assert parts.keys() == {"roles", "projects/web"}
     bound = [
-        (o["metadata"]["namespace"], o["roleRef"]["name"], o["subjects"][0]["name"]) for o in parts["projects/web"]
+        (o["metadata"]["namespace"], o["roleRef"]["name"], o["subjects"][0]["name"])
+        for o in parts["projects/web"]
+        if o["kind"] == "RoleBinding"
     ]
+    claims = [(o["metadata"]["name"], o["spec"]) for o in parts["projects/web"] if is_claim(o)]
+    assert claims == [(name, {"project": "web", "projectUid": "u1"}) for name in ("blog", "shop")]
     assert bound == [
         ("blog", "herdsman:project-member", "herdsman:project:web:u1:project-member"),
         ("shop", "herdsman:project-member", "herdsman:project:web:u1:project-member"),
     ]
     assert all(find_refusal(o) == "" for o in parts["projects/web"])
+    assert all(find_claim_refusal(o) == "" for o in parts["projects/web"] if is_claim(o))
 
 
 def test_a_project_made_again_under_its_name_shares_no_group_with_the_first() -> None:
     def groups(uid: str) -> set[str]:
-        return {o["subjects"][0]["name"] for o in rendered(project("web", "edge/a", uid=uid))["projects/web"]}
+        objects = rendered(project("web", "edge/a", uid=uid))["projects/web"]
+        return {s["name"] for o in objects for s in o.get("subjects", ())}
 
     assert groups("u1").isdisjoint(groups("u2"))
+
+
+def test_what_a_project_wants_of_its_namespaces_is_rendered_into_them_as_it_stands() -> None:
+    made = project("web", "edge/a", "edge/b", uid="u1")
+    made.spec.namespaces[0].create = True
+    made.spec.namespaces[0].share = {"requests.cpu": "500m", "pods": "7"}
+    made.spec.container_limits = ContainerLimits(default={"memory": "512Mi"}, default_request={"cpu": "0.1"})
+    made.spec.isolated = True
+    made.spec.pod_security = "baseline"
+    made.spec.labels, made.spec.annotations = {"team": "web"}, {"example.com/mail": "web@example.com"}
+    objects = rendered(made)["projects/web"]
+    assert objects == yaml.safe_load(GOLDEN.read_text()), yaml.safe_dump(objects, sort_keys=False)
 
 
 def test_a_namespace_that_two_projects_name_is_of_the_older() -> None:
@@ -75,9 +97,9 @@ def test_parts_hold_every_namespace_once_in_any_order_and_stay_small(count: int,
     shuffled = random.sample(names, count)
     parts = rendered(project("web", *shuffled))
     assert parts == rendered(project("web", *names))
-    held = [o["metadata"]["namespace"] for name, part in parts.items() if name != "roles" for o in part]
+    held = [o["metadata"]["name"] for name, part in parts.items() if name != "roles" for o in part if is_claim(o)]
     assert sorted(held) == sorted(f"n{n}" for n in range(count))
-    assert all(len(part) <= 2 * NAMESPACES_PER_PART for name, part in parts.items() if name != "roles")
+    assert all(len(part) <= 4 * NAMESPACES_PER_PART for name, part in parts.items() if name != "roles")
 
 
 def test_one_more_namespace_changes_one_part() -> None:

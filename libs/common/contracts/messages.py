@@ -512,6 +512,10 @@ class PartReport(BaseModel):
     hash: str
     objects: int = 0
     error: str = Field(default="", max_length=1024)
+    repairs: int = Field(
+        default=0, description="How often the agent put right what somebody else had changed, since it started."
+    )
+    repaired: str = Field(default="", max_length=1024, description="What it put right last.")
 
 
 class AppliedReport(BaseModel):
