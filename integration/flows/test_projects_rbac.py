@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import time
 from collections.abc import AsyncIterator
 
+import aiohttp
 import pytest
 import pytest_asyncio
+import yaml
 
 from integration.flows.conftest import wait_active
 from integration.flows.outside import Agent, make_cluster, running
@@ -121,6 +124,54 @@ async def test_a_namespace_that_is_not_there_yet_is_told_and_applied_when_it_com
     await admin.sees("local", "create", "namespace", "later")
     await works_within(ivan, "local", "later")
     await wait_active(hub, "local")
+
+
+def access_of(person, context: str) -> tuple[str, str]:
+    """Address and token of a context in the person's kubeconfig."""
+    config = yaml.safe_load(person.kubeconfig.read_text())
+    entry = next(c["context"] for c in config["contexts"] if c["name"] == context)
+    server = next(c["cluster"]["server"] for c in config["clusters"] if c["name"] == entry["cluster"])
+    return server, next(u["user"]["token"] for u in config["users"] if u["name"] == entry["user"])
+
+
+async def test_from_the_change_of_a_project_to_its_members_first_call_it_takes_less_than_a_second(hub):
+    """Measured from the hub's answer to the write; in a namespace that exists, and in one that the agent makes for it."""
+    admin, jane = await hub.admin(), await hub.person("jane")
+    await put_project(hub, "quick")
+    await admin.must("grant", "--user", "jane", "--role", "project-viewer", "--project", "quick")
+    await admin.must("grant", "--user", "jane", "--role", "cluster-viewer", "--cluster", "local", "--for", "10m")
+    await jane.fetch_kubeconfig()
+    await admin.must("revoke", "--user", "jane", "--role", "cluster-viewer", "--cluster", "local")
+    hub_url, admin_token = access_of(admin, "herdsman")
+    local_url, jane_token = access_of(jane, "local")
+    url = f"{hub_url}/apis/management.herdsman.dev/v1/projects/quick"
+    headers = {"Authorization": f"Bearer {admin_token}", "Content-Type": "application/merge-patch+json"}
+    entries: list[dict[str, object]] = []
+    took: dict[bool, list[float]] = {False: [], True: []}
+    async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(ssl=hub.tls())) as session:
+        for number in range(2 * ROUNDS):
+            create = number % 2 == 1
+            name = f"quick-{number}"
+            if not create:
+                await admin.sees("local", "create", "namespace", name)
+            entries.append({"cluster": "local", "namespace": name, "create": create})
+            body = json.dumps({"spec": {"namespaces": entries}})
+            async with session.patch(url, data=body, headers=headers) as answer:
+                assert answer.status == 200, await answer.text()
+            began = time.monotonic()
+            while True:
+                pods = f"{local_url}/api/v1/namespaces/{name}/pods"
+                async with session.get(pods, headers={"Authorization": f"Bearer {jane_token}"}) as answer:
+                    if answer.status == 200:
+                        break
+                    assert answer.status == 403, await answer.text()
+                assert time.monotonic() - began < 10
+                await asyncio.sleep(0.01)
+            took[create].append(time.monotonic() - began)
+    for create, seconds in took.items():
+        ordered = sorted(seconds)
+        print(f"create={create}: n={len(ordered)} p50={ordered[len(ordered) // 2]:.3f} s, longest {ordered[-1]:.3f} s")
+        assert ordered[int(len(ordered) * 0.9)] < 1.0, ordered
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="package")

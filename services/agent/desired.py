@@ -37,8 +37,8 @@ from services.agent.state import Kept, State
 
 POLL_S = 300.0
 ENFORCE_S = 180.0
-NOTICE_SPREAD_S = 1.0
-"""After a notice an agent waits up to so long: a changed role calls a thousand agents at once."""
+SPREAD_S = 1.0
+"""After a reconnect an agent waits up to so long: a thousand do so at once."""
 MAX_FETCHES = 100
 DRIFT_SETTLE_S = 0.2
 """Changes that come together, as those of one kubectl apply, are put right together."""
@@ -90,25 +90,29 @@ class DesiredKeeper:
         """Namespaces that appeared since the last round began."""
         self._attempts = {"pull": 0, "enforce": 0, "report": 0}
         self._fetched = bool(kept.parts)
+        self._pulled = False
         self._results: dict[str, PartReport] = {}
         self._reports: list[PartReport] | None = None
         self._reported: list[PartReport] | None = None
         self._report_at = monotonic()
         self.applied: dict[str, str] = {}
-        """Part name → hash, of the parts that the cluster has accepted completely."""
+        """Part name → hash, of the parts that the cluster has accepted completely; `applied_set` is the hash of all that."""
+        self.applied_set = ""
+        self.settled = asyncio.Event()
+        """The hub was asked what should be since this process began, and the cluster was brought there."""
         self._read_claims()
 
-    def notice(self, hash_: str = "") -> None:
-        """The hub says that something changed."""
+    def notice(self, hash_: str = "", spread_s: float = SPREAD_S) -> None:
+        """The hub says that something changed, to this agent and to so many others that they should ask spread over `spread_s`."""
         if hash_ and hash_ == self._hash():
             return
-        self._soon("_pull_at", random.uniform(0, NOTICE_SPREAD_S))
+        self._soon("_pull_at", random.uniform(0, spread_s))
 
     def reconnected(self) -> None:
         """The bus is back: whatever was said meanwhile was missed, and the hub may have lost our report."""
         self._reported = None
         self._report_at = self._monotonic()
-        self._soon("_pull_at", random.uniform(0, NOTICE_SPREAD_S))
+        self._soon("_pull_at", random.uniform(0, SPREAD_S))
 
     @property
     def kinds(self) -> frozenset[tuple[str, str]]:
@@ -231,8 +235,8 @@ class DesiredKeeper:
             return
         self._attempts["pull"] = 0
         self._pull_at = self._monotonic() + POLL_S * random.uniform(0.8, 1.2)
-        if not self._fetched:
-            self._fetched = True
+        if not self._fetched or not self._pulled:
+            self._fetched = self._pulled = True
             self._enforce_at = self._monotonic()
 
     async def _try_report(self) -> None:
@@ -278,6 +282,7 @@ class DesiredKeeper:
             # It came while this round found it absent.
             self._look_at(self._parts_with(name))
         self.applied = {report.name: report.hash for report in self._results.values() if not report.error}
+        self.applied_set = set_hash(self.applied)
         return [report for _name, report in sorted(self._results.items())]
 
     def _note(self, label: str, name: str, error: str) -> None:
@@ -324,6 +329,8 @@ class DesiredKeeper:
             log.warning(APPLY_FAILED, error=exc.message)
             return
         self._attempts["enforce"] = 0
+        if self._pulled:
+            self.settled.set()
         if only is None:
             self._enforce_at = self._monotonic() + ENFORCE_S * random.uniform(0.8, 1.2)
         if any(report.error for report in self._reports):

@@ -60,6 +60,9 @@ class Clusters:
     def names(self) -> list[str]:
         return self._objects.names()
 
+    def __len__(self) -> int:
+        return len(self._uids)
+
     def close(self) -> None:
         self._end()
         self._objects.close()
