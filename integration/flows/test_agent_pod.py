@@ -245,6 +245,58 @@ async def test_person_is_known_by_name_in_the_cluster(imported: World) -> None:
     assert [g for g in user["groups"] if not g.startswith("herdsman:")] == ["system:authenticated"]
 
 
+async def test_projects_are_kept_by_the_rights_of_the_manifest_alone(imported: World, tmp_path: Path) -> None:
+    """Elsewhere agents of tests have an administrator's kubeconfig, which hides a right that is missing."""
+    config = tmp_path / "config"
+    assert (await imported.herdsman("kubeconfig", "--static", "--output", str(config))).code == 0
+    project = {
+        "apiVersion": "management.herdsman.dev/v1",
+        "kind": "Project",
+        "metadata": {"name": "podded"},
+        "spec": {
+            "namespaces": [{"cluster": NAME, "namespace": "made-by-agent", "create": True, "share": {"pods": "0"}}],
+            "containerLimits": {"default": {"memory": "64Mi"}},
+            "isolated": True,
+            "podSecurity": "baseline",
+            "labels": {"team": "podded"},
+        },
+    }
+
+    async def hub(*arguments: str, **more: Any) -> Answer:
+        return await kubectl(config, "--context", "herdsman", *arguments, **more)
+
+    made = await hub("apply", "-f", "-", stdin=json.dumps(project).encode())
+    assert made.code == 0, made.err
+
+    async def not_applied() -> str:
+        status = json.loads((await hub("get", "cluster", NAME, "-o", "json")).out)["status"]
+        part = next((p for p in status["applied"] if p["name"] == "projects/podded"), None)
+        return "" if part is not None and not part.get("error") else json.dumps(status)
+
+    await eventually(not_applied, "the project is applied")
+    kinds = "resourcequota,limitrange,networkpolicy,rolebinding"
+    inside = (await imported.kube("get", kinds, "-n", "made-by-agent", "-o", "name")).out.split()
+    assert len([name for name in inside if "herdsman-project" in name]) == 3
+    assert any("herdsman:project-owner" in name for name in inside)
+    labels = json.loads((await imported.kube("get", "namespace", "made-by-agent", "-o", "json")).out)["metadata"][
+        "labels"
+    ]
+    assert labels["team"] == "podded"
+    assert labels["pod-security.kubernetes.io/enforce"] == "baseline"
+    refused = await imported.kube("run", "one-too-many", "-n", "made-by-agent", f"--image={AGENT_IMAGE}")
+    assert "exceeded quota: herdsman-project" in refused.err
+
+    assert (await hub("delete", "project", "podded")).code == 0
+
+    async def not_released() -> str:
+        found = json.loads((await imported.kube("get", "namespace", "made-by-agent", "-o", "json")).out)["metadata"]
+        left = (await imported.kube("get", kinds, "-n", "made-by-agent", "-o", "name")).out
+        return "" if "team" not in found["labels"] and not left else f"{found} {left}"
+
+    await eventually(not_released, "the namespace is released")
+    assert (await imported.kube("delete", "namespace", "made-by-agent")).code == 0
+
+
 async def test_next_pod_goes_on_with_the_same_identity(imported: World) -> None:
     """The registration token is used up: what the new pod needs lies in a Secret."""
     (before,) = await agent_pods(imported)

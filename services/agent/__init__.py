@@ -4,10 +4,11 @@ It hears `down.<cluster uid>.notify` and speaks on `up.<cluster uid>.…` (heart
 cluster_controller); its reverse connections let the front door reach the cluster's API server.
 
 Invariants: the service-account token never leaves the cluster; everything it owns carries two labels (`owned`) and no
-finalizer; rights are taken away before others are added; without the hub the last desired set stays enforced. It knows
-neither users nor why the desired set is what it is.
+finalizer; it deletes no namespace but its own, and touches nothing that is somebody else's; rights are taken away before others are
+added; without the hub the last desired set stays enforced. It knows neither users nor why the desired set is what it is.
 
 Reading order: `config`, `state` (what survives a restart), `identity` (registration), `credential` (renewal), `desired` (what
-should be), `diff` (pure: from what is to what should be), `apply` (do it), `observe_nodes`, `heartbeat`, `tunnel`, `detach` (leave
+should be, and when to look), `enforce` (one round), `diff` and `claims` (pure: from what is to what should be, for objects and for
+namespaces), `apply` (do it), `guard_owned` (notice when it must be done), `observe_nodes`, `heartbeat`, `tunnel`, `detach` (leave
 nothing behind), `health` (probes), `main` (the wiring).
 """

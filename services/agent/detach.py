@@ -19,6 +19,8 @@ from libs.common.contracts.methods import REPORT_APPLIED
 from libs.common.kube.client import METADATA_LIST, KubeClient
 from libs.common.kube.discovery import ApiResource, Discovery
 from libs.common.kube.objects import Document, Ref, labels_of
+from services.agent.apply import release
+from services.agent.claims import PROJECT, find_marks
 from services.agent.owned import AGENT_PART, BINDING_KINDS, PART, ROLE_KINDS, SELECTOR, is_owned
 from services.agent.state import State
 
@@ -99,13 +101,16 @@ class Detacher:
         self, resources: list[ApiResource], problems: dict[str, str]
     ) -> dict[Ref, tuple[ApiResource, Document]]:
         found: dict[Ref, tuple[ApiResource, Document]] = {}
-        for resource in resources:
+        looks = [(resource, SELECTOR) for resource in resources]
+        looks += [(resource, PROJECT) for resource in resources if _is_namespaces(resource)]
+        for resource, selector in looks:
             try:
                 async for page in self._client.pages(
-                    resource.collection_path(), selector=SELECTOR, accept=METADATA_LIST
+                    resource.collection_path(), selector=selector, accept=METADATA_LIST
                 ):
                     for item in page.get("items") or ():
-                        if is_owned(item) and labels_of(item).get(PART) != AGENT_PART:
+                        ours = is_owned(item) if selector == SELECTOR else bool(find_marks(item))
+                        if ours and labels_of(item).get(PART) != AGENT_PART:
                             metadata = item["metadata"]
                             ref = Ref(
                                 resource.api_version,
@@ -122,10 +127,11 @@ class Detacher:
         return found
 
     async def _delete(self, found: dict[Ref, tuple[ApiResource, Document]], problems: dict[str, str]) -> None:
-        for ref in sorted(
-            found, key=lambda r: (_ORDER.index(r.kind) if r.kind in _ORDER else len(_ORDER), r.kind == "Namespace", r)
-        ):
+        for ref in sorted(found, key=lambda r: (_ORDER.index(r.kind) if r.kind in _ORDER else len(_ORDER), r)):
             resource, item = found[ref]
+            if _is_namespaces(resource):
+                await self._release(ref, item, problems)
+                continue
             if item["metadata"].get("deletionTimestamp"):
                 continue  # under way; if it stays, a stranger's finalizer holds it
             try:
@@ -137,6 +143,14 @@ class Detacher:
                 continue  # made again meanwhile: the next round sees the new one
             except (errors.Denied, errors.Invalid, errors.MethodNotAllowed, errors.BadRequest) as exc:
                 problems[str(ref)] = f"{ref}: {exc.message}"
+
+    async def _release(self, ref: Ref, item: Document, problems: dict[str, str]) -> None:
+        """A namespace holds people's work: what is ours on it goes, it stays."""
+        try:
+            await release(self._client, ref.name, str(item["metadata"]["uid"]), find_marks(item))
+            problems.pop(str(ref), None)
+        except (errors.Denied, errors.Invalid, errors.BadRequest) as exc:
+            problems[str(ref)] = f"{ref} keeps the labels of its project: {exc.message}"
 
     async def _report(self, left: list[str]) -> None:
         """Until the hub has taken it, or for so long that it plainly will not: then nothing is left to be said by anybody."""
@@ -179,3 +193,7 @@ class Detacher:
                         resource.object_path(item["metadata"]["name"]), {"metadata": {"ownerReferences": [owner]}}
                     )
         await self._client.delete(path, uid=str(namespace["metadata"]["uid"]))
+
+
+def _is_namespaces(resource: ApiResource) -> bool:
+    return (resource.api_version, resource.kind) == ("v1", "Namespace")

@@ -2,20 +2,27 @@
 
 Order: bindings and roles that should not be go first, then those that say too much are narrowed, then everything else that
 should not be goes, and only then is anything added. So at no moment does anybody hold an old and a new right together that
-were not meant together, whatever the moment at which the agent dies. `apply` takes the steps.
+were not meant together, whatever the moment at which the agent dies. `apply` takes the steps. A namespace is never deleted: one
+that is marked as ours is released.
 """
 
 from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Set as AbstractSet
+from dataclasses import dataclass, replace
 from typing import Any
 
 from libs.common.kube.objects import Document, Ref, is_satisfied, labels_of, ref_of
+from services.agent.claims import Adorn, Make, Release, find_marks
 from services.agent.owned import BINDING_KINDS, PART, RBAC_GROUP, ROLE_KINDS, mark, part_label
+from services.agent.quantities import KINDS as QUANTITY_KINDS
+from services.agent.quantities import normalise
 
-_FIRST_KINDS = ("Namespace", "CustomResourceDefinition", "ServiceAccount", *ROLE_KINDS)
+_FIRST_KINDS = (
+    "CustomResourceDefinition", "ServiceAccount", "ResourceQuota", "LimitRange", "NetworkPolicy", *ROLE_KINDS,
+)  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,12 +35,15 @@ class Delete:
 
 @dataclass(frozen=True, slots=True)
 class Apply:
+    """`is_new`: nothing that is marked as ours has this name, but somebody else's object may."""
+
     ref: Ref
     document: dict[str, Any]
     part: str
+    is_new: bool = False
 
 
-Step = Delete | Apply
+Step = Delete | Apply | Release | Make | Adorn
 
 
 def diff_parts(desired: Mapping[str, Sequence[Document]], actual: Mapping[Ref, Document]) -> list[Step]:
@@ -41,23 +51,34 @@ def diff_parts(desired: Mapping[str, Sequence[Document]], actual: Mapping[Ref, D
 
     An object that two parts want belongs to the part that comes first by name.
     """
-    wanted: dict[Ref, Apply] = {}
+    takes, gives = diff_objects(desired, actual)
+    return [*takes, *gives]
+
+
+def diff_objects(
+    desired: Mapping[str, Sequence[Document]], actual: Mapping[Ref, Document], only: AbstractSet[str] | None = None
+) -> tuple[list[Step], list[Step]]:
+    """The same, those that take away apart from those that add. With `only`, `actual` is what the parts with these label values own."""
+    wanted: dict[Ref, tuple[str, Document]] = {}
     for part in sorted(desired):
         for document in desired[part]:
-            ref = ref_of(document)
-            wanted.setdefault(ref, Apply(ref, mark(document, part), part_label(part)))
+            wanted.setdefault(ref_of(document), (part, document))
 
-    removals = [_delete(ref, found) for ref, found in actual.items() if ref not in wanted]
-    narrowings: list[Step] = []
-    additions: list[Step] = []
-    for ref, step in wanted.items():
+    labels = {part: part_label(part) for part in desired}
+    removals = [_remove(ref, found) for ref, found in actual.items() if ref not in wanted]
+    narrowings: list[Apply] = []
+    additions: list[Apply] = []
+    for ref, (part, document) in wanted.items():
         found = actual.get(ref)
+        if found is None and only is not None and labels[part] not in only:
+            continue
+        step = Apply(ref, mark(document, part), labels[part])
         if found is None:
-            additions.append(step)
-        elif _has_other_role(found, step.document):
-            removals.append(_delete(ref, found))
-            additions.append(step)
-        elif not is_satisfied(found, step.document):
+            additions.append(replace(step, is_new=True))
+        elif _must_be_made_again(found, step.document):
+            removals.append(_remove(ref, found))
+            additions.append(replace(step, is_new=True))
+        elif not is_met(found, step.document):
             narrowed = _narrow(found, step.document)
             if narrowed is None:
                 additions.append(step)
@@ -66,18 +87,24 @@ def diff_parts(desired: Mapping[str, Sequence[Document]], actual: Mapping[Ref, D
             if narrowed is not step.document:
                 additions.append(step)
 
-    rights = [r for r in removals if _is_rights(r.ref)]
-    others = [r for r in removals if not _is_rights(r.ref)]
-    return [
-        *sorted(rights, key=lambda r: (r.ref.kind not in BINDING_KINDS, r.ref)),
-        *sorted(narrowings, key=lambda s: s.ref),
-        *sorted(others, key=lambda r: (_place(r.ref.kind), r.ref), reverse=True),
-        *sorted(additions, key=lambda s: (_place(s.ref.kind), s.ref)),
+    deletions = [r for r in removals if isinstance(r, Delete)]
+    rights = [r for r in deletions if _is_rights(r.ref)]
+    others = [r for r in deletions if not _is_rights(r.ref)]
+    takes: list[Step] = [
+        *sorted(rights, key=lambda d: (d.ref.kind not in BINDING_KINDS, d.ref)),
+        *sorted(narrowings, key=lambda a: a.ref),
+        *sorted(others, key=lambda d: (_place(d.ref.kind), d.ref), reverse=True),
+        *sorted((r for r in removals if isinstance(r, Release)), key=lambda r: r.namespace),
     ]
+    gives: list[Step] = [*sorted(additions, key=lambda a: (_place(a.ref.kind), a.ref))]
+    return takes, gives
 
 
-def _delete(ref: Ref, found: Document) -> Delete:
-    return Delete(ref, str((found.get("metadata") or {}).get("uid") or ""), labels_of(found).get(PART, ""))
+def _remove(ref: Ref, found: Document) -> Delete | Release:
+    uid, part = str((found.get("metadata") or {}).get("uid") or ""), labels_of(found).get(PART, "")
+    if ref.api_version == "v1" and ref.kind == "Namespace":
+        return Release(ref.name, uid, part, find_marks(found))
+    return Delete(ref, uid, part)
 
 
 def _is_rights(ref: Ref) -> bool:
@@ -89,9 +116,18 @@ def _place(kind: str) -> int:
     return _FIRST_KINDS.index(kind) if kind in _FIRST_KINDS else len(_FIRST_KINDS)
 
 
-def _has_other_role(found: Document, desired: Document) -> bool:
-    """Whether a binding names another role than it should: that field cannot be changed, the binding is made again."""
-    return found.get("kind") in BINDING_KINDS and found.get("roleRef") != desired.get("roleRef")
+def _must_be_made_again(found: Document, desired: Document) -> bool:
+    """A binding that names another role: that field can't be changed. A role that somebody made gather the rules of others."""
+    if found.get("kind") in BINDING_KINDS:
+        return found.get("roleRef") != desired.get("roleRef")
+    return bool(found.get("aggregationRule")) and "aggregationRule" not in desired
+
+
+def is_met(found: Document, desired: Document) -> bool:
+    """Whether `found` is all that `desired` (as it is marked) says; quantities may be written otherwise."""
+    if desired.get("kind") in QUANTITY_KINDS:
+        found, desired = ({**d, "spec": normalise(d.get("spec"))} for d in (found, desired))
+    return is_satisfied(found, desired)
 
 
 def _narrow(found: Document, desired: dict[str, Any]) -> dict[str, Any] | None:

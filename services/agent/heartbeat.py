@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import random
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import structlog
@@ -69,7 +69,7 @@ class Sources:
     probe: ApiServerProbe
     node_count: Callable[[], int | None]
     tunnels: Callable[[], int]
-    applied: Callable[[], Mapping[str, str]]
+    applied_set: Callable[[], str]
     trusted_ca: Callable[[], str] = lambda: ""
     carrier: Callable[[], str] = lambda: ""
 
@@ -117,7 +117,7 @@ class HeartbeatSender:
         s = self._sources
         return Heartbeat(
             agent_version=VERSION, kubernetes_version=s.probe.version, api_server_healthy=s.probe.healthy,
-            api_server_message=s.probe.message, node_count=s.node_count(), tunnels=s.tunnels(), applied=dict(s.applied()),
+            api_server_message=s.probe.message, node_count=s.node_count(), tunnels=s.tunnels(), applied_set=s.applied_set(),
             trusted_ca=s.trusted_ca(), carrier=s.carrier(),
         )  # fmt: skip
 

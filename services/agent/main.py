@@ -33,6 +33,7 @@ from services.agent.config import SECRET, AgentConfig, parse_arguments
 from services.agent.credential import CredentialKeeper, FreshToken, watch_token
 from services.agent.desired import DesiredKeeper
 from services.agent.detach import Detacher
+from services.agent.guard_owned import Guard
 from services.agent.health import PATIENCE_S, Health
 from services.agent.heartbeat import ApiServerProbe, HeartbeatSender, Sources
 from services.agent.identity import digest_of, read_token, register, trust
@@ -47,10 +48,13 @@ ROUND_TRIP_EVERY_S = 15.0
 ROUND_TRIP_PATIENCE_S = 10.0
 STOP_PATIENCE_S = 6.0
 """How long a stop may take before all that is still running is told again: more than the time that open calls are given."""
+SETTLE_PATIENCE_S = 10.0
+"""A hub that can't be asked what should be, or a cluster that can't be brought there, keeps nobody out for longer than this."""
 EXIT_FAILED = 1
 
 AGENT_STARTED = "agent_started"
 PROBES_ANSWERED = "probes_answered"
+SERVED_UNSETTLED = "served_before_settled"
 AGENT_STOPPED = "agent_stopped"
 AGENT_STOPS_SLOWLY = "agent_stops_slowly"
 AGENT_FAILED = "agent_failed"
@@ -159,9 +163,8 @@ class Agent:
         async with connect(options) as bus:
             namespace = "" if self.config.state_dir is not None else self.endpoint.namespace
             detacher = Detacher(self.client, discovery, bus, uid, self.state, namespace)
-            desired = DesiredKeeper(
-                bus, uid, self.state, await self.state.load_kept(), Applier(self.client, discovery), detacher.run
-            )
+            applier = Applier(self.client, discovery)
+            desired = DesiredKeeper(bus, uid, self.state, await self.state.load_kept(), applier, detacher.run)
             nodes = NodeObserver(self.client, bus, uid)
             namespaces = NamespaceObserver(self.client, bus, uid)
             tunnel = Tunnel(
@@ -170,13 +173,14 @@ class Agent:
             )  # fmt: skip
             probe = ApiServerProbe(self.client)
             heartbeat = HeartbeatSender(
-                bus, uid, Sources(probe, lambda: nodes.count, lambda: tunnel.open, lambda: desired.applied, lambda: self.authorities.digest, lambda: tunnel.carrier),
+                bus, uid, Sources(probe, lambda: nodes.count, lambda: tunnel.open, lambda: desired.applied_set, lambda: self.authorities.digest, lambda: tunnel.carrier),
                 lambda: self.health.turn("heartbeat"),
             )  # fmt: skip
             self.health.registered(lambda: tunnel.open)
 
             async def hear(message: Message) -> None:
-                desired.notice(parse(Notice, message.data).hash)
+                said = parse(Notice, message.data)
+                desired.notice(said.hash, said.spread_s)
 
             async def detach_when_told() -> None:
                 await desired.run()
@@ -194,14 +198,25 @@ class Agent:
                 tasks.create_task(probe.run(), name="api server probe")
                 tasks.create_task(heartbeat.run(), name="heartbeat")
                 tasks.create_task(detach_when_told(), name="desired")
+                tasks.create_task(Guard(self.client, discovery, applier, desired).run(), name="guard")
                 tasks.create_task(nodes.run(), name="nodes")
                 tasks.create_task(namespaces.run(), name="namespaces")
-                tasks.create_task(tunnel.run(), name="tunnel")
+                tasks.create_task(_open_when_settled(tunnel, desired), name="tunnel")
                 tasks.create_task(self.authorities.run(credentials), name="authorities")
                 tasks.create_task(credentials.run(bus), name="credential")
                 tasks.create_task(watch_token(self.config.registration_token_file, self.refused), name="token")
                 tasks.create_task(_watch_bus(bus, heartbeat, desired, nodes, namespaces), name="bus watch")
                 tasks.create_task(_prove_bus(bus, self.health), name="bus proof")
+
+
+async def _open_when_settled(tunnel: Tunnel, desired: DesiredKeeper) -> None:
+    """Serve once what changed while the agent was away is applied, so that nobody uses a right that went meanwhile; but serve."""
+    try:
+        async with asyncio.timeout(SETTLE_PATIENCE_S):
+            await desired.settled.wait()
+    except TimeoutError:
+        log.warning(SERVED_UNSETTLED)
+    await tunnel.run()
 
 
 async def _watch_bus(

@@ -27,6 +27,7 @@ ROLE_KINDS = ("ClusterRole", "Role")
 BASE_KINDS = tuple((RBAC, kind) for kind in (*BINDING_KINDS, *ROLE_KINDS))
 """Kinds that are looked through for things of ours even when the agent has forgotten that it ever made one."""
 
+_PROTECTED_PREFIXES = ("kube-", "herdsman-")
 _LABEL_VALUE = re.compile(r"[A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?")
 
 
@@ -55,18 +56,34 @@ def is_owned(document: Document) -> bool:
     return labels.get(MANAGED_BY) == MANAGED_BY_US and PART in labels
 
 
+def is_protected(namespace: str) -> bool:
+    """Whether a namespace is the cluster's own or the hub's: whoever works in it works on the whole cluster."""
+    return namespace.startswith(_PROTECTED_PREFIXES)
+
+
 def find_refusal(document: Document) -> str:
     """Why this object must not be applied; empty = it may.
 
     A fault in the hub must not make somebody an administrator: a binding may only name groups that the front door
-    alone can speak for, and RBAC objects that are not called ours are not touched.
+    alone can speak for and roles that the hub renders, nothing is given in namespaces of the cluster itself, and RBAC objects
+    that are not called ours are not touched. Nor is a namespace ever an object of a part: what a part owns goes with it.
     """
+    kind = document.get("kind")
+    metadata: Mapping[str, Any] = document.get("metadata") or {}
+    name = metadata.get("name", "")
+    if document.get("apiVersion") == "v1" and kind == "Namespace":
+        return f'Namespace "{name}" would be deleted with its part: namespaces are claimed'
     if str(document.get("apiVersion", "")).partition("/")[0] != RBAC_GROUP:
         return ""
-    kind = document.get("kind")
-    name = (document.get("metadata") or {}).get("name", "")
     if not str(name).startswith(USER_PREFIX):
         return f'{kind} "{name}" is not called {USER_PREFIX}…'
+    if is_protected(str(metadata.get("namespace") or "")):
+        return f'{kind} "{name}" is in namespace "{metadata["namespace"]}", which belongs to the cluster itself'
+    role: Mapping[str, Any] = document.get("roleRef") or {}
+    if kind in BINDING_KINDS and not (
+        role.get("kind") == "ClusterRole" and str(role.get("name", "")).startswith(USER_PREFIX)
+    ):
+        return f'{kind} "{name}" binds {role.get("kind")} "{role.get("name")}", which is no ClusterRole called {USER_PREFIX}…'
     for subject in document.get("subjects") or () if kind in BINDING_KINDS else ():
         if subject.get("kind") != "Group" or not str(subject.get("name", "")).startswith(USER_PREFIX):
             return f'{kind} "{name}" binds {subject.get("kind")} "{subject.get("name")}", which is no group called {USER_PREFIX}…'

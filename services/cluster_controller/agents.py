@@ -25,14 +25,15 @@ from libs.common.resources.clusters import Cluster
 from libs.common.store.base import Store
 from libs.common.store.objects import modify
 from services.cluster_controller.credentials import Issuer
+from services.cluster_controller.desired import DesiredSets
 from services.cluster_controller.liveness import Liveness
 from services.cluster_controller.model import departed_key
-from services.cluster_controller.render import render_desired, select_desired
 from services.cluster_controller.rules import DETACHED, merge_reports
 from services.cluster_controller.store import close_departed
-from services.cluster_controller.view import Clusters, HasRoles
+from services.cluster_controller.view import Clusters
 
 AGENT_DETACHED = "agent_detached"
+DRIFT_REPAIRED = "drift_repaired"
 RENEWAL_REFUSED = "agent_renewal_refused"
 MAX_LEFT_SHOWN = 20
 log = structlog.get_logger(__name__)
@@ -42,12 +43,12 @@ class Agents:
     """Handlers of renew, desired, applied and of heartbeats. `enqueue` takes a cluster's name and has it reconciled."""
 
     def __init__(
-        self, store: Store, clusters: Clusters, roles: HasRoles, issuer: Issuer, liveness: Liveness,
+        self, store: Store, clusters: Clusters, desired: DesiredSets, issuer: Issuer, liveness: Liveness,
         enqueue: Callable[[str], None], now: Callable[[], datetime], monotonic: Callable[[], float],
     ) -> None:  # fmt: skip
         self._store = store
         self._clusters = clusters
-        self._roles = roles
+        self._desired = desired
         self._issuer = issuer
         self._liveness = liveness
         self._enqueue = enqueue
@@ -72,7 +73,7 @@ class Agents:
             return DesiredSet(hash="", names=[], parts=[], detach=True)
         if cluster is None:
             raise errors.NotFound(f'the hub knows no cluster with uid "{uid}"')
-        return select_desired(render_desired(self._roles.current.roles, cluster.name), request.have)
+        return self._desired.select(cluster.name, request.have)
 
     async def handle_applied(self, request: AppliedReport, message: Message) -> Empty:
         """Note what the cluster accepted, or that nothing of ours is left in it. Raises NotFound, Conflict."""
@@ -123,7 +124,13 @@ class Agents:
             current.status.applied = merged
             return True
 
+        seen = {part.name: part.repairs for part in cluster.status.applied}
         await modify(self._store, Cluster, cluster.name, mutate, now=self._now)
+        for part in report.parts:
+            if part.repairs and part.repairs != seen.get(part.name):
+                log.warning(
+                    DRIFT_REPAIRED, cluster=cluster.name, cluster_id=cluster.uid, part=part.name, objects=part.repaired
+                )
 
     def _access(self, message: Message) -> Cluster:
         uid = message.tokens[0]

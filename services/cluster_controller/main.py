@@ -21,13 +21,14 @@ from libs.common.store.objects import Objects
 from services.cluster_controller.agents import Agents
 from services.cluster_controller.config import ClusterControllerConfig
 from services.cluster_controller.credentials import AgentIssuer, Push, follow_revocations
+from services.cluster_controller.desired import DesiredSets
 from services.cluster_controller.liveness import Liveness
 from services.cluster_controller.model import DEPARTED, REVOCATIONS
 from services.cluster_controller.reconciler import ClusterReconciler, watch_liveness
 from services.cluster_controller.registration import Registration
 from services.cluster_controller.strategies import ClusterStrategy, RegistrationTokenStrategy
 from services.cluster_controller.sweeper import Sweeper
-from services.cluster_controller.view import Clusters
+from services.cluster_controller.view import Clusters, Projects
 
 ROLES_SETTLE_S = 0.3
 """Role templates change in bunches (a file applied by kubectl): clusters are looked at once for all of them."""
@@ -43,6 +44,7 @@ async def build(host: Host[ClusterControllerConfig]) -> None:
     cluster_informer = await host.informer(kind.bucket, kind.plural)
     token_informer = await host.informer(kind.bucket, tokens_kind.plural)
     role_informer = await host.informer("authz", "roletemplates")
+    project_informer = await host.informer("project", "projects")
     revocations = await host.informer(kind.bucket, REVOCATIONS)
     departed = await host.informer(kind.bucket, DEPARTED)
     await host.synced()
@@ -55,7 +57,9 @@ async def build(host: Host[ClusterControllerConfig]) -> None:
     )
     clusters, tokens = Clusters(cluster_informer), Objects(token_informer, RegistrationToken)
     liveness = Liveness(host.monotonic())
-    reconciling = ClusterReconciler(store, clusters, tokens, grants, liveness, host.bus, now, host.monotonic)
+    projects = Projects(project_informer)
+    desired = DesiredSets(grants, projects)
+    reconciling = ClusterReconciler(store, clusters, tokens, desired, liveness, host.bus, now, host.monotonic)
     reconciler = Reconciler("clusters", reconciling.reconcile, workers=RECONCILE_WORKERS)
 
     def all_clusters(_change: Change) -> Iterable[str]:
@@ -65,6 +69,7 @@ async def build(host: Host[ClusterControllerConfig]) -> None:
 
     follow(cluster_informer, reconciler, lambda change: (change.key.removeprefix(kind.key("")),), prefix=kind.plural)
     follow(role_informer, reconciler, all_clusters)
+    follow(project_informer, reconciler, projects.touched, prefix="projects")
     sweeper = Sweeper(store, clusters, tokens, revocations, departed, config.agent_jwt_ttl_s, now)
 
     writer = ResourceWriter(
@@ -75,7 +80,7 @@ async def build(host: Host[ClusterControllerConfig]) -> None:
         now,
     )
     registration = Registration(store, tokens, host.verifier, grants, issuer, now)
-    agents = Agents(store, clusters, grants, issuer, liveness, reconciler.add, now, host.monotonic)
+    agents = Agents(store, clusters, desired, issuer, liveness, reconciler.add, now, host.monotonic)
 
     await host.listen(subjects.heartbeat("*"), Heartbeat, agents.listen_heartbeat)
     await host.serve(methods.RENEW_AGENT, agents.handle_renew)

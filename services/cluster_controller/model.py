@@ -12,6 +12,7 @@ from datetime import UTC, datetime
 import msgpack
 
 from libs.common import errors
+from libs.common.access.principal import USER_PREFIX
 from libs.common.bus.accounts import is_user_public_key
 
 FINALIZER = "management.herdsman.dev/detach"
@@ -24,6 +25,11 @@ RESERVED_NAMES = frozenset({"herdsman"})
 TOKEN_PREFIX = "hmr"  # noqa: S105 - a prefix, not a secret
 _NAME_BYTES = 10
 _SECRET_BYTES = 32
+
+
+def role_name(role: str) -> str:
+    """Name of the ClusterRole of a role template, and of what binds it."""
+    return f"{USER_PREFIX}{role}"
 
 
 @dataclass(frozen=True, slots=True)

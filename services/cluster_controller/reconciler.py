@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from datetime import datetime
 
 import structlog
@@ -18,13 +18,17 @@ from libs.common.resources.clusters import Cluster, RegistrationToken
 from libs.common.resources.registry import BY_MODEL
 from libs.common.store.base import Store
 from libs.common.store.objects import Objects, encode_last, modify, read
+from services.cluster_controller.desired import DesiredSets
 from services.cluster_controller.liveness import Liveness
-from services.cluster_controller.render import render_desired
+from services.cluster_controller.render import ROLES_PART
 from services.cluster_controller.rules import DETACHED, Known, decide_release, has_our_finalizer, update_status
 from services.cluster_controller.store import release_cluster
-from services.cluster_controller.view import Clusters, HasRoles
+from services.cluster_controller.view import Clusters
 
 NOTICE_AGAIN_S = 10.0
+SPREAD_EACH_S = 0.002
+"""How long the answer to one agent's question may take: those of all are spread over so long for each."""
+SPREAD_LIMIT_S = 2.0
 CLUSTER_RELEASED = "cluster_released"
 CLUSTER_DISCONNECTED = "cluster_disconnected"
 CLUSTER_CONNECTED = "cluster_connected"
@@ -35,38 +39,47 @@ class ClusterReconciler:
     """`reconcile(name)` for the key queue. Reads everything again each time; what it remembers only saves notices."""
 
     def __init__(
-        self, store: Store, clusters: Clusters, tokens: Objects[RegistrationToken], roles: HasRoles, liveness: Liveness, bus: Bus,
+        self, store: Store, clusters: Clusters, tokens: Objects[RegistrationToken], desired: DesiredSets, liveness: Liveness, bus: Bus,
         now: Callable[[], datetime], monotonic: Callable[[], float],
     ) -> None:  # fmt: skip
         self._store = store
         self._clusters = clusters
         self._tokens = tokens
-        self._roles = roles
+        self._desired = desired
         self._liveness = liveness
         self._bus = bus
         self._now = now
         self._monotonic = monotonic
-        self._told: dict[str, str] = {}
-        """Cluster uid → hash of the desired set in the last notice."""
+        self._told: dict[str, tuple[str, str]] = {}
+        """Cluster uid → hash of the desired set, and of its roles, in the last notice."""
 
     async def reconcile(self, name: str) -> Outcome:
         cluster = self._clusters.get(name)
         if cluster is None:
+            self._desired.forget(name)
             return DONE
         if cluster.deleting:
             return await self._reconcile_deletion(cluster)
-        desired = {part.name: part.hash for part in render_desired(self._roles.current.roles, name)}
+        desired = self._desired.hashes(name)
+        # First who waits for it, then who reads about it.
+        await self._tell(cluster.uid, desired)
         await self._write_status(cluster, self._known(cluster.uid, desired))
-        beat = self._liveness.heartbeat(cluster.uid)
-        wanted = set_hash(desired)
+        return DONE
+
+    async def _tell(self, uid: str, desired: Mapping[str, str]) -> None:
+        """Tell the agent, once, that its cluster should hold something else."""
+        beat, told = self._liveness.heartbeat(uid), self._told.get(uid)
+        now = (set_hash(desired), desired[ROLES_PART])
         if beat is None:
             # Whoever comes back asks by itself.
-            self._told.pop(cluster.uid, None)
-        elif self._told.get(cluster.uid) != wanted:
-            if beat.applied != desired:
-                await self._bus.publish(subjects.notice(cluster.uid), Notice(hash=wanted))
-            self._told[cluster.uid] = wanted
-        return DONE
+            self._told.pop(uid, None)
+        elif told is None or told[0] != now[0]:
+            if (beat.applied_set or set_hash(beat.applied)) != now[0]:
+                # Roles are the same everywhere: all agents are told of them at once. A project waits for nobody.
+                everywhere = told is None or told[1] != now[1]
+                spread_s = min(SPREAD_LIMIT_S, len(self._clusters) * SPREAD_EACH_S) if everywhere else 0.0
+                await self._bus.publish(subjects.notice(uid), Notice(hash=now[0], spread_s=spread_s))
+            self._told[uid] = now
 
     async def _reconcile_deletion(self, cluster: Cluster) -> Outcome:
         connected = self._liveness.heartbeat(cluster.uid) is not None

@@ -1,7 +1,7 @@
-"""Role templates and a cluster's name → the desired set of that cluster. Pure, and independent of the order of its input.
+"""Role templates, projects and a cluster's name → the desired set of that cluster. Pure, and independent of the order of its input.
 
 Memberships are no input: a role in a cluster is one ClusterRole and one binding to a group whose members only the front
-door knows, so the set does not change when people come and go.
+door knows, in a project one such binding for each namespace (`render_projects`), so the set does not change when people come and go.
 """
 
 from __future__ import annotations
@@ -9,11 +9,14 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from libs.common.access.principal import USER_PREFIX, cluster_group
+from libs.common.access.principal import cluster_group
 from libs.common.access.roles import EffectiveRole
 from libs.common.contracts.messages import DesiredPart, DesiredSet
 from libs.common.kube.objects import content_hash, set_hash
 from libs.common.resources.access import PolicyRule
+from libs.common.resources.projects import Project
+from services.cluster_controller.model import role_name
+from services.cluster_controller.render_projects import group_namespaces, render_project
 
 ROLES_PART = "roles"
 RBAC = "rbac.authorization.k8s.io"
@@ -22,10 +25,17 @@ REPLY_LIMIT_BYTES = 512 << 10
 _LABELS = {"app.kubernetes.io/managed-by": "herdsman", "management.herdsman.dev/part": ROLES_PART}
 
 
-def render_desired(roles: Mapping[str, EffectiveRole], cluster: str) -> list[DesiredPart]:
+def render_desired(
+    roles: Mapping[str, EffectiveRole], cluster: str, projects: Iterable[Project] = ()
+) -> list[DesiredPart]:
     """All parts of one cluster's desired set."""
-    objects = render_roles(roles, cluster)
-    return [DesiredPart(name=ROLES_PART, hash=content_hash(objects), objects=objects)]
+    rendered = {ROLES_PART: render_roles(roles, cluster)}
+    for name, (project, namespaces) in group_namespaces(cluster, projects).items():
+        rendered[name] = render_project(roles, project, namespaces)
+    return [
+        DesiredPart(name=name, hash=content_hash(objects), objects=objects)
+        for name, objects in sorted(rendered.items())
+    ]
 
 
 def render_roles(roles: Mapping[str, EffectiveRole], cluster: str) -> list[dict[str, Any]]:
@@ -54,11 +64,6 @@ def render_roles(roles: Mapping[str, EffectiveRole], cluster: str) -> list[dict[
                 }
             )
     return objects
-
-
-def role_name(role: str) -> str:
-    """Name of the ClusterRole (and its binding) of a role template."""
-    return f"{USER_PREFIX}{role}"
 
 
 def select_desired(

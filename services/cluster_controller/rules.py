@@ -146,10 +146,21 @@ def merge_reports(applied: Sequence[AppliedPart], reports: Sequence[PartReport],
         fresh = AppliedPart(
             name=report.name, hash=report.hash, applied_at=now, objects=report.objects, error=report.error
         )
-        if old is not None and (old.hash, old.objects, old.error) == (fresh.hash, fresh.objects, fresh.error):
+        _note_repairs(fresh, old, report, now)
+        if old is not None and old.model_copy(update={"applied_at": now}) == fresh:
             fresh = old
+        elif old is not None and (old.hash, old.objects, old.error) == (fresh.hash, fresh.objects, fresh.error):
+            fresh.applied_at = old.applied_at
         merged.append(fresh)
     return merged
+
+
+def _note_repairs(fresh: AppliedPart, old: AppliedPart | None, report: PartReport, now: datetime) -> None:
+    """What was put right last stays to be seen, also when the agent that did it has started anew since."""
+    if report.repairs:
+        fresh.repairs, fresh.repaired, fresh.repaired_at = report.repairs, report.repaired, now
+    if old is not None and (not report.repairs or (old.repairs, old.repaired) == (fresh.repairs, fresh.repaired)):
+        fresh.repairs, fresh.repaired, fresh.repaired_at = old.repairs, old.repaired, old.repaired_at
 
 
 @dataclass(frozen=True, slots=True)

@@ -41,12 +41,28 @@ RULES: tuple[tuple[str, dict[str, Any]], ...] = (
         {"apiGroups": [""], "resources": ["nodes"], "verbs": ["get", "list", "watch"]},
     ),
     (
-        "Namespaces are grouped into projects.",
-        {"apiGroups": [""], "resources": ["namespaces"], "verbs": ["get", "list", "watch"]},
+        "Namespaces are grouped into projects: made where a project says so, and labelled; none but its own is ever deleted.",
+        {"apiGroups": [""], "resources": ["namespaces"], "verbs": ["get", "list", "watch", "create", "patch"]},
+    ),
+    (
+        "A project's namespaces are kept within its quota and limits.",
+        {
+            "apiGroups": [""],
+            "resources": ["resourcequotas", "limitranges"],
+            "verbs": ["get", "list", "watch", "create", "patch", "delete"],
+        },
+    ),
+    (
+        "A project that is isolated is reached from its own namespaces alone.",
+        {
+            "apiGroups": ["networking.k8s.io"],
+            "resources": ["networkpolicies"],
+            "verbs": ["get", "list", "watch", "create", "patch", "delete"],
+        },
     ),
     (
         "When the cluster leaves the hub, the agent removes its own namespace last, and with it itself.",
-        {"apiGroups": [""], "resources": ["namespaces"], "resourceNames": [NAMESPACE], "verbs": ["patch", "delete"]},
+        {"apiGroups": [""], "resources": ["namespaces"], "resourceNames": [NAMESPACE], "verbs": ["delete"]},
     ),
     ("The health of the API server is shown in the hub.", {"nonResourceURLs": ["/readyz", "/livez", "/version"], "verbs": ["get"]}),
 )  # fmt: skip

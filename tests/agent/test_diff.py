@@ -9,9 +9,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from libs.common.kube.objects import Ref, ref_of
-from services.agent.diff import Apply, Delete, Step, diff_parts
+from services.agent.claims import Release
+from services.agent.diff import Apply, Delete, Step, diff_objects, diff_parts
 from services.agent.owned import (
     AGENT_PART,
+    APPLIED,
     MANAGED_BY,
     PART,
     RBAC,
@@ -73,6 +75,7 @@ def take(cluster: Cluster, step: Step) -> None:
     if isinstance(step, Delete):
         del cluster[step.ref]
         return
+    assert isinstance(step, Apply)
     before = cluster.get(step.ref)
     assert before is None or before.get("roleRef") == step.document.get("roleRef"), "the role of a binding is immutable"
     cluster[step.ref] = {**(before or {}), **copy.deepcopy(step.document)}
@@ -152,11 +155,45 @@ def test_drift_is_put_right_and_what_others_added_beside_is_left() -> None:
     assert [type(s) for s in diff_parts({"roles": [wanted]}, {ref_of(wanted): found})] == [Apply]
 
 
-def test_removals_begin_with_bindings_and_end_with_namespaces() -> None:
+def test_removals_begin_with_bindings_and_a_namespace_is_released_last_but_never_deleted() -> None:
     namespace = {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "x"}}
     documents = [namespace, config("m", "1"), role("herdsman:a", []), binding("herdsman:b", "herdsman:a", [])]
     steps = diff_parts({}, {ref_of(d): mark(d, "gone") for d in documents})
-    assert [s.ref.kind for s in steps] == ["ClusterRoleBinding", "ClusterRole", "ConfigMap", "Namespace"]
+    assert [s.ref.kind for s in steps if isinstance(s, Delete)] == ["ClusterRoleBinding", "ClusterRole", "ConfigMap"]
+    assert steps[3:] == [Release("x", "", "gone", (APPLIED, MANAGED_BY, PART))]
+
+
+def test_what_keeps_a_namespace_in_bounds_comes_before_who_may_work_in_it() -> None:
+    bounds = [{"apiVersion": v, "kind": k, "metadata": {"name": "p", "namespace": "x"}}
+              for v, k in (("networking.k8s.io/v1", "NetworkPolicy"), ("v1", "LimitRange"), ("v1", "ResourceQuota"))]  # fmt: skip
+    bound = {**binding("herdsman:a", "herdsman:a", GROUPS), "kind": "RoleBinding"}
+    bound["metadata"] = {"name": "herdsman:a", "namespace": "x"}
+    steps = diff_parts({"projects/p": [bound, *bounds]}, {})
+    assert [s.ref.kind for s in steps if isinstance(s, Apply)] == [
+        "ResourceQuota",
+        "LimitRange",
+        "NetworkPolicy",
+        "RoleBinding",
+    ]
+
+
+def test_a_role_that_somebody_made_gather_other_rules_is_made_again() -> None:
+    wanted = role("herdsman:a", RULES[:1])
+    found = {**mark(wanted, "roles"), "aggregationRule": {"clusterRoleSelectors": [{"matchLabels": {"a": "b"}}]}}
+    found["metadata"]["uid"] = "u"
+    assert [type(s) for s in diff_parts({"roles": [wanted]}, {ref_of(wanted): found})] == [Delete, Apply]
+
+
+def test_a_round_for_some_parts_leaves_the_others_alone_but_takes_over_what_moved() -> None:
+    one, two, moved = config("m", "1"), config("n", "1"), config("o", "1")
+    desired = {"a": [one], "b": [two, moved]}
+    actual = {ref_of(moved): mark(moved, "a")}
+    takes, gives = diff_objects(desired, actual, {"a"})
+    assert takes == []
+    assert [(s.ref.name, s.part, s.is_new) for s in gives if isinstance(s, Apply)] == [
+        ("m", "a", True),
+        ("o", "b", False),
+    ]
 
 
 def test_one_label_alone_is_not_ours() -> None:
@@ -174,7 +211,16 @@ def test_part_names_that_no_label_can_hold_still_give_one() -> None:
 
 
 def test_the_agent_refuses_bindings_that_only_a_faulty_hub_would_ask_for() -> None:
-    assert find_refusal(binding("herdsman:a", "cluster-admin", GROUPS)) == ""
+    assert find_refusal(binding("herdsman:a", "herdsman:b", GROUPS)) == ""
+    assert "cluster-admin" in find_refusal(binding("herdsman:a", "cluster-admin", GROUPS))
+    local = binding("herdsman:a", "herdsman:a", GROUPS)
+    local["roleRef"] = {**local["roleRef"], "kind": "Role"}
+    assert "Role" in find_refusal(local)
+    for namespace in ("kube-system", "herdsman-system"):
+        inside = {**binding("herdsman:a", "herdsman:a", GROUPS), "kind": "RoleBinding"}
+        inside["metadata"] = {"name": "herdsman:a", "namespace": namespace}
+        assert namespace in find_refusal(inside)
+    assert "claimed" in find_refusal({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "x"}})
     masters = {"apiGroup": RBAC_GROUP, "kind": "Group", "name": "system:masters"}
     assert "system:masters" in find_refusal(binding("herdsman:a", "herdsman:a", [masters]))
     assert "User" in find_refusal(binding("herdsman:a", "herdsman:a", [{"kind": "User", "name": "herdsman:eve"}]))

@@ -16,6 +16,7 @@ from libs.common.access.principal import Principal, local_user_principal
 from libs.common.apiserver.writer import ResourceWriter
 from libs.common.bus.base import Message
 from libs.common.bus.memory import MemoryBus
+from libs.common.bus.wire import parse
 from libs.common.contracts import messages as m
 from libs.common.contracts import subjects
 from libs.common.crypto import envelope
@@ -36,11 +37,12 @@ from libs.common.store.objects import Objects, read
 from services.agent.identity import make_key
 from services.cluster_controller.agents import Agents
 from services.cluster_controller.credentials import AgentIssuer
+from services.cluster_controller.desired import DesiredSets
 from services.cluster_controller.liveness import Liveness
 from services.cluster_controller.reconciler import ClusterReconciler
 from services.cluster_controller.registration import Registration
 from services.cluster_controller.strategies import ClusterStrategy, RegistrationTokenStrategy
-from services.cluster_controller.view import Clusters
+from services.cluster_controller.view import Clusters, Projects
 
 TTL_S = 7 * 86_400
 ALL = PolicyRule(verbs=["*"], api_groups=["*"], resources=["*"])
@@ -75,12 +77,14 @@ class Hub:
     """`moment` and `ticks` are the two clocks."""
 
     store: MemoryStore = field(default_factory=lambda: MemoryStore("cluster_controller"))
+    projects_store: MemoryStore = field(default_factory=lambda: MemoryStore("project"))
     bus: MemoryBus = field(default_factory=MemoryBus)
     moment: datetime = field(default_factory=lambda: datetime.fromisoformat("2026-01-02T03:04:05+00:00"))
     ticks: float = 1000.0
     roles: list[RoleTemplate] = field(default_factory=lambda: list(ROLES))
     queued: list[str] = field(default_factory=list)
     notices: list[str] = field(default_factory=list)
+    said: list[m.Notice] = field(default_factory=list)
 
     def now(self) -> datetime:
         return self.moment
@@ -114,11 +118,21 @@ class Hub:
         self.issuer = AgentIssuer(lambda uid, key, ttl: f"jwt:{uid}:{key}:{ttl}", TTL_S, self.now)
         self.liveness = Liveness(self.ticks)
         self.registration = Registration(self.store, self.tokens, verifier, self, self.issuer, self.now)
+        self.project_informer = Informer(self.projects_store)
+        self.projects = Projects(self.project_informer)
+        self.desired = DesiredSets(self, self.projects)
         self.agents = Agents(
-            self.store, self.clusters, self, self.issuer, self.liveness, self.queued.append, self.now, self.monotonic
+            self.store,
+            self.clusters,
+            self.desired,
+            self.issuer,
+            self.liveness,
+            self.queued.append,
+            self.now,
+            self.monotonic,
         )
         self.reconciler = ClusterReconciler(
-            self.store, self.clusters, self.tokens, self, self.liveness, self.bus, self.now, self.monotonic
+            self.store, self.clusters, self.tokens, self.desired, self.liveness, self.bus, self.now, self.monotonic
         )
         strategies = {"clusters": ClusterStrategy(BindingIndex()), "registrationtokens": RegistrationTokenStrategy()}
         self.writer = ResourceWriter(self.store, strategies, verifier, self, self.now)
@@ -170,6 +184,7 @@ class Hub:
     async def settle(self) -> None:
         """Let the informer catch up."""
         await self.informer.wait_revision(self.store._revision)
+        await self.project_informer.wait_revision(self.projects_store._revision)
 
 
 def said(uid: str, subject: str = "") -> Message:
@@ -180,15 +195,18 @@ def said(uid: str, subject: str = "") -> Message:
 async def started_hub() -> AsyncIterator[Hub]:
     hub = Hub()
     hub.wire()
-    follower = asyncio.create_task(hub.informer.run())
+    followers = [asyncio.create_task(informer.run()) for informer in (hub.informer, hub.project_informer)]
     try:
         await hub.informer.synced.wait()
+        await hub.project_informer.synced.wait()
 
         async def hear(message: Message) -> None:
             hub.notices.append(message.subject)
+            hub.said.append(parse(m.Notice, message.data))
 
         async with hub.bus.listen("down.*.notify", hear):
             yield hub
     finally:
-        follower.cancel()
-        await asyncio.gather(follower, return_exceptions=True)
+        for follower in followers:
+            follower.cancel()
+        await asyncio.gather(*followers, return_exceptions=True)

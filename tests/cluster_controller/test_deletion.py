@@ -3,22 +3,25 @@
 from __future__ import annotations
 
 import asyncio
+from datetime import timedelta
 
 import pytest
 
 from libs.common import errors
 from libs.common.contracts import messages as m
+from libs.common.kube.objects import set_hash
 from libs.common.reconcile import DONE, After
 from libs.common.resources.access import PolicyRule
-from libs.common.resources.clusters import Cluster, RegistrationToken
+from libs.common.resources.clusters import AppliedPart, Cluster, RegistrationToken
 from libs.common.store.informer import Informer
-from libs.common.store.objects import read
+from libs.common.store.objects import encode_unique, read
 from services.agent.identity import make_key
 from services.cluster_controller.liveness import SILENCE_S
 from services.cluster_controller.model import FINALIZER, FORCE_DELETE, departed_key, revocation_key
 from services.cluster_controller.render import render_desired
 from services.cluster_controller.sweeper import Sweeper
 from tests.cluster_controller.made import TTL_S, Hub, role, said
+from tests.cluster_controller.test_render_projects import project
 
 
 async def registered(hub: Hub) -> tuple[Cluster, str]:
@@ -143,6 +146,56 @@ async def test_a_changed_role_is_outdated_until_the_agent_reports_it(hub: Hub) -
     await asyncio.sleep(0)
     assert len(hub.notices) == 2
     assert condition(await hub.cluster(), "Applied") == ("False", "Outdated")
+
+
+async def test_agents_are_told_of_roles_spread_out_and_of_a_project_at_once(hub: Hub) -> None:
+    cluster, _ = await registered(hub)
+    await hub.beat(cluster.uid)
+    await hub.reconcile()
+    for name in ("west", "north"):
+        await hub.create(name)
+    hub.roles.append(role("new"))
+    await hub.reconcile()
+    await hub.projects_store.create("projects.web", encode_unique(project("web", "edge/shop")))
+    await hub.settle()
+    await hub.reconcile()
+    await asyncio.sleep(0)
+    assert [notice.spread_s for notice in hub.said] == [0.002, 0.006, 0.0]
+    assert hub.said[-1].hash == set_hash(hub.desired.hashes("edge"))
+
+
+async def test_an_agent_that_has_it_already_is_not_told_again(hub: Hub) -> None:
+    cluster, _ = await registered(hub)
+    hashes = hub.desired.hashes("edge")
+    for beat in ({"applied_set": set_hash(hashes)}, {"applied": hashes}):
+        await hub.beat(cluster.uid, **beat)
+        hub.reconciler._told.clear()
+        await hub.reconcile()
+    await asyncio.sleep(0)
+    assert hub.said == []
+
+
+async def test_what_was_put_right_in_a_cluster_is_told_with_its_time_and_stays_when_the_agent_starts_anew(
+    hub: Hub,
+) -> None:
+    cluster, _ = await registered(hub)
+
+    async def report(repairs: int, repaired: str) -> AppliedPart:
+        part = m.PartReport(name="roles", hash="h", repairs=repairs, repaired=repaired)
+        await hub.agents.handle_applied(m.AppliedReport(parts=[part]), said(cluster.uid))
+        await hub.settle()
+        hub.forward(60)
+        return (await hub.cluster()).status.applied[0]
+
+    first = hub.moment
+    assert (await report(0, "")).repaired_at is None
+    told = await report(1, 'ClusterRole "herdsman:x" (changed by mallory)')
+    assert told.repaired_at == first + timedelta(seconds=60)
+    assert await report(1, told.repaired) == told
+    assert await report(0, "") == told, "the agent has started anew"
+    again = await report(2, told.repaired)
+    assert again.repaired_at == first + timedelta(seconds=240)
+    assert again.applied_at == told.applied_at == first
 
 
 async def test_a_part_that_failed_says_why(hub: Hub) -> None:

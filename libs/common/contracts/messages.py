@@ -576,7 +576,11 @@ class Heartbeat(BaseModel):
     api_server_message: str = Field(default="", max_length=512)
     node_count: int | None = None
     tunnels: int = 0
-    applied: dict[str, str] = Field(default_factory=dict, description="Part name → hash that is applied.")
+    applied: dict[str, str] = Field(
+        default_factory=dict,
+        description="Part name → hash that is applied; only agents that know no appliedSet say so.",
+    )
+    applied_set: str = Field(default="", max_length=64, description="Hash of the parts that are applied.")
     trusted_ca: str = Field(
         default="", max_length=64, description="Digest of the hub's certificate authorities that the agent trusts."
     )
@@ -626,6 +630,12 @@ class Notice(BaseModel):
     """The desired set's hash changed; ask for what differs."""
 
     hash: str = ""
+    spread_s: float = Field(
+        default=1.0,
+        ge=0.0,
+        le=60.0,
+        description="Agents that are told the same at once spread their questions over so long.",
+    )
 
 
 class DesiredQuery(BaseModel):
@@ -656,6 +666,10 @@ class PartReport(BaseModel):
     hash: str
     objects: int = 0
     error: str = Field(default="", max_length=1024)
+    repairs: int = Field(
+        default=0, description="How often the agent put right what somebody else had changed, since it started."
+    )
+    repaired: str = Field(default="", max_length=1024, description="What it put right last.")
 
 
 class AppliedReport(BaseModel):

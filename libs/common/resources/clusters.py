@@ -45,6 +45,11 @@ class AppliedPart(Model):
     applied_at: Time
     objects: int = 0
     error: str = ""
+    repairs: int = Field(
+        default=0, description="How often the agent, since it started, has put right what somebody else had changed."
+    )
+    repaired: str = Field(default="", description="What it put right last, and who had changed it where that is known.")
+    repaired_at: Time | None = None
 
 
 class ClusterStatus(ConditionedStatus):

@@ -1,0 +1,78 @@
+"""What each cluster should hold now, remembered as hashes: objects are rendered when a hash must be known, and when an agent lacks them.
+
+A change costs what it touches: one project is rendered again for its own clusters, everything only when a role changes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from libs.common.access.roles import EffectiveRole
+from libs.common.contracts.messages import DesiredPart, DesiredSet
+from libs.common.kube.objects import content_hash
+from libs.common.resources.projects import Project
+from services.cluster_controller.render import ROLES_PART, render_roles, select_desired
+from services.cluster_controller.render_projects import group_namespaces, render_project
+from services.cluster_controller.view import HasRoles, Projects
+
+
+@dataclass(frozen=True, slots=True)
+class _Rendered:
+    """A part's hash, and what it was rendered from."""
+
+    hash: str
+    project: Project | None
+    namespaces: tuple[str, ...]
+
+
+class DesiredSets:
+    """Answers for any cluster by name. It holds no object, so a thousand clusters cost a thousand times some hashes."""
+
+    def __init__(self, roles: HasRoles, projects: Projects) -> None:
+        self._source = roles
+        self._projects = projects
+        self._roles: Mapping[str, EffectiveRole] | None = None
+        self._known: dict[str, dict[str, _Rendered]] = {}
+
+    def hashes(self, cluster: str) -> dict[str, str]:
+        """Part name → hash."""
+        roles = self._current_roles()
+        before = self._known.get(cluster, {})
+        roles_part = before.get(ROLES_PART) or _Rendered(content_hash(render_roles(roles, cluster)), None, ())
+        known = {ROLES_PART: roles_part}
+        for name, (project, entries) in group_namespaces(cluster, self._projects.in_cluster(cluster)).items():
+            names = tuple(entry.namespace for entry in entries)
+            part = before.get(name)
+            if part is None or part.project is not project or part.namespaces != names:
+                part = _Rendered(content_hash(render_project(roles, project, entries)), project, names)
+            known[name] = part
+        self._known[cluster] = known
+        return {name: part.hash for name, part in known.items()}
+
+    def select(self, cluster: str, have: Mapping[str, str]) -> DesiredSet:
+        """What an agent that has `have` must be sent."""
+        hashes = self.hashes(cluster)
+        roles = self._current_roles()
+        groups = group_namespaces(cluster, self._projects.in_cluster(cluster))
+        parts: list[DesiredPart] = []
+        for name, hash_ in hashes.items():
+            if have.get(name) == hash_:
+                objects = []  # not sent
+            elif name == ROLES_PART:
+                objects = render_roles(roles, cluster)
+            else:
+                objects = render_project(roles, *groups[name])
+            parts.append(DesiredPart(name=name, hash=hash_, objects=objects))
+        return select_desired(parts, have)
+
+    def forget(self, cluster: str) -> None:
+        """The cluster is gone."""
+        self._known.pop(cluster, None)
+
+    def _current_roles(self) -> Mapping[str, EffectiveRole]:
+        roles = self._source.current.roles
+        if roles is not self._roles:
+            self._roles = roles
+            self._known.clear()
+        return roles

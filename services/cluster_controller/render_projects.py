@@ -1,0 +1,125 @@
+"""Projects → what their namespaces hold in one cluster. Pure, and independent of the order of its input.
+
+Each role of scope project is bound in each namespace, whoever holds it: a grant is then no write in any cluster, and the number of
+objects depends on roles and namespaces alone. The group that is bound carries the project's uid, so a project that is made again under
+the same name finds nothing of the first, also in a cluster that was away meanwhile. The namespace itself is claimed, not owned: a
+`NamespaceClaim` is an order to the agent and no object of the cluster, because a namespace must never go with what named it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any
+
+from libs.common.access.principal import project_group
+from libs.common.access.roles import EffectiveRole
+from libs.common.resources.projects import Project, ProjectNamespace
+from services.cluster_controller.model import role_name
+
+PARTS_PREFIX = "projects/"
+NAMESPACES_PER_PART = 64
+"""A project with more of them in one cluster is several parts, so that a change sends and applies a part, and each fits a message."""
+RBAC = "rbac.authorization.k8s.io"
+OBJECT_NAME = "herdsman-project"
+"""Of the ResourceQuota, LimitRange and NetworkPolicy in a namespace: names that allow no colon."""
+PROJECT_LABEL = "management.herdsman.dev/project"
+"""The agent keeps it on each namespace, with the project's name."""
+
+
+def group_namespaces(cluster: str, projects: Iterable[Project]) -> dict[str, tuple[Project, list[ProjectNamespace]]]:
+    """Part name → the project and its namespaces in `cluster` that the part holds.
+
+    A namespace that two projects name belongs to the older one, as the project service will decide when it sees both.
+    """
+    owner: dict[str, Project] = {}
+    entries: dict[str, list[ProjectNamespace]] = {}
+    known = [p for p in projects if not p.deleting]
+    for project in sorted(known, key=_age):
+        for entry in project.spec.namespaces:
+            if entry.cluster == cluster and owner.setdefault(entry.namespace, project) is project:
+                entries.setdefault(project.name, []).append(entry)
+    parts: dict[str, tuple[Project, list[ProjectNamespace]]] = {}
+    for project in known:
+        for name, group in _split(project.name, entries.get(project.name, ())):
+            parts[name] = (project, group)
+    return parts
+
+
+def render_project(
+    roles: Mapping[str, EffectiveRole], project: Project, namespaces: Iterable[ProjectNamespace]
+) -> list[dict[str, Any]]:
+    """The objects of a project in these of its namespaces, all in one cluster."""
+    names = sorted(name for name, role in roles.items() if role.scope == "project")
+    objects: list[dict[str, Any]] = []
+    for entry in sorted(namespaces, key=lambda n: n.namespace):
+        objects.append(_render_claim(project, entry))
+        objects += _render_policies(project, entry)
+        objects += [_render_binding(project, entry.namespace, role) for role in names]
+    return objects
+
+
+def _render_claim(project: Project, entry: ProjectNamespace) -> dict[str, Any]:
+    spec: dict[str, Any] = {"project": project.name, "projectUid": project.uid}
+    if entry.create:
+        spec["create"] = True
+    if project.spec.pod_security:
+        spec["podSecurity"] = project.spec.pod_security
+    if project.spec.labels:
+        spec["labels"] = dict(project.spec.labels)
+    if project.spec.annotations:
+        spec["annotations"] = dict(project.spec.annotations)
+    return {
+        "apiVersion": "management.herdsman.dev/v1",
+        "kind": "NamespaceClaim",
+        "metadata": {"name": entry.namespace},
+        "spec": spec,
+    }
+
+
+def _render_policies(project: Project, entry: ProjectNamespace) -> Iterator[dict[str, Any]]:
+    """What keeps the namespace in bounds: its share of the quota, what containers get and may ask for, who reaches its pods."""
+    metadata = {"name": OBJECT_NAME, "namespace": entry.namespace}
+    if entry.share:
+        yield {"apiVersion": "v1", "kind": "ResourceQuota", "metadata": metadata, "spec": {"hard": dict(entry.share)}}
+    limits = project.spec.container_limits
+    given = {"default": limits.default, "defaultRequest": limits.default_request, "max": limits.max}
+    if any(given.values()):
+        limit = {"type": "Container", **{key: dict(value) for key, value in given.items() if value}}
+        yield {"apiVersion": "v1", "kind": "LimitRange", "metadata": metadata, "spec": {"limits": [limit]}}
+    if project.spec.isolated:
+        same = {"namespaceSelector": {"matchLabels": {PROJECT_LABEL: project.name}}}
+        spec = {"podSelector": {}, "policyTypes": ["Ingress"], "ingress": [{"from": [same]}]}
+        yield {"apiVersion": "networking.k8s.io/v1", "kind": "NetworkPolicy", "metadata": metadata, "spec": spec}
+
+
+def _render_binding(project: Project, namespace: str, role: str) -> dict[str, Any]:
+    return {
+        "apiVersion": f"{RBAC}/v1",
+        "kind": "RoleBinding",
+        "metadata": {"name": role_name(role), "namespace": namespace},
+        "roleRef": {"apiGroup": RBAC, "kind": "ClusterRole", "name": role_name(role)},
+        "subjects": [{"apiGroup": RBAC, "kind": "Group", "name": project_group(project.name, project.uid, role)}],
+    }
+
+
+def _split(project: str, entries: Sequence[ProjectNamespace]) -> Iterator[tuple[str, list[ProjectNamespace]]]:
+    """A namespace stays in its part when others come and go, but for the moments at which the number of parts doubles."""
+    count = 1
+    while count * NAMESPACES_PER_PART < len(entries):
+        count *= 2
+    if count == 1:
+        if entries:
+            yield f"{PARTS_PREFIX}{project}", list(entries)
+        return
+    groups: dict[int, list[ProjectNamespace]] = {}
+    for entry in entries:
+        place = int.from_bytes(hashlib.sha256(entry.namespace.encode()).digest()[:4], "big") % count
+        groups.setdefault(place, []).append(entry)
+    for place, group in sorted(groups.items()):
+        yield f"{PARTS_PREFIX}{project}/{place}", group
+
+
+def _age(project: Project) -> tuple[str, str]:
+    created = project.metadata.creation_timestamp
+    return (created.isoformat() if created else "", project.uid)
