@@ -90,9 +90,12 @@ class Grants:
             owner = owner or name
         if is_own_right(verb, plural, subresource, own=bool(owner) and owner == principal.user):
             return True
-        if plural == "clusters" and verb in READ_VERBS and not subresource and self._is_member(principal, cluster):
-            return True
-        for held in self._parts(principal):
+        parts = self._parts(principal)
+        if plural == "clusters" and verb in READ_VERBS and not subresource:
+            for held in parts:
+                if self._is_member(held, cluster):
+                    return True
+        for held in parts:
             if (
                 held.everywhere or held.selected or (cluster and cluster in held.clusters) or (project and project in held.projects)
             ):  # fmt: skip
@@ -296,16 +299,14 @@ class Grants:
         for project in held.projects:
             yield from self.roles_in_project(held, project)
 
-    def _is_member(self, principal: Principal, cluster: str) -> bool:
-        for held in self._parts(principal):
-            if (held.everywhere or held.selected or cluster in held.clusters) and any(
-                True for _ in self.roles_in_cluster(held, cluster)
-            ):
-                return True
-            theirs = self._reach(held).get(cluster, ()) if cluster in self.clusters else ()
-            if any(True for name in theirs for _ in self.roles_in_project(held, name)):
-                return True
-        return False
+    def _is_member(self, held: Held, cluster: str) -> bool:
+        """Whether any role counts in this living cluster, its own or that of a project there."""
+        if (held.everywhere or held.selected or cluster in held.clusters) and any(
+            True for _ in self.roles_in_cluster(held, cluster)
+        ):
+            return True
+        theirs = self._reach(held).get(cluster, ()) if cluster in self.clusters else ()
+        return any(True for name in theirs for _ in self.roles_in_project(held, name))
 
     def _reach(self, held: Held) -> Mapping[str, tuple[str, ...]]:
         """Cluster's name → living projects there that a binding names; whether it counts, `roles_in_project` says.
