@@ -28,8 +28,8 @@ from services.authz.policy_of_requests import uid_of
 from services.authz.rules import check_scope
 from services.authz.strategies import check_not_status, tell
 
-REQUEST_LABEL = f"{GROUP}/access-request"
-"""On a binding that an approved request made: the request's name."""
+REQUEST_NOTE = f"{GROUP}/access-request"
+"""Annotation of a binding that an approved request made: the request's name, which is too long for a label."""
 
 
 class AccessRequestStrategy(Strategy[AccessRequest]):
@@ -241,7 +241,7 @@ class AccessRequestStrategy(Strategy[AccessRequest]):
             uid=str(uuid4()),
             creation_timestamp=ctx.now,
             generation=1,
-            labels={REQUEST_LABEL: new.name[:63]},
+            annotations={REQUEST_NOTE: new.name},
         )
         return [Put(BY_MODEL[RoleTemplateBinding].key(binding.name), encode_unique(binding), 0)]
 

@@ -92,7 +92,7 @@ class Sight:
             return
         told = [m for m in members if m in (binding.user, self.caller.user) or self.sees_user(m)]
         yield from ((name, "") for name in told)
-        if not told and not binding.principal.startswith("local:"):
+        if not told and (members or not binding.principal.startswith("local:")):
             yield "", ""
 
 

@@ -21,7 +21,7 @@ from services.authz.break_glass import ALARM, Alarms, BreakGlassGuard, GuardedRo
 from services.authz.builtins import ensure_builtins
 from services.authz.policy_of_requests import AccessPolicyStrategy
 from services.authz.request_rules import LAPSE_S, MAX_PENDING
-from services.authz.request_strategy import AccessRequestStrategy
+from services.authz.request_strategy import REQUEST_NOTE, AccessRequestStrategy
 from services.authz.requests import KEEP_S, RequestReconciler
 from tests.access import made
 from tests.access.hub import running_hub
@@ -125,6 +125,7 @@ async def test_asked_approved_and_over_to_the_second(clock):
         ]
         binding = await hub.get(RoleTemplateBinding, done.status.binding)
         assert (binding.spec.principal, binding.spec.not_after) == (IDS["eve"], done.status.until)
+        assert binding.metadata.annotations == {REQUEST_NOTE: "r"}
         assert groups(hub) == ("herdsman:cluster:east:cluster-member",)
         clock.forward(59.999)
         assert groups(hub)

@@ -130,6 +130,13 @@ async def test_what_would_change(hub):
     assert (await hub.call("GET", f"{OURS}/roletemplatebindings/bob-reader"))[0] == 200, "nothing of it is done"
 
 
+async def test_of_a_binding_that_names_an_id_alone_the_id_is_told(hub):
+    await hub.put(made.binding("local:user:uid-eve", "reader", name="eve-reader", cluster="c1"))
+    answer = await review(hub, by="ann", **SECRETS)
+    assert ("", "local:user:uid-eve") in [(p["user"], p["principal"]) for p in answer["paths"]]
+    assert ("eve", "eve-reader") in [(p["user"], p["binding"]) for p in (await review(hub, **SECRETS))["paths"]]
+
+
 async def test_a_stranger_cannot_try_out_which_users_projects_and_bindings_there_are(hub):
     async def told(change):
         status, document = await hub.call("POST", REVIEWS, {"spec": {"whatIf": change}}, by="bob")
