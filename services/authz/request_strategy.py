@@ -286,5 +286,7 @@ def _binding(request: AccessRequest, until: datetime) -> RoleTemplateBinding:
     spec = request.spec
     return RoleTemplateBinding(
         metadata=ObjectMeta(name=f"access-{request.uid}"),
-        spec=RoleTemplateBindingSpec(principal=spec.principal, user=None, role=spec.role, scope=rules.binding_scope(spec.scope), not_after=until),
+        spec=RoleTemplateBindingSpec(
+            principal=spec.principal, user=None, role=spec.role, scope=rules.binding_scope(spec.scope), not_after=until, reason=spec.reason,
+        ),
     )  # fmt: skip

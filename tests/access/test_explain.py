@@ -8,6 +8,7 @@ from datetime import timedelta
 
 import pytest
 from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from libs.common.access import explain
 from libs.common.access.explain import Facts, bound_role, find_ways
@@ -16,9 +17,22 @@ from libs.common.access.principal import cluster_group, project_group
 from libs.common.access.sayings import Question
 from libs.common.resources.meta import GROUP
 from tests.access import made
-from tests.access.test_properties import BINDINGS, CALLERS, CLUSTERS, PEOPLE, PROJECTS, QUESTIONS, ROLES
+from tests.access.test_properties import BINDINGS as PLAIN
+from tests.access.test_properties import CALLERS, PEOPLE, PROJECTS, QUESTIONS, ROLES
 
 ADA, BOB = PEOPLE
+CLUSTERS = [made.cluster("a", env="prod"), made.cluster("b", env="dev", team="x")]
+BY_LABELS = st.lists(
+    st.builds(
+        lambda who, role, labels: made.binding(who, role, labels=labels),
+        st.sampled_from([*PEOPLE, "ldap:group:g1"]),
+        st.sampled_from(["cluster-1", "cluster-2", "global-1"]),
+        st.sampled_from([{"env": "prod"}, {"env": "dev"}, {"team": "x"}, {"env": "none"}]),
+    ),
+    max_size=2,
+    unique_by=lambda b: b.name,
+)
+BINDINGS = st.builds(lambda plain, more: [*plain, *more], PLAIN, BY_LABELS)
 SHOP = {"p": frozenset({("a", "shop")}), "q": frozenset({("a", "shop"), ("b", "shop")})}
 
 
@@ -108,6 +122,13 @@ def test_an_expired_binding_and_one_of_an_earlier_cluster_or_project_explain_not
     ]
     ways = find_ways(facts([READER, role], bindings), Question("get", "", "secrets", "", "a"))
     assert [(way.binding.name, way.place) for way in ways] == [("counts", "project p")]
+
+
+def test_a_role_by_labels_counts_where_the_labels_are_and_says_so():
+    bindings = [made.binding(ADA, "reader", name="by", labels={"env": "prod"})]
+    moment = facts([READER], bindings)
+    for cluster, places in (("a", ["clusters with env=prod"]), ("b", []), ("", ["clusters with env=prod"])):
+        assert [w.place for w in find_ways(moment, Question("get", "", "secrets", "", cluster))] == places
 
 
 def test_a_right_for_some_names_says_which():

@@ -126,6 +126,7 @@ async def test_asked_approved_and_over_to_the_second(clock):
         binding = await hub.get(RoleTemplateBinding, done.status.binding)
         assert (binding.spec.principal, binding.spec.not_after) == (IDS["eve"], done.status.until)
         assert binding.metadata.annotations == {REQUEST_NOTE: "r"}
+        assert binding.spec.reason == "the queue is stuck"
         assert groups(hub) == ("herdsman:cluster:east:cluster-member",)
         clock.forward(59.999)
         assert groups(hub)

@@ -18,6 +18,7 @@ from libs.common.access.roles import EffectiveRole, resolve_roles
 from libs.common.access.rules import READ_VERBS
 from libs.common.access.sayings import ANY, Question, Said, rights_beyond, said_by_roles
 from libs.common.resources.access import BindingScope, RoleTemplate, RoleTemplateBinding
+from libs.common.resources.selectors import describe_selector
 
 _ALWAYS = datetime.min.replace(tzinfo=UTC)
 
@@ -183,4 +184,6 @@ def describe_scope(role: EffectiveRole, scope: BindingScope) -> str:
         return "hub" if role.scope == "global" else "every cluster"
     if scope.project:
         return f"project {scope.project}"
-    return f"cluster {scope.cluster}" if scope.cluster else "clusters by their labels"
+    if scope.cluster_selector is not None:
+        return f"clusters with {describe_selector(scope.cluster_selector.requirements)}"
+    return f"cluster {scope.cluster}"

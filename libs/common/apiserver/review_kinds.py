@@ -75,7 +75,9 @@ class AccessPath(Model):
     only_names: list[str] = Field(
         default_factory=list, description="For objects of these names alone; empty = for all."
     )
-    where: str = Field(description="hub, every cluster, cluster NAME or project NAME: where the role counts.")
+    where: str = Field(
+        description="hub, every cluster, clusters with LABELS, cluster NAME or project NAME: where the role counts."
+    )
     binding: str = Field(description="Name of the RoleTemplateBinding.")
     role: str = Field(description="Name of the RoleTemplate that it binds.")
     inherits: list[str] = Field(
