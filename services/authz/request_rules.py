@@ -57,7 +57,7 @@ def count_scopes(scope: RequestScope | PolicyScope) -> int:
 
 
 def binding_scope(scope: RequestScope) -> BindingScope:
-    return BindingScope(all=scope.all, cluster=scope.cluster, cluster_uid=scope.cluster_uid, project=scope.project)
+    return BindingScope.model_validate(scope.model_dump())
 
 
 def scopes_given(policy: AccessPolicySpec) -> list[BindingScope]:

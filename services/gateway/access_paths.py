@@ -34,11 +34,13 @@ class Sight:
         """By right, not because it is the caller's own."""
         if self._all_bindings:
             return True
-        scope, cluster = binding.scope, binding.scope.cluster or ""
+        scope, cluster, project = binding.scope, binding.scope.cluster or "", binding.scope.project or ""
         if scope.cluster_uid and self.grants.clusters.get(cluster) != scope.cluster_uid:
             cluster = ""
+        if scope.project_uid and ((fact := self.grants.projects.get(project)) is None or fact.uid != scope.project_uid):
+            project = ""
         return self.grants.is_allowed(
-            self.caller, "get", "roletemplatebindings", binding.name, cluster, project=scope.project or ""
+            self.caller, "get", "roletemplatebindings", binding.name, cluster, project=project
         )
 
     def sees_user(self, name: str) -> bool:

@@ -191,6 +191,8 @@ def _binding(facts: Facts, sight: Sight, index: int, wanted: RoleTemplateBinding
     project = spec.scope.project
     if project and not (project in grants.projects and grants.is_allowed(sight.caller, "get", "projects", project)):
         raise _absent("projects", project)
+    if project:
+        spec.scope.project_uid = grants.projects[project].uid
     meta = ObjectMeta(name=f"what-if-{index}", creation_timestamp=facts.now)
     return bound_role(RoleTemplateBinding(metadata=meta, spec=spec))
 

@@ -398,7 +398,7 @@ async def test_a_request_in_a_project_is_for_that_project(clock):
         assert (await hub.get(AccessRequest, "r")).spec.scope.project_uid == "uid-shop"
         done = await decide(hub, writer, ADA)
         assert groups(hub) == ("herdsman:project:shop:uid-shop:project-member",)
-        assert (await hub.get(RoleTemplateBinding, done.status.binding)).spec.scope.project == "shop"
+        assert (await hub.get(RoleTemplateBinding, done.status.binding)).spec.scope.project_uid == "uid-shop"
 
 
 @pytest.mark.parametrize(

@@ -137,6 +137,20 @@ async def test_of_a_binding_that_names_an_id_alone_the_id_is_told(hub):
     assert ("eve", "eve-reader") in [(p["user"], p["binding"]) for p in (await review(hub, **SECRETS))["paths"]]
 
 
+async def test_a_binding_to_an_earlier_project_is_not_shown_to_those_of_today(hub):
+    lead = made.role("lead", "project", hub=[made.hub_rule("get", "roletemplatebindings")])
+    await hub.put(lead)
+    await hub.put(made.binding("local:user:uid-bob", "lead", name="bob-lead", project="shop"))
+    earlier = made.binding("local:user:uid-ann", "member", name="earlier", project="shop", projectUid="another")
+    await hub.put(earlier)
+    change = {"remove": ["eve-member"]}
+    answer = await review(hub, by="bob", project="shop", whatIf=change)
+    assert {p["binding"] for p in answer["lost"]} == {"eve-member"}
+    assert (await hub.call("POST", REVIEWS, {"spec": {"whatIf": {"remove": ["earlier"]}}}, by="bob"))[0] == 404
+    added = {"add": [{"user": "bob", "role": "member", "scope": {"project": "shop"}}]}
+    assert [p["where"] for p in (await review(hub, whatIf=added))["gained"]] == ["project shop"]
+
+
 async def test_a_stranger_cannot_try_out_which_users_projects_and_bindings_there_are(hub):
     async def told(change):
         status, document = await hub.call("POST", REVIEWS, {"spec": {"whatIf": change}}, by="bob")
