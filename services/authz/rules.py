@@ -28,7 +28,14 @@ _TURNING = frozenset(map(chr, (*range(0x202A, 0x202F), *range(0x2066, 0x206A))))
 """Unicode's embeddings, overrides and isolates of direction."""
 _PRINCIPAL = re.compile(r"[a-z0-9]([-a-z0-9]*[a-z0-9])?:(user|group):\S(.*\S)?")
 _MAX_PRINCIPAL = 1024
-SUBRESOURCES = {"clusters/registration", "auditevents", "sessionrecordings", "projects/namespaces", "projects/policies"}
+SUBRESOURCES = {
+    "clusters/registration",
+    "auditevents",
+    "sessionrecordings",
+    "projects/namespaces",
+    "projects/policies",
+    "projecttemplates/projects",
+}
 """Rights on what is no stored resource of its own, beside `<plural>/status`."""
 
 

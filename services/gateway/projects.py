@@ -5,8 +5,8 @@ from __future__ import annotations
 from aiohttp import web
 from pydantic import BaseModel, Field
 
-from libs.common.contracts.messages import NamespaceCreate, NamespaceMove
-from libs.common.contracts.methods import CREATE_NAMESPACE, MOVE_NAMESPACE
+from libs.common.contracts.messages import NamespaceCreate, NamespaceMove, ProjectMake
+from libs.common.contracts.methods import CREATE_NAMESPACE, MAKE_PROJECT, MOVE_NAMESPACE
 from services.gateway.answers import answer
 from services.gateway.bodies import check_object, read_body
 from services.gateway.call import Call
@@ -26,9 +26,25 @@ class _Move(_Create):
     source: str = Field(default="", max_length=63)
 
 
+class _Make(BaseModel):
+    name: str = Field(min_length=1, max_length=63)
+    displayName: str = Field(default="", max_length=256)  # noqa: N815 - as documents have it
+    description: str = Field(default="", max_length=4096)
+
+
 class Projects:
     def __init__(self, state: State) -> None:
         self._state = state
+
+    async def make(self, call: Call) -> web.StreamResponse:
+        """`{"name", "displayName"?, "description"?}` made from the template of the path. Answers the project."""
+        given = parse_json_body(_Make, check_object(await read_body(call.request)))
+        request = ProjectMake(
+            identity=call.envelope, request_id=call.request_id, template=call.path("name")[:253], name=given.name,
+            display_name=given.displayName, description=given.description,
+        )  # fmt: skip
+        made = await self._state.bus.request(MAKE_PROJECT.subject, request, MAKE_PROJECT.reply, timeout_s=ANSWER_S)
+        return answer(made.document, 201)
 
     async def create(self, call: Call) -> web.StreamResponse:
         """`{"cluster", "namespace"}` made in the project of the path. 201 with its uid when all is applied there, else 202 with `pending`."""

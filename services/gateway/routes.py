@@ -91,6 +91,7 @@ def render_routes(state: State) -> list[Route]:
         Route("POST", "/v1/logout", sign_in.logout, owing=True),
         Route("GET", "/v1/principals", principals.search),
         Route("POST", "/v1/identity-providers/{name}/test", principals.test),
+        Route("POST", "/v1/project-templates/{name}/projects", projects.make),
         Route("POST", "/v1/projects/{name}/namespaces", projects.create),
         Route("POST", "/v1/projects/{name}/namespaces/move", projects.move),
         Route("POST", "/v1/password", sign_in.password, owing=True),

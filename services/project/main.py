@@ -11,7 +11,7 @@ from libs.common.apiserver.writer import ResourceWriter
 from libs.common.bus.base import Message
 from libs.common.contracts import subjects
 from libs.common.contracts.messages import NamespacesObserved
-from libs.common.contracts.methods import CREATE_NAMESPACE, MOVE_NAMESPACE, WRITE
+from libs.common.contracts.methods import CREATE_NAMESPACE, MAKE_PROJECT, MOVE_NAMESPACE, WRITE
 from libs.common.reconcile import Reconciler, follow
 from libs.common.resources.access import RoleTemplateBinding
 from libs.common.resources.clusters import Cluster
@@ -26,6 +26,8 @@ from services.project.observed import LivingClusters, Observed
 from services.project.reconciler import ProjectReconciler, keys_of_cluster, keys_of_project
 from services.project.status_reconciler import StatusReconciler, keys_of_applied, keys_of_seen
 from services.project.strategies import ProjectStrategy
+from services.project.template_strategy import ProjectTemplateStrategy
+from services.project.templates import TemplateMaker
 
 MANY_WAIT = 512
 """Namespaces that are waited for at once: each for up to ten seconds, doing nothing."""
@@ -71,9 +73,11 @@ async def build(host: Host[ProjectConfig]) -> None:
     # Each replica hears all: any of them may be asked for a namespace.
     await host.listen(subjects.observation("*", "namespaces"), NamespacesObserved, observe)
     strategy = ProjectStrategy(claims, clusters, bindings)
-    strategies: dict[str, Strategy[Any]] = {"projects": strategy}
+    strategies: dict[str, Strategy[Any]] = {"projects": strategy, "projecttemplates": ProjectTemplateStrategy(bindings)}
     mover = Mover(store, claims, strategy, host.verifier, grants, host.now)
     maker = NamespaceMaker(store, claims, strategy, projects, clusters, observed, news, host.verifier, grants, host.now)
+    templates = TemplateMaker(store, claims, strategy, host.verifier, grants, host.now)
+    await host.serve(MAKE_PROJECT, templates.handle)
     await host.serve(CREATE_NAMESPACE, maker.handle, concurrency=MANY_WAIT)
     await host.serve(MOVE_NAMESPACE, mover.handle)
     writer = ResourceWriter(store, strategies, host.verifier, grants, host.now)

@@ -6,8 +6,6 @@ of the one and bringing it into the other needs. Serves `move_namespace`.
 
 from __future__ import annotations
 
-import asyncio
-import random
 from collections.abc import Callable, Mapping
 from datetime import datetime
 
@@ -27,10 +25,10 @@ from libs.common.store.base import Store
 from libs.common.store.objects import read
 from services.project import rules, shares
 from services.project.claims import Claims
+from services.project.retry import again
 from services.project.strategies import ProjectStrategy
 from services.project.writes import PROJECTS, put_of
 
-TRIES = 8
 MANAGER = "herdsman-project-move"
 
 
@@ -50,14 +48,7 @@ class Mover:
         principal = self._verifier.open(request.identity)
         api_rights.check_caller(principal, "update")
         key = rules.parse_key(request.project, request.cluster, request.namespace)
-        for attempt in range(1, TRIES + 1):
-            try:
-                return await self._move(principal, key, request)
-            except errors.Conflict:
-                if attempt == TRIES:
-                    raise
-            await asyncio.sleep(random.uniform(0, 0.01 * 2**attempt))
-        raise AssertionError("the loop above returns or raises")
+        return await again(lambda: self._move(principal, key, request))
 
     async def _move(self, principal: Principal, key: rules.Key, request: NamespaceMove) -> NamespaceMoved:
         ctx = WriteContext(

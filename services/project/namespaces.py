@@ -7,11 +7,9 @@ added is the wait, and that an entry is taken back when the cluster has such a n
 from __future__ import annotations
 
 import asyncio
-import random
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import TypeVar
 
 from libs.common import errors
 from libs.common.access.live import HasGrants
@@ -30,14 +28,13 @@ from libs.common.store.objects import Objects, read
 from services.project import rights, rules, shares
 from services.project.claims import Claims
 from services.project.observed import Observed
+from services.project.retry import again
 from services.project.status import is_part_of, judge_cluster
 from services.project.strategies import ProjectStrategy
 from services.project.writes import PROJECTS, put_of
 
 WAIT_S = 10.0
-TRIES = 8
 MANAGER = "herdsman-project-namespaces"
-T = TypeVar("T")
 LABEL = "management.herdsman.dev/project"
 
 
@@ -93,7 +90,7 @@ class NamespaceMaker:
         )  # fmt: skip
         name = request.project or self._only_project(ctx, request.cluster)
         key = rules.parse_key(name, request.cluster, request.namespace)
-        project = await _again(lambda: self._enter(ctx, name, key))
+        project = await again(lambda: self._enter(ctx, name, key))
         if request.dry_run:
             return NamespaceCreated(project=name, cluster=key[0], namespace=key[1])
         log.get("project").info(
@@ -181,7 +178,7 @@ class NamespaceMaker:
                 break
         if found.foreign:
             try:
-                await _again(lambda: self._take_back(project.name, project.uid, key))
+                await again(lambda: self._take_back(project.name, project.uid, key))
             except errors.NotFound:
                 log.get("project").info("project_gone_meanwhile", project=project.name)
             raise _exists(key)
@@ -208,18 +205,6 @@ class NamespaceMaker:
         if seen is not None and state == "Applied" and fresh:
             return Found(final=True, uid=seen.uid)
         return Found(final=False, pending=message or "the cluster has not taken it over yet")
-
-
-async def _again(work: Callable[[], Awaitable[T]]) -> T:
-    """Once more when somebody wrote between reading and writing."""
-    for attempt in range(1, TRIES + 1):
-        try:
-            return await work()
-        except errors.Conflict:
-            if attempt == TRIES:
-                raise
-        await asyncio.sleep(random.uniform(0, 0.01 * 2**attempt))
-    raise AssertionError("the loop above returns or raises")
 
 
 def _exists(key: rules.Key) -> errors.AlreadyExists:

@@ -525,6 +525,21 @@ class AgentRenewal(BaseModel):
 # ── projects ─────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
+class ProjectMake(BaseModel):
+    """Make a project from a template, with what that says and no more."""
+
+    identity: str
+    request_id: str = ""
+    template: str = Field(max_length=253)
+    name: str = Field(max_length=63)
+    display_name: str = Field(default="", max_length=256)
+    description: str = Field(default="", max_length=4096)
+
+
+class ProjectMade(BaseModel):
+    document: dict[str, Any]
+
+
 class NamespaceCreate(BaseModel):
     """Have a namespace made in a cluster. `project` empty = the only one of that cluster in which the caller may do that."""
 

@@ -73,6 +73,7 @@ SCIM = Method("identity", "scim", m.ScimCall, m.ScimReply, ("gateway",))
 # The subject says whose events these are, and nobody else may ask there: each service writes as itself alone.
 AUDIT_IDENTITY = Method("auth_proxy", "audit_identity", m.IdentityEvents, m.Empty, ("identity",))
 
+MAKE_PROJECT = Method("project", "make_project", m.ProjectMake, m.ProjectMade, ("gateway",))
 CREATE_NAMESPACE = Method("project", "create_namespace", m.NamespaceCreate, m.NamespaceCreated, ("gateway",))
 MOVE_NAMESPACE = Method("project", "move_namespace", m.NamespaceMove, m.NamespaceMoved, ("gateway",))
 
@@ -92,6 +93,6 @@ METHODS: tuple[Method[Any, Any], ...] = (
     *WRITE.values(), *PING.values(), LOGIN, ISSUE_TOKEN, EXCHANGE_TOKEN, REVOKE_TOKEN, BACK_CHANNEL_LOGOUT, CHANGE_PASSWORD,
     BEGIN_DEVICE, ANSWER_DEVICE, FETCH_DEVICE,
     BEGIN_SECOND_FACTOR, CONFIRM_SECOND_FACTOR, REMOVE_SECOND_FACTOR, EXTEND_SESSION, NOTE_TOKEN_USE, SIGN_IN_OPTIONS,
-    BEGIN_REDIRECT, FINISH_REDIRECT, SEARCH_PRINCIPALS, TEST_PROVIDER, SCIM, AUDIT_IDENTITY, CREATE_NAMESPACE, MOVE_NAMESPACE, ISSUE_REGISTRATION,
+    BEGIN_REDIRECT, FINISH_REDIRECT, SEARCH_PRINCIPALS, TEST_PROVIDER, SCIM, AUDIT_IDENTITY, MAKE_PROJECT, CREATE_NAMESPACE, MOVE_NAMESPACE, ISSUE_REGISTRATION,
     CHECK_REGISTRATION, REGISTER_AGENT, RENEW_AGENT, GET_DESIRED, REPORT_APPLIED,
 )  # fmt: skip

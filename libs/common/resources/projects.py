@@ -95,3 +95,31 @@ class Project(Resource):
     KIND: ClassVar[str] = "Project"
     spec: ProjectSpec = Field(default_factory=ProjectSpec)
     status: ProjectStatus = Field(default_factory=ProjectStatus)
+
+
+class ProjectTemplateSpec(Model):
+    display_name: str = Field(default="", max_length=256)
+    description: str = Field(default="", max_length=4096)
+    clusters: list[Label] = Field(
+        default_factory=list,
+        max_length=100,
+        description="In each of them the project begins with a namespace of its own name, which the hub makes.",
+    )
+    max_per_person: int = Field(
+        default=1, ge=1, le=100, description="Projects made from it that one person has at a time."
+    )
+    quota: dict[str, str] = Field(
+        default_factory=dict, max_length=64, description="As in a Project, and so the following."
+    )
+    container_limits: ContainerLimits = Field(default_factory=ContainerLimits)
+    isolated: bool = False
+    pod_security: Literal["", "privileged", "baseline", "restricted"] = ""
+    labels: dict[str, str] = Field(default_factory=dict, max_length=64)
+    annotations: dict[str, str] = Field(default_factory=dict, max_length=64)
+
+
+class ProjectTemplate(Resource):
+    """What people may make projects from by themselves: who has the right `create` on `projecttemplates/projects`."""
+
+    KIND: ClassVar[str] = "ProjectTemplate"
+    spec: ProjectTemplateSpec = Field(default_factory=ProjectTemplateSpec)

@@ -241,6 +241,15 @@ RESOURCE_TYPES: tuple[ResourceType, ...] = (
         ),
     ),
     ResourceType(
+        "projecttemplates", "projecttemplate", projects.ProjectTemplate, "project", has_status=False,
+        columns=(
+            Column("Display Name", "spec.displayName"),
+            Column("Clusters", "spec.clusters", render=lambda d: ",".join(d.get("spec", {}).get("clusters", ()))),
+            Column("Max Per Person", "spec.maxPerPerson", "integer"),
+            Column("Description", "spec.description", priority=1),
+        ),
+    ),
+    ResourceType(
         "nodes", "node", nodes.Node, "node_registry", verbs=READ_VERBS,
         columns=(
             Column("Cluster", "spec.cluster"),

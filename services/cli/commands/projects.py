@@ -80,20 +80,41 @@ def show(app: App, name: str, output: str | None) -> None:
 @click.argument("namespaces", nargs=-1, metavar="[CLUSTER/NAMESPACE]...")
 @click.option("--display-name", default="", help="The name that people see.")
 @click.option("--description", default="", help="What it is for, and who looks after it.")
+@click.option("--template", default="", metavar="NAME", help="Made as this template says; see \"herdsman project templates\".")  # fmt: skip
 @pass_app
-def create(app: App, name: str, namespaces: tuple[str, ...], display_name: str, description: str) -> None:
-    """Create the project NAME, of namespaces that are there.
+def create(
+    app: App, name: str, namespaces: tuple[str, ...], display_name: str, description: str, template: str
+) -> None:
+    """Create the project NAME, of namespaces that are there, or as a template says.
 
     \b
-    Example:
+    Examples:
+      herdsman project create my-shop --template sandbox
       herdsman project create shop prod/web prod/db test/web
       herdsman grant --group shop-team --role project-member --project shop
     """
-    spec: Document = {"namespaces": [_place(text) for text in namespaces]}
-    spec |= {k: v for k, v in (("displayName", display_name), ("description", description)) if v}
+    words = {k: v for k, v in (("displayName", display_name), ("description", description)) if v}
+    if template:
+        if namespaces:
+            raise click.UsageError("a template says which namespaces the project begins with: leave them out")
+        with app.hub() as hub:
+            made = hub.post(f"/v1/project-templates/{segment(template)}/projects", {"name": name, **words})
+        begins = ", ".join(f"{e['cluster']}/{e['namespace']}" for e in made["spec"].get("namespaces", ()))
+        out.note(f'project "{name}" created' + (f", with {begins}" if begins else ""))
+        return
+    spec: Document = {"namespaces": [_place(text) for text in namespaces], **words}
     with app.hub() as hub:
         hub.post(resources.path(_PLURAL), resources.new("Project", name, spec))
     out.note(f'project "{name}" created; let people in with: herdsman grant --user USER --role project-member --project {name}')  # fmt: skip
+
+
+@project.command()
+@out.output_option("wide", "json", "yaml", "name")
+@pass_app
+def templates(app: App, output: str | None) -> None:
+    """List the templates that projects can be made from."""
+    with app.hub() as hub:
+        out.print_list(hub, "projecttemplates", output, empty="no templates that you may see")
 
 
 @project.command()
