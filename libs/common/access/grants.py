@@ -184,10 +184,11 @@ class Grants:
         groups: list[str] = []
         only = principal.projects
         for held in self._parts(principal):
-            if not only and (held.everywhere or held.selected or cluster_name in held.clusters):
+            here = self._reach(held).get(cluster_name)
+            if not only and (here is not None or held.everywhere or held.selected):
                 # A token for some projects is not good for the cluster's own roles, though whoever has these has its projects, too.
                 groups += [cluster_group(cluster_name, r.name) for r in self.roles_in_cluster(held, cluster_name)]
-            for name in self._reach(held).get(cluster_name, ()):
+            for name in here or ():
                 if not only or name in only:
                     uid = self.projects[name].uid
                     groups += [project_group(name, uid, r.name) for r in self.roles_in_project(held, name)]
@@ -301,21 +302,23 @@ class Grants:
 
     def _is_member(self, held: Held, cluster: str) -> bool:
         """Whether any role counts in this living cluster, its own or that of a project there."""
-        if (held.everywhere or held.selected or cluster in held.clusters) and any(
-            True for _ in self.roles_in_cluster(held, cluster)
-        ):
+        here = self._reach(held).get(cluster)
+        if here is None and not held.everywhere and not held.selected:
+            return False
+        if any(True for _ in self.roles_in_cluster(held, cluster)):
             return True
-        theirs = self._reach(held).get(cluster, ()) if cluster in self.clusters else ()
-        return any(True for name in theirs for _ in self.roles_in_project(held, name))
+        return cluster in self.clusters and any(True for name in here or () for _ in self.roles_in_project(held, name))
 
     def _reach(self, held: Held) -> Mapping[str, tuple[str, ...]]:
-        """Cluster's name → living projects there that a binding names; whether it counts, `roles_in_project` says.
+        """Name of each cluster that a binding reaches, itself or by a project → the living projects there that bindings name.
+
+        Whether these count, `roles_in_cluster` and `roles_in_project` say.
 
         Found once for a holder, and again when any project has changed: at each decision it would be most of the work.
         """
         projects_as, reach = held.reach
         if projects_as is not self.projects_as:
-            found: dict[str, list[str]] = {}
+            found: dict[str, list[str]] = {cluster: [] for cluster in held.clusters}
             for name in held.projects:
                 if (fact := self.projects.get(name)) is not None:
                     for cluster in fact.clusters:

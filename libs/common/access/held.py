@@ -50,7 +50,7 @@ class Held:
     reach: tuple[object, Mapping[str, tuple[str, ...]]] = field(
         default=(None, {}), init=False, compare=False, repr=False
     )
-    """Remembered by `Grants` for one state of all projects: cluster → those of `projects` that are there."""
+    """Remembered by `Grants` for one state of all projects (`Grants._reach`)."""
 
 
 NOTHING = Held()
