@@ -96,7 +96,8 @@ def diff_objects(
         *sorted(others, key=lambda d: (_place(d.ref.kind), d.ref), reverse=True),
         *sorted((r for r in removals if isinstance(r, Release)), key=lambda r: r.namespace),
     ]
-    gives: list[Step] = [*sorted(additions, key=lambda a: (_place(a.ref.kind), a.ref))]
+    # Who waits for something new does not wait for what there is to be written again, as when a large project's parts are cut anew.
+    gives: list[Step] = [*sorted(additions, key=lambda a: (not a.is_new, _place(a.ref.kind), a.ref))]
     return takes, gives
 
 

@@ -177,6 +177,12 @@ def test_what_keeps_a_namespace_in_bounds_comes_before_who_may_work_in_it() -> N
     ]
 
 
+def test_what_is_new_does_not_wait_for_what_is_written_again() -> None:
+    old, new = config("m", "1"), config("n", "1")
+    steps = diff_parts({"b": [old, new]}, {ref_of(old): mark(old, "a")})
+    assert [(s.ref.name, s.is_new) for s in steps if isinstance(s, Apply)] == [("n", True), ("m", False)]
+
+
 def test_a_role_that_somebody_made_gather_other_rules_is_made_again() -> None:
     wanted = role("herdsman:a", RULES[:1])
     found = {**mark(wanted, "roles"), "aggregationRule": {"clusterRoleSelectors": [{"matchLabels": {"a": "b"}}]}}
