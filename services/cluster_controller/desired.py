@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from libs.common.access.roles import EffectiveRole
 from libs.common.contracts.messages import DesiredPart, DesiredSet
 from libs.common.kube.objects import content_hash
-from libs.common.resources.projects import Project
+from libs.common.resources.projects import Project, ProjectNamespace
 from services.cluster_controller.render import ROLES_PART, render_roles, select_desired
 from services.cluster_controller.render_projects import group_namespaces, render_project
 from services.cluster_controller.view import HasRoles, Projects
@@ -41,7 +41,7 @@ class DesiredSets:
         before = self._known.get(cluster, {})
         roles_part = before.get(ROLES_PART) or _Rendered(content_hash(render_roles(roles, cluster)), None, ())
         known = {ROLES_PART: roles_part}
-        for name, (project, entries) in group_namespaces(cluster, self._projects.in_cluster(cluster)).items():
+        for name, (project, entries) in self._groups(cluster).items():
             names = tuple(entry.namespace for entry in entries)
             part = before.get(name)
             if part is None or part.project is not project or part.namespaces != names:
@@ -54,7 +54,7 @@ class DesiredSets:
         """What an agent that has `have` must be sent."""
         hashes = self.hashes(cluster)
         roles = self._current_roles()
-        groups = group_namespaces(cluster, self._projects.in_cluster(cluster))
+        groups = self._groups(cluster)
         parts: list[DesiredPart] = []
         for name, hash_ in hashes.items():
             if have.get(name) == hash_:
@@ -69,6 +69,10 @@ class DesiredSets:
     def forget(self, cluster: str) -> None:
         """The cluster is gone."""
         self._known.pop(cluster, None)
+
+    def _groups(self, cluster: str) -> dict[str, tuple[Project, list[ProjectNamespace]]]:
+        uid = self._source.current.clusters.get(cluster, "")
+        return group_namespaces(cluster, self._projects.in_cluster(cluster), uid)
 
     def _current_roles(self) -> Mapping[str, EffectiveRole]:
         roles = self._source.current.roles

@@ -27,8 +27,11 @@ PROJECT_LABEL = "management.herdsman.dev/project"
 """The agent keeps it on each namespace, with the project's name."""
 
 
-def group_namespaces(cluster: str, projects: Iterable[Project]) -> dict[str, tuple[Project, list[ProjectNamespace]]]:
-    """Part name → the project and its namespaces in `cluster` that the part holds.
+def group_namespaces(
+    cluster: str, projects: Iterable[Project], uid: str = ""
+) -> dict[str, tuple[Project, list[ProjectNamespace]]]:
+    """Part name → the project and its namespaces in `cluster` that the part holds. `uid` is the cluster's, where it is known: what came into a project
+    with an earlier cluster of the name is none of this one's.
 
     A namespace that two projects name belongs to the older one, as the project service will decide when it sees both.
     """
@@ -37,6 +40,8 @@ def group_namespaces(cluster: str, projects: Iterable[Project]) -> dict[str, tup
     known = [p for p in projects if not p.deleting]
     for project in sorted(known, key=_age):
         for entry in project.spec.namespaces:
+            if uid and entry.cluster_uid not in ("", uid):
+                continue
             if entry.cluster == cluster and owner.setdefault(entry.namespace, project) is project:
                 entries.setdefault(project.name, []).append(entry)
     parts: dict[str, tuple[Project, list[ProjectNamespace]]] = {}

@@ -25,6 +25,10 @@ class RoleSnapshot(Protocol):
     @property
     def roles(self) -> Mapping[str, EffectiveRole]: ...
 
+    @property
+    def clusters(self) -> Mapping[str, str]:
+        """Name of each living cluster → its uid."""
+
 
 class HasRoles(Protocol):
     """The current role templates, resolved; `libs.common.access.live.LiveGrants` is one."""

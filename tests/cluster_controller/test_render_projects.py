@@ -142,6 +142,13 @@ async def test_a_project_reaches_its_clusters_and_leaves_them_when_it_goes(hub: 
     assert hub.desired.hashes("west").keys() == {"roles", "projects/web"}
 
 
+def test_what_came_in_with_an_earlier_cluster_of_the_name_is_none_of_this_one() -> None:
+    web = project("web", "edge/a", "edge/b")
+    web.spec.namespaces[0].cluster_uid, web.spec.namespaces[1].cluster_uid = "of an earlier one", "uid-edge"
+    (found,) = group_namespaces("edge", [web], "uid-edge").values()
+    assert [entry.namespace for entry in found[1]] == ["b"]
+
+
 async def test_only_a_change_of_what_a_project_is_touches_its_clusters(hub: Hub) -> None:
     seen: list[set[str]] = []
     projects = hub.projects
