@@ -255,6 +255,7 @@ async def test_projects_are_kept_by_the_rights_of_the_manifest_alone(imported: W
         "metadata": {"name": "podded"},
         "spec": {
             "namespaces": [{"cluster": NAME, "namespace": "made-by-agent", "create": True, "share": {"pods": "0"}}],
+            "quota": {"pods": "0"},
             "containerLimits": {"default": {"memory": "64Mi"}},
             "isolated": True,
             "podSecurity": "baseline",

@@ -29,7 +29,19 @@ class KubectlCommands:
     async def test_get_in_every_output_form(self, kubectl):
         assert "NAME" in await kubectl.ok("get", "users")
         lines = (await kubectl.ok("get", "users", "-o", "wide")).splitlines()
-        assert lines[0].split() == ["NAME", "DISPLAY", "NAME", "ENABLED", "LAST", "LOGIN", "PRINCIPAL", "AGE"]
+        assert lines[0].split() == [
+            "NAME",
+            "DISPLAY",
+            "NAME",
+            "ENABLED",
+            "LAST",
+            "LOGIN",
+            "LAST",
+            "ACTIVITY",
+            "INACTIVE",
+            "PRINCIPAL",
+            "AGE",
+        ]
         named = (await kubectl.ok("get", "users", "-o", "name")).split()
         assert {f"user.management.herdsman.dev/{n}" for n in ("ann", "bob", "root")} <= set(named)
         assert yaml.safe_load(await kubectl.ok("get", "user", "bob", "-o", "yaml"))["metadata"]["name"] == "bob"
