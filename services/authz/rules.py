@@ -17,8 +17,10 @@ from libs.common.resources.registry import BY_PLURAL
 from libs.common.resources.selectors import LabelSelector
 
 ADMIN_ROLE = "admin"
-HUB_VERBS = frozenset({"*", "create", "delete", "deletecollection", "get", "list", "patch", "update", "watch"})
-CLUSTER_VERBS = HUB_VERBS | {"approve", "attest", "bind", "escalate", "impersonate", "sign", "use"}
+_OBJECT_VERBS = frozenset({"*", "create", "delete", "deletecollection", "get", "list", "patch", "update", "watch"})
+HUB_VERBS = _OBJECT_VERBS | {"provision"}
+"""`provision`: to push users and groups of an identity provider (SCIM)."""
+CLUSTER_VERBS = _OBJECT_VERBS | {"approve", "attest", "bind", "escalate", "impersonate", "sign", "use"}
 """What Kubernetes and its own API groups know. A verb that nobody asks about is a slip of the pen, and gives nothing."""
 URL_VERBS = frozenset({"*", "delete", "get", "head", "options", "patch", "post", "put"})
 _IMPERSONATION_VERB = re.compile(r"impersonate(-on)?:[a-z]+(-[a-z]+)*(:[a-z]+)?")

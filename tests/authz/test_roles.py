@@ -17,6 +17,7 @@ from libs.common.store.objects import read
 from services.authz import rules
 from services.authz.builtins import ensure_builtins, render_builtins
 from services.authz.strategies import RoleTemplateStrategy
+from services.identity.scim.service import PROVISION
 from tests.access import made
 from tests.access.hub import running_hub
 
@@ -100,6 +101,8 @@ def test_a_read_only_person_sees_the_hub_and_neither_the_audit_log_nor_recording
         ("cluster", "hub_rules", ["use"], False),
         ("global", "hub_rules", ["deletecollection"], True),
         ("global", "hub_rules", ["updat"], False),
+        ("global", "hub_rules", [PROVISION], True),
+        ("cluster", "rules", [PROVISION], False),
     ],
     ids=str,
 )
