@@ -1,0 +1,120 @@
+"""What agents and the hub tell each other: heartbeats, observations, the desired set and what came of it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from pydantic import BaseModel, Field
+
+
+class Heartbeat(BaseModel):
+    """Every 10 s from each agent, and at once when something in it changes."""
+
+    agent_version: str = Field(max_length=64)
+    kubernetes_version: str = Field(default="", max_length=64)
+    api_server_healthy: bool = False
+    api_server_message: str = Field(default="", max_length=512)
+    node_count: int | None = None
+    tunnels: int = 0
+    applied: dict[str, str] = Field(
+        default_factory=dict,
+        description="Part name → hash that is applied; only agents that know no appliedSet say so.",
+    )
+    applied_set: str = Field(default="", max_length=64, description="Hash of the parts that are applied.")
+    trusted_ca: str = Field(
+        default="", max_length=64, description="Digest of the hub's certificate authorities that the agent trusts."
+    )
+    carrier: str = Field(
+        default="", max_length=16, description="What carries its reverse connections: plain or websocket."
+    )
+
+
+class NodeObservation(BaseModel):
+    """One node as the agent saw it: fields of `NodeStatus`, camelCase."""
+
+    name: str
+    uid: str = ""
+    status: dict[str, Any]
+
+
+class NodesObserved(BaseModel):
+    """All or some nodes of a cluster. `complete`: nodes that are neither in `nodes` nor in `present` are gone.
+
+    A listing that one message cannot hold comes as several; the last is `complete` and names in `present` what the others held.
+    """
+
+    nodes: list[NodeObservation]
+    complete: bool = False
+    present: list[str] = Field(default_factory=list)
+
+
+class NamespaceObservation(BaseModel):
+    """One namespace as the agent saw it. `project`: uid of the project that it is marked with; `used`: of that project's quota in it."""
+
+    name: str = Field(max_length=63)
+    uid: str = Field(default="", max_length=64)
+    project: str = Field(default="", max_length=64)
+    deleting: bool = False
+    used: dict[str, str] = Field(default_factory=dict, max_length=64)
+
+
+class NamespacesObserved(BaseModel):
+    """All or some namespaces of a cluster; `complete` and `present` as in NodesObserved."""
+
+    namespaces: list[NamespaceObservation]
+    complete: bool = False
+    present: list[str] = Field(default_factory=list)
+
+
+class Notice(BaseModel):
+    """The desired set's hash changed; ask for what differs."""
+
+    hash: str = ""
+    spread_s: float = Field(
+        default=1.0,
+        ge=0.0,
+        le=60.0,
+        description="Agents that are told the same at once spread their questions over so long.",
+    )
+
+
+class DesiredQuery(BaseModel):
+    """Which parts differ from these? `have` maps part name → applied hash."""
+
+    have: dict[str, str] = Field(default_factory=dict)
+
+
+class DesiredPart(BaseModel):
+    """A named list of Kubernetes objects that the agent keeps applied; everything it owns under this name and is not listed goes."""
+
+    name: str
+    hash: str
+    objects: list[dict[str, Any]]
+
+
+class DesiredSet(BaseModel):
+    """`parts` holds only what differs, `names` all part names; `detach` = remove everything that you own, report, and stop."""
+
+    hash: str
+    names: list[str]
+    parts: list[DesiredPart]
+    detach: bool = False
+
+
+class PartReport(BaseModel):
+    name: str
+    hash: str
+    objects: int = 0
+    error: str = Field(default="", max_length=1024)
+    repairs: int = Field(
+        default=0, description="How often the agent put right what somebody else had changed, since it started."
+    )
+    repaired: str = Field(default="", max_length=1024, description="What it put right last.")
+
+
+class AppliedReport(BaseModel):
+    """What the agent applied. With `detached` it says that everything it owned is removed; `left` lists what could not be."""
+
+    parts: list[PartReport] = Field(default_factory=list)
+    detached: bool = False
+    left: list[str] = Field(default_factory=list)
