@@ -22,8 +22,9 @@ from libs.common.resources.meta import check_label
 from libs.common.store.base import Store
 from services.identity.accounts import Accounts
 from services.identity.audit.attempts import Attempt, Attempts
+from services.identity.foreign_token import Refused
 from services.identity.provider_sessions import ProviderSessions, digest_of
-from services.identity.providers.base import Refused, SignedOut, TellsOfSignOuts
+from services.identity.providers.base import SignedOut, TellsOfSignOuts
 from services.identity.providers.running import Providers
 from services.identity.tokens import SIGN_INS, Tokens
 

@@ -5,51 +5,35 @@ Sources: RFC 7519 (claims), RFC 8725 (3.1 algorithms, 3.9 audience), RFC 8693 (t
 
 from __future__ import annotations
 
-import base64
-import json
 from collections.abc import Iterable, Mapping
 from typing import Any
 
 from libs.common.resources.federation import FederatedCredentialSpec
-from services.identity.providers.algorithms import ALGORITHMS
+from services.identity.foreign_token import MAX_TEXT, Refused, moment_of, read_parts, text_of
 
-MAX_BYTES = 16 * 1024
 SKEW_S = 60
 MAX_AGE_S = 86_400
-MAX_TEXT = 1024
-"""Of a subject, an issuer, a claim that is compared."""
-
-
-class Refused(Exception):
-    """A token that is worth nothing here. The text is for the log; whoever asked hears the same in every case."""
 
 
 def read_unproved_issuer(token: str) -> str:
     """The issuer that a token claims to be from: only to know whose keys to look at. Raises Refused for what is no signed JWT."""
-    if not token or len(token) > MAX_BYTES or not token.isascii():
-        raise Refused("it is empty, too large, or not ASCII")
-    parts = token.split(".")
-    if len(parts) != 3 or not all(parts):
-        raise Refused("it is no signed JWT")
-    algorithm = _read_part(parts[0]).get("alg")
-    if algorithm not in ALGORITHMS:
-        raise Refused(f"its algorithm is not one with public keys: {str(algorithm)[:20]}")
-    return _text(_read_part(parts[1]), "iss")
+    _, claims = read_parts(token)
+    return text_of(claims, "iss")
 
 
 def check_claims(claims: Mapping[str, Any], issuer: str, now_s: float) -> None:
     """Issuer and time of a token whose signature is good. `issuer` without a slash at its end. Raises Refused."""
-    if _text(claims, "iss") not in (issuer, f"{issuer}/"):
+    if text_of(claims, "iss") not in (issuer, f"{issuer}/"):
         raise Refused("it is of another issuer")
-    _text(claims, "sub")
-    expires, issued = _moment(claims, "exp"), _moment(claims, "iat")
+    text_of(claims, "sub")
+    expires, issued = moment_of(claims, "exp"), moment_of(claims, "iat")
     if now_s >= expires + SKEW_S:
         raise Refused("it has expired")
     if issued > now_s + SKEW_S:
         raise Refused("it is from the future")
     if now_s - issued > MAX_AGE_S + SKEW_S:
         raise Refused("it is older than a day")
-    if "nbf" in claims and _moment(claims, "nbf") > now_s + SKEW_S:
+    if "nbf" in claims and moment_of(claims, "nbf") > now_s + SKEW_S:
         raise Refused("it is not good yet")
 
 
@@ -104,27 +88,3 @@ def _plain(value: Any) -> str | None:
     if isinstance(value, bool):
         return "true" if value else "false"
     return str(value) if isinstance(value, str | int) else None
-
-
-def _text(claims: Mapping[str, Any], name: str) -> str:
-    value = claims.get(name)
-    if not isinstance(value, str) or not value or len(value) > MAX_TEXT:
-        raise Refused(f"it has no usable {name}")
-    return value
-
-
-def _moment(claims: Mapping[str, Any], name: str) -> float:
-    value = claims.get(name)
-    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < 2**40:
-        raise Refused(f"it has no usable {name}")
-    return float(value)
-
-
-def _read_part(part: str) -> dict[str, Any]:
-    try:
-        read = json.loads(base64.urlsafe_b64decode(part + "=" * (-len(part) % 4)))
-    except (ValueError, RecursionError) as exc:
-        raise Refused("it cannot be read") from exc
-    if not isinstance(read, dict):
-        raise Refused("it cannot be read")
-    return read

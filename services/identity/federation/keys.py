@@ -10,8 +10,8 @@ from typing import Any
 from joserfc.errors import JoseError
 from joserfc.jwk import KeySet
 
-from services.identity.federation.claims import Refused
 from services.identity.federation.sources import Source, SourceKey
+from services.identity.foreign_token import Refused
 from services.identity.providers.issuer import KEYS_ALONE, Issuer, decode_signed, read_keys
 from services.identity.providers.web import Web
 

@@ -14,7 +14,7 @@ from datetime import datetime
 from typing import Any, Protocol
 
 from libs.common.resources.federation import FederatedCredentialSpec
-from services.identity.federation.claims import Refused
+from services.identity.foreign_token import Refused
 
 MOST = 200
 TIMEOUT_S = 5.0

@@ -22,10 +22,6 @@ class Gone(errors.Denied):
     """The account is no longer there, or is disabled: whoever holds it loses access."""
 
 
-class Refused(Exception):
-    """A notice that is not the provider's word for this hub, now. The text is for the log."""
-
-
 @dataclass(frozen=True, slots=True)
 class Group:
     """`id` never changes and is never used again for another group."""

@@ -19,8 +19,8 @@ from joserfc.jwk import KeySet
 
 from libs.common import errors
 from libs.common.observe import log
+from services.identity.foreign_token import Refused
 from services.identity.providers.algorithms import ALGORITHMS
-from services.identity.providers.base import Refused
 from services.identity.providers.logout_token import check_claims, check_type
 from services.identity.providers.web import Web
 

@@ -18,9 +18,10 @@ from authlib.oauth2.rfc7636 import create_s256_code_challenge
 from libs.common import errors
 from libs.common.observe import log
 from libs.common.resources.providers import IdentityProvider, OidcSettings
-from services.identity.providers.base import Begun, Found, Gone, Group, Identity, Kind, Refused, Search, SignedOut
+from services.identity.foreign_token import MAX_TEXT, Refused
+from services.identity.providers.base import Begun, Found, Gone, Group, Identity, Kind, Search, SignedOut
 from services.identity.providers.issuer import Issuer
-from services.identity.providers.logout_token import MAX_TEXT, check_looks, counts_until
+from services.identity.providers.logout_token import check_looks, counts_until
 from services.identity.providers.web import Answer, Web
 
 _FAILED = "the sign-in at the provider failed: try again, and tell an administrator if that does not help"

@@ -10,8 +10,6 @@ from hypothesis import strategies as st
 
 from libs.common.resources.federation import FederatedCredentialSpec
 from services.identity.federation.claims import (
-    MAX_BYTES,
-    Refused,
     check_claims,
     find_mismatch,
     fits,
@@ -19,6 +17,7 @@ from services.identity.federation.claims import (
     shown,
 )
 from services.identity.federation.shared_issuers import why_too_wide
+from services.identity.foreign_token import MAX_BYTES, Refused
 
 NOW = 1_767_323_045
 ISSUER = "https://issuer.example"

@@ -10,9 +10,9 @@ import pytest
 from libs.common import errors
 from libs.common.contracts import messages as m
 from libs.common.resources.identity import Token, User
+from services.identity.foreign_token import MAX_BYTES, MAX_TEXT, Refused
 from services.identity.providers import oidc as oidc_module
-from services.identity.providers.base import Refused
-from services.identity.providers.logout_token import MAX_AGE_S, MAX_BYTES, MAX_TEXT, check_claims, check_type
+from services.identity.providers.logout_token import MAX_AGE_S, check_claims, check_type
 from tests.identity.oidc.issuer import CLIENT, EVENT, KEY, OTHER, shared_secret, unsigned
 from tests.identity.oidc.site import oidc, site_of
 from tests.identity.test_handlers import MESSAGE
