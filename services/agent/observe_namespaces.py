@@ -17,9 +17,9 @@ from libs.common.bus.base import Bus
 from libs.common.contracts import subjects
 from libs.common.contracts.messages import NamespaceObservation, NamespacesObserved
 from libs.common.kube.client import KubeClient
-from libs.common.kube.reflector import Changed, Deleted, Listed, Reflector
+from libs.common.kube.reflector import Reflector
 from services.agent.owned import SELECTOR
-from services.agent.publisher import Publisher, chunk
+from services.agent.publisher import Publisher, follow, render_listing
 
 NAMESPACES_PATH, QUOTAS_PATH = "/api/v1/namespaces", "/api/v1/resourcequotas"
 PROJECT_UID = "management.herdsman.dev/project-uid"
@@ -50,57 +50,44 @@ class NamespaceObserver:
     async def run(self) -> None:
         """Watch and publish, for ever."""
         async with asyncio.TaskGroup() as tasks:
-            tasks.create_task(self._watch_namespaces(), name="namespaces watch")
-            tasks.create_task(self._watch_quotas(), name="quotas watch")
+            namespaces = follow(self._namespaces, self._take, self._drop, self._keep)
+            tasks.create_task(namespaces, name="namespaces watch")
+            quotas = follow(self._quotas, self._take_quota, self._drop_quota, self._keep_quotas)
+            tasks.create_task(quotas, name="quotas watch")
             tasks.create_task(self._publisher.run(), name="namespaces publish")
 
-    async def _watch_namespaces(self) -> None:
-        listing: set[str] = set()
-        async for seen in self._namespaces.run():
-            if isinstance(seen, Listed):
-                listing = set() if seen.first else listing
-                for item in seen.items:
-                    listing.add(item["metadata"]["name"])
-                    self._take(item)
-                if seen.last:
-                    self._seen = {name: fact for name, fact in self._seen.items() if name in listing}
-                    self._publisher.keep(listing)
-            elif isinstance(seen, Changed):
-                self._take(seen.object)
-            elif isinstance(seen, Deleted):
-                name = seen.object["metadata"]["name"]
-                self._seen.pop(name, None)
-                self._publisher.drop(name)
-
-    async def _watch_quotas(self) -> None:
-        listing: set[str] = set()
-        async for seen in self._quotas.run():
-            if isinstance(seen, Listed):
-                listing = set() if seen.first else listing
-                for item in seen.items:
-                    listing |= self._take_quota(item)
-                if seen.last:
-                    for gone in self._used.keys() - listing:
-                        self._set_used(gone, {})
-            elif isinstance(seen, Changed):
-                self._take_quota(seen.object)
-            elif isinstance(seen, Deleted) and seen.object["metadata"]["name"] == QUOTA_NAME:
-                self._set_used(seen.object["metadata"]["namespace"], {})
-
-    def _take(self, namespace: Mapping[str, Any]) -> None:
+    def _take(self, namespace: Mapping[str, Any]) -> str:
         metadata = namespace["metadata"]
         project = str((metadata.get("annotations") or {}).get(PROJECT_UID) or "")[:64]
-        name = metadata["name"]
+        name = str(metadata["name"])
         self._seen[name] = (str(metadata.get("uid") or ""), project, bool(metadata.get("deletionTimestamp")))
         self._tell(name, soon=True)
+        return name
 
-    def _take_quota(self, quota: Mapping[str, Any]) -> set[str]:
+    def _drop(self, namespace: Mapping[str, Any]) -> None:
+        name = namespace["metadata"]["name"]
+        self._seen.pop(name, None)
+        self._publisher.drop(name)
+
+    def _keep(self, listing: set[str]) -> None:
+        self._seen = {name: fact for name, fact in self._seen.items() if name in listing}
+        self._publisher.keep(listing)
+
+    def _take_quota(self, quota: Mapping[str, Any]) -> str:
         if quota["metadata"]["name"] != QUOTA_NAME:
-            return set()
+            return ""
         used = (quota.get("status") or {}).get("used") or {}
-        namespace = quota["metadata"]["namespace"]
+        namespace = str(quota["metadata"]["namespace"])
         self._set_used(namespace, {str(k)[:253]: str(v)[:64] for k, v in sorted(used.items())[:MAX_RESOURCES]})
-        return {namespace}
+        return namespace
+
+    def _drop_quota(self, quota: Mapping[str, Any]) -> None:
+        if quota["metadata"]["name"] == QUOTA_NAME:
+            self._set_used(quota["metadata"]["namespace"], {})
+
+    def _keep_quotas(self, namespaces: set[str]) -> None:
+        for gone in self._used.keys() - namespaces:
+            self._set_used(gone, {})
 
     def _set_used(self, namespace: str, used: dict[str, str]) -> None:
         if used:
@@ -122,14 +109,12 @@ def pack(fact: tuple[str, str, bool], used: Mapping[str, str]) -> bytes:
 
 
 def render_messages(entries: Mapping[str, bytes], complete: bool) -> list[NamespacesObserved]:
-    """Messages that each fit. The last of a complete listing closes it: it names what the others held."""
-    chunks = chunk(entries, complete=complete)
-    messages = [NamespacesObserved(namespaces=[_unpack(name, entries[name]) for name in names]) for names in chunks]
-    if complete:
-        messages[-1].complete = True
-        if len(messages) > 1:
-            messages[-1].present = list(entries)
-    return messages
+    """Messages that each fit."""
+
+    def render(names: list[str]) -> NamespacesObserved:
+        return NamespacesObserved(namespaces=[_unpack(name, entries[name]) for name in names])
+
+    return render_listing(entries, render, complete=complete)
 
 
 def _unpack(name: str, packed: bytes) -> NamespaceObservation:

@@ -16,8 +16,8 @@ from libs.common.bus.base import Bus
 from libs.common.contracts import subjects
 from libs.common.contracts.messages import NodeObservation, NodesObserved
 from libs.common.kube.client import KubeClient
-from libs.common.kube.reflector import Changed, Deleted, Listed, Reflector
-from services.agent.publisher import CHUNK_BYTES, Publisher, chunk
+from libs.common.kube.reflector import Reflector
+from services.agent.publisher import CHUNK_BYTES, Publisher, follow, render_listing
 
 NODES_PATH = "/api/v1/nodes"
 PAGE = 50
@@ -50,39 +50,28 @@ class NodeObserver:
     async def run(self) -> None:
         """Watch and publish, for ever."""
         async with asyncio.TaskGroup() as tasks:
-            tasks.create_task(self._watch(), name="nodes watch")
+            watching = follow(self._reflector, self._take, self._drop, self._publisher.keep)
+            tasks.create_task(watching, name="nodes watch")
             tasks.create_task(self._publisher.run(), name="nodes publish")
 
-    async def _watch(self) -> None:
-        listing: set[str] = set()
-        async for seen in self._reflector.run():
-            if isinstance(seen, Listed):
-                listing = set() if seen.first else listing
-                for item in seen.items:
-                    listing.add(item["metadata"]["name"])
-                    self._take(item)
-                if seen.last:
-                    self._publisher.keep(listing)
-            elif isinstance(seen, Changed):
-                self._take(seen.object)
-            elif isinstance(seen, Deleted):
-                self._publisher.drop(seen.object["metadata"]["name"])
+    def _take(self, node: Mapping[str, Any]) -> str:
+        name = str(node["metadata"]["name"])
+        self._publisher.put(name, pack_node(node))
+        return name
 
-    def _take(self, node: Mapping[str, Any]) -> None:
-        self._publisher.put(node["metadata"]["name"], pack_node(node))
+    def _drop(self, node: Mapping[str, Any]) -> None:
+        self._publisher.drop(node["metadata"]["name"])
 
 
 def chunk_observations(
     nodes: Mapping[str, bytes], *, complete: bool, limit_bytes: int = CHUNK_BYTES
 ) -> list[NodesObserved]:
-    """Messages that each fit. The last of a complete listing closes it: it names what the others held."""
-    chunks = chunk(nodes, complete=complete, limit_bytes=limit_bytes)
-    messages = [NodesObserved(nodes=[_unpack(name, nodes[name]) for name in names]) for names in chunks]
-    if complete:
-        messages[-1].complete = True
-        if len(chunks) > 1:
-            messages[-1].present = list(nodes)
-    return messages
+    """Messages that each fit."""
+
+    def render(names: list[str]) -> NodesObserved:
+        return NodesObserved(nodes=[_unpack(name, nodes[name]) for name in names])
+
+    return render_listing(nodes, render, complete=complete, limit_bytes=limit_bytes)
 
 
 def _unpack(name: str, packed: bytes) -> NodeObservation:

@@ -11,12 +11,14 @@ import contextlib
 import random
 import time
 from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Protocol, TypeVar
 
 import structlog
 from pydantic import BaseModel
 
 from libs.common import errors
 from libs.common.bus.base import Bus
+from libs.common.kube.reflector import Changed, Deleted, Listed, Reflector
 
 COALESCE_S = 1.0
 LATER_S = 10.0
@@ -112,6 +114,45 @@ class Publisher:
                 async with asyncio.timeout(left):
                     await self._wake.wait()
         self._due_at = None
+
+
+async def follow(
+    reflector: Reflector, take: Callable[[Mapping[str, Any]], str], drop: Callable[[Mapping[str, Any]], None], keep: Callable[[set[str]], None]
+) -> None:  # fmt: skip
+    """Watch, for ever. `take` is given each object as it is now and says what it is known by ("" = none of ours), `drop` one that is gone, `keep` the names of
+    a listing that is complete.
+    """
+    listing: set[str] = set()
+    async for seen in reflector.run():
+        if isinstance(seen, Listed):
+            listing = set() if seen.first else listing
+            listing |= {take(item) for item in seen.items} - {""}
+            if seen.last:
+                keep(listing)
+        elif isinstance(seen, Changed):
+            take(seen.object)
+        elif isinstance(seen, Deleted):
+            drop(seen.object)
+
+
+class _Listing(Protocol):
+    complete: bool
+    present: list[str]
+
+
+L = TypeVar("L", bound=_Listing)
+
+
+def render_listing(
+    entries: Mapping[str, bytes], render: Callable[[list[str]], L], *, complete: bool, limit_bytes: int = CHUNK_BYTES
+) -> list[L]:
+    """Messages that each fit, made by `render` from names. The last of a complete listing closes it: it names what the others held."""
+    messages = [render(names) for names in chunk(entries, complete=complete, limit_bytes=limit_bytes)]
+    if complete:
+        messages[-1].complete = True
+        if len(messages) > 1:
+            messages[-1].present = list(entries)
+    return messages
 
 
 def chunk(entries: Mapping[str, bytes], *, complete: bool, limit_bytes: int = CHUNK_BYTES) -> list[list[str]]:
