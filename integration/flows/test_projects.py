@@ -71,7 +71,14 @@ async def test_projects_from_the_first_to_the_last_command(hub: Hub):
     assert "spec.containerLimits.default[memory]" in refused.err
     right = json.dumps({"spec": {"containerLimits": limits}})
     await admin.sees("herdsman", "patch", "project", "team", "--type", "merge", "-p", right)
+    await admin.must("project", "quota", "team", "--namespace", "local/team-a", "limits.memory=1Gi")
     assert "LIMITS.MEMORY" not in await admin.must("project", "quota", "team", "limits.memory=")
+    await admin.must("group", "create", "shoppers")
+    assert (
+        "for group shoppers (project team)"
+        in (await admin.herdsman("grant", "--group", "shoppers", "--role", "project-viewer", "--project", "team")).err
+    )
+    assert "group shoppers" in await admin.must("project", "show", "team")
 
     # What the agent saw.
     async def is_seen() -> bool:

@@ -51,7 +51,7 @@ def check_shares(project: Project) -> list[Cause]:
         causes += [
             Cause(
                 f"spec.namespaces[{index}].share[{name}]",
-                "Forbidden: the project has no quota of it",
+                "Forbidden: the project has no quota of it: take the share away, or give the project a quota",
                 "FieldValueForbidden",
             )
             for name in namespace.share

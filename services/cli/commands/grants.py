@@ -105,10 +105,12 @@ def binding_name(holder: Document, role: str, scope: Document) -> str:
     return f"{role[:200]}-{hashlib.sha256(words.encode()).hexdigest()[:16]}"
 
 
-def describe(holder: Document, role: str, scope: Document) -> str:
+def describe(holder: Document, role: str, scope: Document, group: str | None = None) -> str:
+    """For people: a group of the hub by its name, which they gave, and not by its id."""
     kind = "clusters with" if "clusterSelector" in scope else next(iter(scope))
     where = "everywhere" if "global" in scope else f"{kind} {_place(scope)}"
-    return f"{role} for {next(iter(holder.values()))} ({where})"
+    who = f"group {group}" if group else next(iter(holder.values()))
+    return f"{role} for {who} ({where})"
 
 
 @click.command()
@@ -147,7 +149,7 @@ def grant(
             document["spec"]["reason"] = reason
         changed = _ensure(hub, document, not_after)
     until = f" until {not_after}" if not_after else ""
-    out.note(f"{'granted' if changed else 'was granted already:'} {describe(holder, role, scope)}{until}")
+    out.note(f"{'granted' if changed else 'was granted already:'} {describe(holder, role, scope, group)}{until}")
 
 
 def _ensure(hub: Hub, document: Document, not_after: str | None) -> bool:
@@ -215,9 +217,11 @@ def revoke(
                 out.note(f"{binding['metadata']['name']} was deleted by somebody else meanwhile")
     if not found:
         raise errors.NotFound(
-            f'there is no {describe(holder, role, scope)}: see "kubectl --context herdsman get {_PLURAL}"'
+            f'there is no {describe(holder, role, scope, group)}: see "kubectl --context herdsman get {_PLURAL}"'
         )
-    out.note(f"revoked {describe(holder, role, scope)}" + (f" ({len(found)} bindings)" if len(found) > 1 else ""))
+    out.note(
+        f"revoked {describe(holder, role, scope, group)}" + (f" ({len(found)} bindings)" if len(found) > 1 else "")
+    )
 
 
 def _principal_of(hub: Hub, user: str) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import click
@@ -49,6 +49,7 @@ def show(app: App, name: str, output: str | None) -> None:
             members = list(resources.list_items(hub, "roletemplatebindings", fields=f"spec.scope.project={name}"))
         except errors.Denied:
             members = []
+        names = _group_names(hub, members)
     spec, status = document.get("spec") or {}, document.get("status") or {}
     facts = {
         "name": name,
@@ -71,7 +72,7 @@ def show(app: App, name: str, output: str | None) -> None:
         rows = [[c["name"], c["state"], c.get("since", ""), c.get("message", "")] for c in status["clusters"]]
         click.echo("\n" + out.render_table(["CLUSTER", "STATE", "SINCE", "MESSAGE"], rows))
     if members:
-        rows = [[_holder(m), m["spec"].get("role", ""), m["spec"].get("notAfter") or "<none>"] for m in members]
+        rows = [[_holder(m, names), m["spec"].get("role", ""), m["spec"].get("notAfter") or "<none>"] for m in members]
         click.echo("\n" + out.render_table(["MEMBER", "ROLE", "UNTIL"], sorted(rows)))
 
 
@@ -191,7 +192,7 @@ def move(app: App, namespace: str, target: str, source: str) -> None:
 @click.option("--namespace", default="", metavar="CLUSTER/NAMESPACE", help="The share of this namespace, instead of the whole.")  # fmt: skip
 @pass_app
 def quota(app: App, name: str, amounts: tuple[str, ...], namespace: str) -> None:
-    """Set the quota of the project NAME, or show it. RESOURCE= without an amount takes the limit away.
+    """Set the quota of the project NAME, or show it. RESOURCE= without an amount takes the limit away, and the shares with it.
 
     Namespaces have equal parts of what is left after those that were given a share.
 
@@ -215,8 +216,10 @@ def quota(app: App, name: str, amounts: tuple[str, ...], namespace: str) -> None
         for resource, amount in given.items():
             if amount:
                 held[resource] = amount
-            else:
-                held.pop(resource, None)
+                continue
+            held.pop(resource, None)
+            for entry in (spec.get("namespaces") or ()) if place is None else ():
+                (entry.get("share") or {}).pop(resource, None)  # parts of what is no limit any more
 
     with app.hub() as hub:
         if given:
@@ -299,6 +302,18 @@ def _namespace_row(entry: Document, seen: Document | None) -> list[str]:
     return [entry["cluster"], entry["namespace"], there, share, _amounts((seen or {}).get("used") or {})]
 
 
-def _holder(binding: Document) -> str:
+def _group_names(hub: Hub, members: Iterable[Document]) -> dict[str, str]:
+    """Principal id → name of the hub's own groups, if there are any among the members and the caller may know them."""
+    if not any(str(m["spec"].get("principal", "")).startswith("local:group:") for m in members):
+        return {}
+    try:
+        groups = list(resources.list_items(hub, "groups"))
+    except errors.Denied:
+        return {}
+    return {str((g.get("status") or {}).get("principalId", "")): f"group {g['metadata']['name']}" for g in groups}
+
+
+def _holder(binding: Document, names: Mapping[str, str]) -> str:
     spec = binding.get("spec") or {}
-    return str(spec.get("user") or spec.get("principal") or "")
+    principal = str(spec.get("principal") or "")
+    return str(spec.get("user") or names.get(principal, principal))
