@@ -98,16 +98,12 @@ async def test_a_hub_for_other_machines_names_the_address_under_which_they_reach
         except OSError:
             pytest.skip("this machine has no way to others")
         address = str(probe.getsockname()[0])
-    hub = Hub(tmp_path, "--no-local-cluster", "--host", "0.0.0.0")
-    await hub.start()
-    try:
+    async with Hub(tmp_path, "--no-local-cluster", "--host", "0.0.0.0") as hub:
         _, writer = await asyncio.open_connection(
             address, hub.port, ssl=ssl.create_default_context(cafile=str(hub.ca_file)), server_hostname=address
         )
         writer.close()
         await _sign_in(tmp_path, hub.url)
-    finally:
-        await hub.stop()
 
 
 async def _until_ready(process: asyncio.subprocess.Process) -> str:

@@ -16,7 +16,7 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 from integration.kubelab.kubectl import Answer, kubectl
 
@@ -135,6 +135,17 @@ class Hub:
 
     def pids(self) -> dict[str, int]:
         return dict(self.record()["pids"])
+
+    async def __aenter__(self) -> Self:
+        try:
+            await self.start()
+        except BaseException:
+            await self.stop()
+            raise
+        return self
+
+    async def __aexit__(self, *_failure: object) -> None:
+        await self.stop()
 
     async def start(self, timeout_s: float = 60) -> float:
         """Start, wait until the public /readyz says so; returns the seconds it took."""

@@ -28,14 +28,10 @@ PREFIX = "audit.herdsman.dev/"
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def hub(tmp_path_factory) -> AsyncIterator[Hub]:
-    running = Hub(tmp_path_factory.mktemp("audited"), "--no-local-cluster")
-    await running.start()
-    try:
+    async with Hub(tmp_path_factory.mktemp("audited"), "--no-local-cluster") as running:
         await running.admin()
         await running.person("ana")
         yield running
-    finally:
-        await running.stop()
 
 
 async def events_of(hub: Hub, *arguments: str) -> list[dict]:

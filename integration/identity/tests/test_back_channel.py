@@ -40,12 +40,8 @@ def provider(name: str, settings: dict[str, object]) -> bytes:
 @pytest.fixture
 async def hub(tmp_path) -> AsyncIterator[Hub]:
     """With two front doors, so that what ends has to end at both."""
-    made = Hub(tmp_path / "hub", "--no-local-cluster", "--workers", "2")
-    await made.start()
-    try:
+    async with Hub(tmp_path / "hub", "--no-local-cluster", "--workers", "2") as made:
         yield made
-    finally:
-        await made.stop()
 
 
 async def add(hub: Hub, name: str, settings: dict[str, object]) -> None:

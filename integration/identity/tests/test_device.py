@@ -22,9 +22,7 @@ pytestmark = [
 @pytest.mark.parametrize(("button", "code"), [("Let it in", 0), ("Refuse", 4)])
 async def test_a_machine_shows_a_code_and_a_person_decides(tmp_path, button, code):
     playwright = pytest.importorskip("playwright.async_api", reason="pip install 'herdsman[dev]'")
-    hub = Hub(tmp_path / "hub", "--no-local-cluster")
-    await hub.start()
-    try:
+    async with Hub(tmp_path / "hub", "--no-local-cluster") as hub:
         password = Path(hub.record()["admin_password_file"]).read_text().strip()
         settings = {"HERDSMAN_CONFIG_DIR": str(tmp_path / "machine")}
         machine = await asyncio.create_subprocess_exec(
@@ -69,5 +67,3 @@ async def test_a_machine_shows_a_code_and_a_person_decides(tmp_path, button, cod
         who = await run_program(BIN / "herdsman", "whoami", environment=settings)
         assert (who.code == 0) is (code == 0)
         assert who.out.strip() == ("admin" if code == 0 else "")
-    finally:
-        await hub.stop()

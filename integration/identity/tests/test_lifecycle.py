@@ -35,12 +35,8 @@ def directory(tmp_path):
 
 @pytest.fixture
 async def hub(tmp_path):
-    hub = Hub(tmp_path / "hub", "--no-local-cluster")
-    await hub.start()
-    try:
+    async with Hub(tmp_path / "hub", "--no-local-cluster") as hub:
         yield hub
-    finally:
-        await hub.stop()
 
 
 async def add_provider(admin: Person, directory) -> None:

@@ -29,14 +29,10 @@ UNTIL = "nothing else is allowed"
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def hub(tmp_path_factory) -> AsyncIterator[Hub]:
-    running = Hub(tmp_path_factory.mktemp("accounts"), "--no-local-cluster")
-    await running.start()
-    try:
+    async with Hub(tmp_path_factory.mktemp("accounts"), "--no-local-cluster") as running:
         admin = await running.admin()
         await admin.sees("herdsman", "create", "-f", "-", stdin=CLUSTER)
         yield running
-    finally:
-        await running.stop()
 
 
 def token_of(person: Person) -> str:
@@ -377,9 +373,7 @@ async def test_an_administrator_removes_the_second_factor_of_who_lost_the_device
 
 
 async def test_where_a_second_factor_is_required_nothing_else_is_allowed_before(tmp_path):
-    hub = Hub(tmp_path, "--no-local-cluster")
-    await hub.start()
-    try:
+    async with Hub(tmp_path, "--no-local-cluster") as hub:
         hal, admin = await hub.person("hal"), await hub.admin()
         made = await hal.must("token", "create", "--description", "mine")
         token, api_token = token_of(hal), next(word for word in made.split() if word.startswith("hm_"))
@@ -400,5 +394,3 @@ async def test_where_a_second_factor_is_required_nothing_else_is_allowed_before(
         await asyncio.to_thread(set_up, hal)
         await hal.must("cluster", "list")
         assert token_of(hal) == token
-    finally:
-        await hub.stop()

@@ -101,9 +101,7 @@ async def test_another_issuers_answer_is_refused(provider):
 @pytest.mark.skipif(CHROMIUM is None, reason="no browser: apt-get install chromium, or set HERDSMAN_CHROMIUM")
 async def test_a_person_signs_in_at_the_provider_and_is_back_signed_in(issuer, tmp_path):
     playwright = pytest.importorskip("playwright.async_api", reason="pip install 'herdsman[dev]'")
-    hub = Hub(tmp_path / "hub", "--no-local-cluster")
-    await hub.start()
-    try:
+    async with Hub(tmp_path / "hub", "--no-local-cluster") as hub:
         admin = await hub.admin()
         settings = issuer.settings().to_document()
         resource = {
@@ -139,5 +137,3 @@ async def test_a_person_signs_in_at_the_provider_and_is_back_signed_in(issuer, t
                 await playwright.expect(page.locator("#message")).to_contain_text("You are signed out.")
             finally:
                 await browser.close()
-    finally:
-        await hub.stop()

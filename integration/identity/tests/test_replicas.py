@@ -26,14 +26,10 @@ GUESSING_S = 12.0
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def hub(tmp_path_factory) -> AsyncIterator[Hub]:
-    running = Hub(tmp_path_factory.mktemp("replicas"), "--no-local-cluster")
-    await running.start()
-    try:
+    async with Hub(tmp_path_factory.mktemp("replicas"), "--no-local-cluster") as running:
         for name in PEOPLE:
             await running.person(name)
         yield running
-    finally:
-        await running.stop()
 
 
 async def guess_on(bus: NatsBus, user: str, address: str) -> tuple[int, int]:

@@ -56,9 +56,7 @@ def issuer(tmp_path_factory):
 @asynccontextmanager
 async def hub_with_scim(issuer, folder):
     """A hub whose provider sso takes pushes, and the token of a service user who may push there and nothing else."""
-    hub = Hub(folder, "--no-local-cluster")
-    await hub.start()
-    try:
+    async with Hub(folder, "--no-local-cluster") as hub:
         admin = await hub.admin()
         settings = {**issuer.settings().to_document(), "scim": True}
         await admin.sees("herdsman", "apply", "-f", "-", stdin=provider("sso", settings, enabled=True))
@@ -67,8 +65,6 @@ async def hub_with_scim(issuer, folder):
         await admin.must("grant", "--user", "entra", "--role", "sso-provisioner", "--global")
         token = (await admin.must("token", "create", "--for", "entra", "--description", "scim")).split()[0]
         yield hub, admin, token
-    finally:
-        await hub.stop()
 
 
 class Pushing:

@@ -38,12 +38,8 @@ def directory(tmp_path):
 
 @pytest.fixture
 async def hub(tmp_path):
-    hub = Hub(tmp_path / "hub", "--no-local-cluster")
-    await hub.start()
-    try:
+    async with Hub(tmp_path / "hub", "--no-local-cluster") as hub:
         yield hub
-    finally:
-        await hub.stop()
 
 
 def provider(directory, *, enabled: bool = True, **ldap: object) -> str:

@@ -39,12 +39,8 @@ pytestmark = [
 
 @pytest.fixture
 async def hub(tmp_path) -> AsyncIterator[Hub]:
-    made = Hub(tmp_path / "hub", "--no-local-cluster")
-    await made.start()
-    try:
+    async with Hub(tmp_path / "hub", "--no-local-cluster") as made:
         yield made
-    finally:
-        await made.stop()
 
 
 class Machine:

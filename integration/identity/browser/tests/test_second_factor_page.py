@@ -27,13 +27,9 @@ CLUSTERS = "/apis/management.herdsman.dev/v1/clusters"
 
 @pytest.fixture
 async def hub(tmp_path) -> AsyncIterator[Hub]:
-    made = Hub(tmp_path, "--no-local-cluster")
-    await made.start()
-    try:
+    async with Hub(tmp_path, "--no-local-cluster") as made:
         await made.person("ada")
         yield made
-    finally:
-        await made.stop()
 
 
 def code_of(secret: str, *, steps: int = 0) -> str:

@@ -45,13 +45,9 @@ ATTACK = """async ([url, tokens]) => {
 
 @pytest.fixture
 async def hub(tmp_path) -> AsyncIterator[Hub]:
-    made = Hub(tmp_path, "--no-local-cluster")
-    await made.start()
-    try:
+    async with Hub(tmp_path, "--no-local-cluster") as made:
         await made.person("ada")
         yield made
-    finally:
-        await made.stop()
 
 
 async def hurry(hub: Hub) -> None:

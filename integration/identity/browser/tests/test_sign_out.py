@@ -27,12 +27,8 @@ DONE = "You are signed out."
 
 @pytest.fixture
 async def hub(tmp_path) -> AsyncIterator[Hub]:
-    made = Hub(tmp_path / "hub", "--no-local-cluster")
-    await made.start()
-    try:
+    async with Hub(tmp_path / "hub", "--no-local-cluster") as made:
         yield made
-    finally:
-        await made.stop()
 
 
 async def add(hub: Hub, issuer: oidc_provider.Issuer, **settings: object) -> None:

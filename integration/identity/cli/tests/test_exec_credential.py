@@ -17,12 +17,8 @@ pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.timeout(180)
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def hub(tmp_path_factory) -> AsyncIterator[Hub]:
-    running = Hub(tmp_path_factory.mktemp("exec"), "--no-local-cluster")
-    await running.start()
-    try:
+    async with Hub(tmp_path_factory.mktemp("exec"), "--no-local-cluster") as running:
         yield running
-    finally:
-        await running.stop()
 
 
 @pytest_asyncio.fixture(loop_scope="module")

@@ -18,9 +18,7 @@ pytestmark = pytest.mark.timeout(120)
 
 
 async def test_a_sign_in_without_the_code_says_which_option_is_missing_and_with_it_works(tmp_path):
-    hub = Hub(tmp_path, "--no-local-cluster")
-    await hub.start()
-    try:
+    async with Hub(tmp_path, "--no-local-cluster") as hub:
         ana = await hub.person("ana")
         password_file = hub.folder / "ana.password"
         password = password_file.read_text()
@@ -40,5 +38,3 @@ async def test_a_sign_in_without_the_code_says_which_option_is_missing_and_with_
         accepted = await ana.herdsman(*again, "--one-time-code", recovery[0])
         assert accepted.code == 0, accepted.err
         assert json.loads(await ana.must("whoami", "-o", "json"))["status"]["userInfo"]["username"] == "ana"
-    finally:
-        await hub.stop()
