@@ -2,113 +2,20 @@
 
 from __future__ import annotations
 
-from contextlib import asynccontextmanager
 from datetime import timedelta
 
 import pytest
-from prometheus_client import CollectorRegistry
-from structlog.testing import capture_logs
 
 from libs.common import errors
 from libs.common.contracts.messages import ResourceWrite, WriteOptions
-from libs.common.observe import metrics
 from libs.common.reconcile import DONE, After
-from libs.common.resources.access import RoleTemplate, RoleTemplateBinding
-from libs.common.resources.identity import User
+from libs.common.resources.access import RoleTemplateBinding
 from libs.common.resources.requests import AccessPolicy, AccessRequest
-from services.authz.binding_strategy import BindingStrategy
-from services.authz.break_glass import ALARM, Alarms, BreakGlassGuard, GuardedRoleStrategy
-from services.authz.builtins import ensure_builtins
-from services.authz.policy_of_requests import AccessPolicyStrategy
 from services.authz.request_rules import LAPSE_S, MAX_PENDING
-from services.authz.request_strategy import REQUEST_NOTE, AccessRequestStrategy
-from services.authz.requests import KEEP_S, RequestReconciler
+from services.authz.request_strategy import REQUEST_NOTE
+from services.authz.requests import KEEP_S
 from tests.access import made
-from tests.access.hub import running_hub
-
-ADA, BOB, EVE, SAM, ROB = (made.user(n) for n in ("ada", "bob", "eve", "sam", "rob"))
-ROB.spec.service = True
-IDS = {u.name: u.status.principal_id for u in (ADA, BOB, EVE, SAM, ROB)}
-EAST = {"cluster": "east"}
-
-
-def policy(name: str = "p", **spec) -> AccessPolicy:
-    given = {
-        "roles": ["cluster-member", "cluster-viewer"], "scopes": [EAST], "requesters": [IDS["eve"]],
-        "approvers": [IDS["bob"], IDS["sam"], IDS["eve"], IDS["rob"]], **spec,
-    }  # fmt: skip
-    return AccessPolicy.model_validate({"metadata": {"name": name}, "spec": given})
-
-
-def ask(name: str = "r", **spec) -> AccessRequest:
-    given = {
-        "role": "cluster-member",
-        "scope": dict(EAST),
-        "durationSeconds": 60,
-        "reason": "the queue is stuck",
-        **spec,
-    }
-    return AccessRequest.model_validate({"metadata": {"name": name}, "spec": given})
-
-
-@asynccontextmanager
-async def running(clock, *policies: AccessPolicy):
-    """Ada is admin and owns every cluster; Bob and the service user Rob own east, Sam sees it; Eve has nothing and may ask."""
-    async with running_hub(clock) as hub:
-        await ensure_builtins(hub.stores["authz"], clock)
-        await hub.put(ADA, BOB, EVE, SAM, ROB, made.cluster("east"), made.cluster("west"), made.project("shop", "east"))
-        await hub.put(
-            made.binding(ADA, "admin", everywhere=True, name="ada-admin"),
-            made.binding(ADA, "cluster-owner", everywhere=True),
-            made.binding(BOB, "cluster-owner", cluster="east", name="bob-east"),
-            made.binding(ROB, "cluster-owner", cluster="east", name="rob-east"),
-            made.binding(SAM, "cluster-viewer", cluster="east", name="sam-east"),
-        )
-        giving = BindingStrategy(hub.objects(RoleTemplate), hub.live)
-        guard = BreakGlassGuard(hub.objects(AccessPolicy), hub.live.bindings)
-        roles = GuardedRoleStrategy(hub.objects(RoleTemplate), hub.live.bindings, guard)
-        requests = AccessRequestStrategy(
-            hub.stores["authz"], hub.objects(AccessPolicy), hub.objects(AccessRequest), hub.objects(RoleTemplate), hub.live.bindings,
-            hub.objects(User), giving, hub.live,
-        )  # fmt: skip
-        writer = hub.writer(
-            "authz",
-            {
-                "accesspolicies": AccessPolicyStrategy(hub.objects(RoleTemplate), guard, hub.live),
-                "accessrequests": requests,
-                "roletemplates": roles,
-            },
-        )
-        for one in policies or (policy(),):
-            await hub.write(writer, ADA, "create", one)
-        yield hub, writer
-
-
-async def decide(hub, writer, who: User, verdict: str = "approve", name: str = "r", **more):
-    stored = await hub.get(AccessRequest, name)
-    decisions = [*(d.to_document() for d in stored.spec.decisions), {"verdict": verdict, **more}]
-    body = {"metadata": {"resourceVersion": stored.metadata.resource_version}, "spec": {"decisions": decisions}}
-    await hub.write(writer, who, "patch", name, plural="accessrequests", body=body)
-    return await hub.get(AccessRequest, name)
-
-
-@pytest.fixture(autouse=True)
-def figures(monkeypatch):
-    """Figures of this test alone: a registry takes each of them once."""
-    registry = CollectorRegistry()
-    monkeypatch.setattr(metrics, "registry", lambda: registry)
-    return registry
-
-
-def closer_of(hub, clock):
-    requests = hub.objects(AccessRequest)
-    return RequestReconciler(
-        hub.stores["authz"], hub.objects(AccessPolicy), requests, Alarms(hub.stores["authz"], requests, clock), clock
-    )
-
-
-def groups(hub, who: User = EVE, cluster: str = "east"):
-    return hub.live.current.synthetic_groups(made.caller(who), cluster, f"uid-{cluster}")
+from tests.authz.asking import ADA, BOB, EVE, IDS, ROB, SAM, ask, closer_of, decide, groups, policy, running
 
 
 async def test_asked_approved_and_over_to_the_second(clock):
@@ -466,126 +373,6 @@ async def test_requests_close_by_themselves(clock):
         clock.forward(KEEP_S)
         for name in ("r", "s", "t"):
             assert await reconciled(name) == (DONE, "gone")
-
-
-GLASS = policy("glass", breakGlass=True, roles=["cluster-owner"], approvers=[IDS["bob"], IDS["sam"]])
-
-
-def emergency(name: str = "r", **spec) -> AccessRequest:
-    return ask(name, **{"role": "cluster-owner", "breakGlass": True, **spec})
-
-
-async def test_in_an_emergency_the_role_is_there_at_once_with_an_alarm(clock, figures):
-    async with running(clock, GLASS) as (hub, writer):
-        with pytest.raises(errors.Denied, match="lets you"):
-            await hub.write(writer, EVE, "create", ask(role="cluster-owner"))
-        with pytest.raises(errors.Denied, match="lets you"):
-            await hub.write(writer, SAM, "create", emergency())
-        await hub.write(writer, EVE, "create", emergency())
-        made_ = await hub.get(AccessRequest, "r")
-        assert (made_.status.phase, made_.status.unreviewed, made_.status.until) == (
-            "Granted",
-            True,
-            clock() + timedelta(seconds=60),
-        )
-        assert groups(hub) == ("herdsman:cluster:east:cluster-owner",)
-        closer = closer_of(hub, clock)
-        with capture_logs() as lines:
-            await closer.reconcile("r")
-            await hub.settle()
-            await closer.reconcile("r")
-        told = [line for line in lines if line["event"] == ALARM]
-        assert [(t["log_level"], t["user"], t["role"], t["scope"], t["reason"]) for t in told] == [
-            ("error", "eve", "cluster-owner", "in cluster east", "the queue is stuck")
-        ]
-        assert figures.get_sample_value("herdsman_break_glass_total") == 1
-        assert figures.get_sample_value("herdsman_break_glass_active") == 1
-        assert figures.get_sample_value("herdsman_break_glass_unreviewed") == 1
-        clock.forward(60)
-        assert groups(hub) == ()
-
-
-async def test_an_emergency_is_reviewed_by_somebody_else_and_stays_until_then(clock, figures):
-    async with running(clock, GLASS) as (hub, writer):
-        closer = closer_of(hub, clock)
-        await hub.write(writer, EVE, "create", emergency())
-        for who in (EVE, ROB):
-            with pytest.raises((errors.Denied, errors.NotFound)):
-                await decide(hub, writer, who)
-        clock.forward(60 + LAPSE_S + KEEP_S)
-        for _ in range(3):
-            await closer.reconcile("r")
-            await hub.settle()
-        kept = await hub.get(AccessRequest, "r")
-        assert (kept.status.phase, kept.status.unreviewed) == ("Ended", True)
-        with pytest.raises(errors.Conflict, match="review it first"):
-            await hub.write(writer, ADA, "delete", "r", plural="accessrequests")
-        reviewed = await decide(hub, writer, SAM, comment="it was right")
-        assert (reviewed.status.phase, reviewed.status.unreviewed) == ("Ended", False)
-        with pytest.raises(errors.Conflict, match="nothing to decide"):
-            await decide(hub, writer, BOB, "deny")
-        await closer.reconcile("r")
-        assert figures.get_sample_value("herdsman_break_glass_unreviewed") == 0
-        with pytest.raises(errors.NotFound):
-            await hub.get(AccessRequest, "r")
-
-
-async def test_a_review_that_objects_takes_the_role_away_in_the_same_write(clock):
-    async with running(clock, GLASS) as (hub, writer):
-        await hub.write(writer, EVE, "create", emergency())
-        assert groups(hub)
-        objected = await decide(hub, writer, SAM, "deny")
-        assert (objected.status.phase, objected.status.unreviewed) == ("Revoked", False)
-        assert groups(hub) == ()
-        await hub.write(writer, EVE, "create", emergency("again"))
-        await hub.delete(await hub.get(RoleTemplateBinding, (await hub.get(AccessRequest, "again")).status.binding))
-        assert (await decide(hub, writer, SAM, "deny", "again")).status.phase == "Revoked", (
-            "somebody took it away before"
-        )
-
-
-async def test_who_makes_emergencies_possible_holds_what_they_give_for_good(clock):
-    async with running(clock) as (hub, writer):
-        keeper = made.role(
-            "keeper", "global", hub=[made.hub_rule("*", "accesspolicies"), made.hub_rule("*", "roletemplates")]
-        )
-        await hub.put(
-            keeper, made.binding(SAM, "keeper", everywhere=True), made.binding(BOB, "keeper", everywhere=True)
-        )
-        with pytest.raises(errors.Denied, match="rights that you lack"):
-            await hub.write(writer, SAM, "create", GLASS)
-        for scope in ({"anyCluster": True}, {"project": "shop"}, {"anyProject": True}, {"global": True}):
-            with pytest.raises(errors.Denied, match="rights that you lack"):
-                await hub.write(
-                    writer, BOB, "create", policy("wide", breakGlass=True, roles=["cluster-owner"], scopes=[scope])
-                )
-        await hub.write(writer, BOB, "create", GLASS)
-        await hub.write(writer, SAM, "create", policy("asked", roles=["cluster-owner"]))
-        await hub.put(
-            made.binding(SAM, "cluster-owner", cluster="east", name="short", until=clock() + timedelta(hours=1))
-        )
-        with pytest.raises(errors.Denied, match="for a time only"):
-            await hub.write(writer, SAM, "create", policy("later", breakGlass=True, roles=["cluster-owner"]))
-        with pytest.raises(errors.Invalid, match="named"):
-            await hub.write(writer, ADA, "create", policy("all", breakGlass=True, requesters=["*"]))
-        with pytest.raises(errors.Invalid, match=r"spec\.roles\[0\]"):
-            await hub.write(writer, ADA, "create", policy("none", breakGlass=True, roles=["nix"]))
-
-
-async def test_a_role_that_an_emergency_gives_grows_by_nobody_who_lacks_what_is_added(clock):
-    async with running(clock) as (hub, writer):
-        keeper = made.role("keeper", "global", hub=[made.hub_rule("*", "roletemplates")])
-        small = made.role("small", "cluster", rules=[made.rule("get", "pods")])
-        heir = made.role("heir", "cluster", inherits=["small"])
-        await hub.put(keeper, small, heir, made.binding(SAM, "keeper", everywhere=True))
-        await hub.write(writer, ADA, "create", policy("glass", breakGlass=True, roles=["heir"]))
-        wider = await hub.get(RoleTemplate, "small")
-        wider.spec.rules += made.role("x", "cluster", rules=[made.rule("get", "secrets")]).spec.rules
-        with pytest.raises(errors.Denied, match="in an emergency"):
-            await hub.write(writer, SAM, "update", wider)
-        other = made.role("other", "cluster", rules=[made.rule("get", "secrets")])
-        await hub.write(writer, SAM, "create", other)
-        await hub.write(writer, ADA, "update", wider)
 
 
 async def test_who_decides_follows_the_policy(clock):

@@ -10,8 +10,8 @@ from libs.common.observe import client
 from libs.common.resources.identity import Token
 from services.identity.sign_in import WRONG
 from tests.access import made
+from tests.identity.service import ADA, BOB, EVE, MESSAGE, PASSWORD, running
 from tests.identity.test_accounts import provider
-from tests.identity.test_handlers import ADA, BOB, EVE, MESSAGE, PASSWORD, running
 
 TYPED = "hunter2-in-the-wrong-field"
 

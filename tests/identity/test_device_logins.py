@@ -9,7 +9,7 @@ from libs.common.contracts import messages as m
 from libs.common.resources.identity import Token
 from services.identity.device_logins import DeviceLogins
 from services.identity.throttle import Throttle
-from tests.identity.test_handlers import ADA, MESSAGE, running
+from tests.identity.service import ADA, MESSAGE, running
 
 
 class Site:

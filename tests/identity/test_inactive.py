@@ -21,7 +21,7 @@ from services.identity.strategies import UserStrategy
 from services.identity.token_use import LastUses
 from tests.access import made
 from tests.identity.recorder import Recorder, attempts_of
-from tests.identity.test_handlers import ADA, BOB, MESSAGE, running
+from tests.identity.service import ADA, BOB, MESSAGE, running
 from tests.identity.test_service_users import bot
 
 DAY = timedelta(days=1)

@@ -11,8 +11,8 @@ from services.identity.bootstrap import ensure_local_provider
 from services.identity.provider_handlers import ProviderHandlers
 from services.identity.throttle import Throttle
 from tests.access import made
+from tests.identity.service import ADA, BOB, MESSAGE, PASSWORD, running
 from tests.identity.test_accounts import provider
-from tests.identity.test_handlers import ADA, BOB, MESSAGE, PASSWORD, running
 
 
 @asynccontextmanager

@@ -15,8 +15,8 @@ from services.identity.providers.base import Begun, Group, Identity
 from services.identity.providers.running import Providers
 from services.identity.redirects import LIFETIME_S, Redirects
 from tests.identity.scripted import Scripted
+from tests.identity.service import ADA, BOB, MESSAGE, running
 from tests.identity.test_accounts import provider
-from tests.identity.test_handlers import ADA, BOB, MESSAGE, running
 
 RING = KeyRing({"k1": bytes(32)})
 BACK = "https://hub.example/v1/callback/{}"

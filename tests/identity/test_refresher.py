@@ -13,8 +13,8 @@ from services.identity.accounts import Accounts
 from services.identity.provider_ends import ProviderEnds
 from services.identity.providers.base import Group
 from services.identity.refresher import AWAY_S, Refresher
+from tests.identity.service import MESSAGE, PASSWORD, running
 from tests.identity.test_accounts import provider
-from tests.identity.test_handlers import MESSAGE, PASSWORD, running
 
 RING = KeyRing({"k1": bytes(32)})
 REFRESH_S = 900

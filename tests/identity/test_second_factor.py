@@ -12,7 +12,7 @@ from libs.common.resources.identity import User
 from services.identity.second_factor import RECOVERY_CODES, STEP_S, find_step
 from services.identity.second_factor_handlers import SecondFactorHandlers
 from tests.access import made
-from tests.identity.test_handlers import ADA, BOB, EVE, MESSAGE, PASSWORD, running
+from tests.identity.service import ADA, BOB, EVE, MESSAGE, PASSWORD, running
 
 RFC_SEED = "GEZDGNBVGY3TQOJQGEZDGNBVGY3TQOJQ"
 """`12345678901234567890` of RFC 6238's appendix B."""

@@ -6,7 +6,7 @@ from libs.common import errors
 from libs.common.contracts import messages as m
 from libs.common.resources.identity import Token
 from tests.access import made
-from tests.identity.test_handlers import ADA, BOB, EVE, MESSAGE, running
+from tests.identity.service import ADA, BOB, EVE, MESSAGE, running
 from tests.identity.test_strategies import running as writing
 
 HELPER = made.binding(BOB, "helper", everywhere=True)

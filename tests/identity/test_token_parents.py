@@ -6,7 +6,7 @@ import pytest
 
 from libs.common import errors
 from tests.access import made
-from tests.identity.test_handlers import ADA, running
+from tests.identity.service import ADA, running
 
 
 async def chain(s):

@@ -20,7 +20,7 @@ from services.identity.sweeper import TokenSweeper, keys_of_user
 from services.identity.tokens import SIGN_INS, Lifetimes, Tokens
 from tests.access import made
 from tests.identity.recorder import attempts_of
-from tests.identity.test_handlers import running
+from tests.identity.service import running
 
 ADA, BOB, EVE = made.user("ada"), made.user("bob"), made.user("eve")
 

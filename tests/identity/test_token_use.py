@@ -9,7 +9,7 @@ from libs.common.bus.base import Message
 from libs.common.contracts.messages import TokenUse, TokenUses
 from services.identity import token_use
 from services.identity.token_use import LastUses
-from tests.identity.test_handlers import ADA, running
+from tests.identity.service import ADA, running
 
 MESSAGE = Message("svc.identity.v1.note_token_use", b"", {})
 

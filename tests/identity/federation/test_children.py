@@ -6,7 +6,7 @@ import pytest
 
 from libs.common.resources.identity import Token
 from tests.identity.federation.site import bot
-from tests.identity.test_handlers import running
+from tests.identity.service import running
 
 ORIGIN = "federated:shop:uid-shop"
 

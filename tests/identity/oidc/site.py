@@ -21,7 +21,7 @@ from services.identity.sign_outs import SignOuts
 from services.identity.throttle import Throttle
 from tests.identity.oidc.issuer import CLIENT, Liar, lying
 from tests.identity.recorder import Recorder, attempts_of
-from tests.identity.test_handlers import MESSAGE, Service, running
+from tests.identity.service import MESSAGE, Service, running
 
 RING = KeyRing({"k1": bytes(32)})
 PAGE = "https://hub.example/ui/"

@@ -15,7 +15,7 @@ from services.identity.providers import oidc as oidc_module
 from services.identity.providers.logout_token import MAX_AGE_S, check_claims, check_type
 from tests.identity.oidc.issuer import CLIENT, EVENT, KEY, OTHER, shared_secret, unsigned
 from tests.identity.oidc.site import oidc, site_of
-from tests.identity.test_handlers import MESSAGE
+from tests.identity.service import MESSAGE
 
 NOW = 1767323045
 """What the tests' clock says."""

@@ -11,8 +11,8 @@ from libs.common.contracts import messages as m
 from libs.common.resources.identity import Token, User
 from libs.common.resources.providers import IdentityProvider
 from tests.identity.oidc.site import PAGE, oidc, site_of
+from tests.identity.service import MESSAGE
 from tests.identity.test_accounts import provider
-from tests.identity.test_handlers import MESSAGE
 
 
 async def sign_out(site, issued, return_to: str = PAGE) -> m.TokenRevoked:

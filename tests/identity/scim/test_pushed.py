@@ -27,9 +27,9 @@ from services.identity.tokens import Lifetimes, Tokens
 from tests.access import made
 from tests.access.hub import ADMIN, Hub, end, running_hub
 from tests.identity.recorder import Recorder, attempts_of
+from tests.identity.service import MESSAGE
 from tests.identity.test_accounts import RING
 from tests.identity.test_accounts import provider as directory_provider
-from tests.identity.test_handlers import MESSAGE
 
 PATCH = "urn:ietf:params:scim:api:messages:2.0:PatchOp"
 USER = "urn:ietf:params:scim:schemas:core:2.0:User"
