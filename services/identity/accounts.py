@@ -9,14 +9,11 @@ from __future__ import annotations
 
 import hashlib
 import re
-import secrets
 import unicodedata
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
 from uuid import uuid4
-
-import msgpack
 
 from libs.common import errors
 from libs.common.access.principal import local_user_principal, principal_of
@@ -28,6 +25,7 @@ from libs.common.resources.providers import IdentityProvider, LinkedIdentity
 from libs.common.resources.registry import BY_MODEL
 from libs.common.store.base import Put, Store
 from libs.common.store.objects import encode_unique, modify, read
+from libs.common.store.record import pack_record, unpack_record
 from services.identity.providers.base import Group, Identity
 from services.identity.pushed import as_pushed
 
@@ -200,13 +198,7 @@ class Accounts:
         """User and claims, all or none. Returns the user's new revision; 0 when somebody came between."""
         puts = []
         for claim in claims:
-            record: bytes = msgpack.packb(
-                {
-                    "v": 1,
-                    "op": secrets.token_hex(12),
-                    "object": {"principal": claim.principal_id, "user": user.name, "userUid": user.uid},
-                }
-            )
+            record = pack_record({"principal": claim.principal_id, "user": user.name, "userUid": user.uid})
             puts.append(Put(claim.key, record, claim.revision))
         try:
             # The user is the last: its revision is what a reader waits for.
@@ -221,7 +213,7 @@ class Accounts:
             entry = await self._store.get(key)
         except errors.NotFound:
             return Claim(key, principal_id)
-        stored = msgpack.unpackb(entry.value)["object"]
+        stored = unpack_record(entry)
         if stored["principal"] != principal_id:
             raise errors.Internal("two accounts have one claim: that cannot be")
         return Claim(key, principal_id, stored["user"], stored["userUid"], entry.revision)

@@ -14,8 +14,6 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
-import msgpack
-
 from libs.common import errors
 from libs.common.access.principal import Principal
 from libs.common.bus.base import Message
@@ -25,6 +23,7 @@ from libs.common.observe import log
 from libs.common.resources.identity import User
 from libs.common.store.base import Entry, Store
 from libs.common.store.objects import read
+from libs.common.store.record import pack_record, unpack_record
 from services.identity import loopback
 from services.identity.audit.attempts import Attempt
 from services.identity.handlers import Handlers
@@ -60,12 +59,12 @@ class DeviceLogins:
         }
         if request.browser is not None:
             asked["browser"] = request.browser.model_dump()
-        await self.store.create(_device_key(device_code), _encode(asked), ttl_s=LIFETIME_S)
+        await self.store.create(_device_key(device_code), pack_record(asked), ttl_s=LIFETIME_S)
         for _ in range(5):
             user_code = "".join(secrets.choice(_LETTERS) for _ in range(_LENGTH))
             try:
                 await self.store.create(
-                    _user_key(user_code), _encode({"device": _device_key(device_code)}), ttl_s=LIFETIME_S
+                    _user_key(user_code), pack_record({"device": _device_key(device_code)}), ttl_s=LIFETIME_S
                 )
             except errors.AlreadyExists:
                 continue
@@ -106,7 +105,7 @@ class DeviceLogins:
                 answered = loopback.answer(asked["browser"], request.answer, self.now())
                 decided["browser"], redirect, lifetime_s = answered.kept, answered.redirect, loopback.CODE_LIFETIME_S
             try:
-                await self.store.update(key, _encode(decided), revision, ttl_s=lifetime_s)
+                await self.store.update(key, pack_record(decided), revision, ttl_s=lifetime_s)
             except errors.Conflict as exc:
                 raise errors.Conflict("it was answered already") from exc
             attempt.reason = "approved" if request.answer == "approve" else "refused"
@@ -123,7 +122,7 @@ class DeviceLogins:
             entry = await self.store.get(key)
         except errors.NotFound as exc:
             raise errors.NotFound(_ENDED) from exc
-        asked = _decode(entry.value)
+        asked = unpack_record(entry)
         if asked["state"] == "pending":
             return m.DeviceFetched()
         async with self.handlers.attempts.begin(
@@ -160,11 +159,11 @@ class DeviceLogins:
     async def _find(self, code: str, browser: bool) -> tuple[str, dict[str, Any], int]:
         """The machine that asks with this code, in this way. Raises NotFound."""
         try:
-            key = str(_decode((await self.store.get(_user_key(code))).value)["device"]) if len(code) == _LENGTH else ""
+            key = str(unpack_record(await self.store.get(_user_key(code)))["device"]) if len(code) == _LENGTH else ""
             entry = await self.store.get(key) if key else None
         except errors.NotFound:
             entry = None
-        asked = _decode(entry.value) if entry is not None else {}
+        asked = unpack_record(entry) if entry is not None else {}
         # An address with the code of a machine elsewhere must not stand for the person who would have to type it.
         if entry is None or asked["state"] != "pending" or ("browser" in asked) is not browser:
             raise errors.NotFound(_ENDED)
@@ -177,12 +176,3 @@ def _device_key(device_code: str) -> str:
 
 def _user_key(user_code: str) -> str:
     return f"devicecodes.{user_code.lower()}"
-
-
-def _encode(content: dict[str, Any]) -> bytes:
-    packed: bytes = msgpack.packb({"v": 1, "op": secrets.token_hex(12), "object": content})
-    return packed
-
-
-def _decode(value: bytes) -> dict[str, Any]:
-    return dict(msgpack.unpackb(value)["object"])

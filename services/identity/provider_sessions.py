@@ -8,14 +8,11 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-import secrets
-from typing import Any
-
-import msgpack
 
 from libs.common import errors
 from libs.common.crypto.sealed import KeyRing
 from libs.common.store.base import Store
+from libs.common.store.record import pack_record, unpack_record
 from services.identity.tokens import Lifetimes
 
 
@@ -34,7 +31,7 @@ class ProviderSessions:
         if not session:
             return ""
         digest = digest_of(provider, session)
-        key, value = _session_key(digest), _encode({"uid": uid})
+        key, value = _session_key(digest), pack_record({"uid": uid})
         try:
             await self._store.create(key, value, ttl_s=self._known_s)
         except errors.AlreadyExists:
@@ -47,21 +44,21 @@ class ProviderSessions:
     async def find(self, digest: str) -> str:
         """The uid of the user whose session that is; empty = nobody's here."""
         try:
-            return str(_decode((await self._store.get(_session_key(digest))).value)["uid"])
+            return str(unpack_record(await self._store.get(_session_key(digest)))["uid"])
         except errors.NotFound:
             return ""
 
     async def keep_hint(self, token: str, hint: str) -> None:
         """For the sign-out of this token; sealed."""
         sealed = self._ring.seal(hint, _place(token))
-        await self._store.create(_hint_key(token), _encode({"sealed": sealed}), ttl_s=self._hint_s)
+        await self._store.create(_hint_key(token), pack_record({"sealed": sealed}), ttl_s=self._hint_s)
 
     async def take_hint(self, token: str) -> str:
         """Once; empty where there is none, or none that opens."""
         try:
             entry = await self._store.get(_hint_key(token))
             await self._store.delete(entry.key, b"", entry.revision)
-            return self._ring.open(str(_decode(entry.value)["sealed"]), _place(token))
+            return self._ring.open(str(unpack_record(entry)["sealed"]), _place(token))
         except (errors.NotFound, errors.Conflict, errors.Internal):
             return ""
 
@@ -81,12 +78,3 @@ def _hint_key(token: str) -> str:
 
 def _place(token: str) -> str:
     return f"sign-out hint of {token}"
-
-
-def _encode(content: dict[str, Any]) -> bytes:
-    packed: bytes = msgpack.packb({"v": 1, "op": secrets.token_hex(12), "object": content})
-    return packed
-
-
-def _decode(value: bytes) -> dict[str, Any]:
-    return dict(msgpack.unpackb(value)["object"])

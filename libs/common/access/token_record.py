@@ -6,17 +6,14 @@ token was when it was made; the token itself has the last word: a session that i
 
 from __future__ import annotations
 
-import secrets
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import Any
-
-import msgpack
 
 from libs.common import errors
 from libs.common.resources.identity import Token
 from libs.common.store.base import Entry, Store
+from libs.common.store.record import pack_record, unpack_record
 
 RECORDS = "tokensof"
 PROGRESS = "tokenrecords.progress"
@@ -82,12 +79,12 @@ def encode_record(user: str, tokens: Mapping[str, TokenFact]) -> bytes:
         name: [fact.purpose, fact.expires, fact.provider, fact.parent, *([fact.session] if fact.session else [])]
         for name, fact in tokens.items()
     }
-    return _pack({"user": user, "tokens": facts})
+    return pack_record({"user": user, "tokens": facts})
 
 
 def decode_record(entry: Entry) -> TokenRecord:
     """Raises Internal when the bytes are none of ours."""
-    stored = _unpack(entry)
+    stored = unpack_record(entry)
     facts = {str(name): TokenFact(*fact[:5]) for name, fact in stored["tokens"].items()}
     return TokenRecord(entry.key.partition(".")[2], str(stored["user"]), facts, entry.revision)
 
@@ -97,21 +94,9 @@ async def read_progress(store: Store) -> Progress | None:
         entry = await store.get(PROGRESS)
     except errors.NotFound:
         return None
-    stored = _unpack(entry)
+    stored = unpack_record(entry)
     return Progress(int(stored["revision"]), datetime.fromtimestamp(stored["began"], UTC), entry.revision)
 
 
 def encode_progress(progress: Progress) -> bytes:
-    return _pack({"revision": progress.revision, "began": int(progress.began.timestamp())})
-
-
-def _pack(stored: dict[str, Any]) -> bytes:
-    packed: bytes = msgpack.packb({"v": 1, "op": secrets.token_hex(12), "object": stored})
-    return packed
-
-
-def _unpack(entry: Entry) -> dict[str, Any]:
-    try:
-        return dict(msgpack.unpackb(entry.value)["object"])
-    except (ValueError, KeyError, TypeError, msgpack.UnpackException) as exc:
-        raise errors.Internal(f'"{entry.key}" cannot be read') from exc
+    return pack_record({"revision": progress.revision, "began": int(progress.began.timestamp())})

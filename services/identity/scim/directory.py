@@ -7,15 +7,13 @@ bindings. Who is in a group is written at the users. Another replica's write is 
 from __future__ import annotations
 
 import hashlib
-import secrets
 from dataclasses import dataclass, replace
 from datetime import datetime
-from typing import TYPE_CHECKING, Any
-
-import msgpack
+from typing import TYPE_CHECKING
 
 from libs.common.resources import codec
 from libs.common.resources.identity import User
+from libs.common.store.record import pack_record, unpack_record
 
 if TYPE_CHECKING:
     from libs.common.store.base import Entry
@@ -46,12 +44,11 @@ class GroupRecord:
             "provider": self.provider, "id": self.id, "principal": self.principal_id, "displayName": self.display_name,
             "externalId": self.external_id, "created": self.created.isoformat(), "modified": self.modified.isoformat(),
         }  # fmt: skip
-        packed: bytes = msgpack.packb({"v": 1, "op": secrets.token_hex(12), "object": document})
-        return packed
+        return pack_record(document)
 
 
 def decode_group(entry: Entry) -> GroupRecord:
-    stored: dict[str, Any] = msgpack.unpackb(entry.value)["object"]
+    stored = unpack_record(entry)
     return GroupRecord(
         stored["provider"], stored["id"], stored["principal"], stored["displayName"], stored["externalId"],
         datetime.fromisoformat(stored["created"]), datetime.fromisoformat(stored["modified"]), entry.revision,
