@@ -23,7 +23,7 @@ from libs.common.resources.providers import LOCAL
 from libs.common.store.base import Store
 from libs.common.store.objects import modify, read
 from services.identity.audit.attempts import Attempt, Attempts
-from services.identity.known_places import KnownPlaces, network_of
+from services.identity.known_places import KnownPlaces, fold_name, network_of
 from services.identity.logins import LastLogins
 from services.identity.passwords import Passwords, check_policy
 from services.identity.providers.running import Providers
@@ -57,7 +57,7 @@ class Handlers:
             "sign-in", address=request.client_address, provider=request.provider, typed=request.user
         ) as attempt:
             # No name that somebody types is the key of anything else.
-            account = f"sign-in\n{request.provider}\n{request.user.casefold()}"
+            account = f"sign-in\n{request.provider}\n{fold_name(request.user)}"
             address = network_of(request.client_address)
             known = self.places.has(account, address)
             with self.throttle.guess(account, address, known=known):

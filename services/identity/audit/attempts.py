@@ -19,7 +19,7 @@ from libs.common.contracts.messages import IdentityEvent
 from libs.common.observe import client, log
 from libs.common.resources.identity import User
 from services.identity.audit.names import AccountNames
-from services.identity.known_places import network_of
+from services.identity.known_places import fold_name, network_of
 
 WHY: dict[type[errors.HerdsmanError], str] = {
     errors.Unauthenticated: "wrong_credentials", errors.SecondFactorNeeded: "second_factor_needed", errors.Denied: "not_allowed",
@@ -163,7 +163,7 @@ class Attempts:
             self.trail.note(self._event(attempt))
             return
         address = attempt.address or client.current().address
-        typed = f"{attempt.provider}\n{attempt.typed.casefold()}" if attempt.typed else attempt.account or attempt.actor
+        typed = f"{attempt.provider}\n{fold_name(attempt.typed)}" if attempt.typed else attempt.account or attempt.actor
         self.trail.note_failure(self._event(attempt), network_of(address), typed)
 
     def _event(self, attempt: Attempt) -> IdentityEvent:
