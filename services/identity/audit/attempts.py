@@ -176,5 +176,10 @@ class Attempts:
             id=str(uuid4()), at=self.now(), action=attempt.action, outcome=attempt.outcome, reason=attempt.reason, code=attempt.code,
             by=attempt.by, actor=attempt.actor[:253], actor_uid=attempt.actor_uid[:64], account=attempt.account[:253], provider=attempt.provider[:63],
             token=attempt.token[:63], resource=attempt.resource, name=attempt.name[:253],
-            address=client.make(attempt.address, "").address or came.address, agent=came.agent, note=attempt.note[:1024],
+            address=client.make(attempt.address, "").address or came.address, agent=came.agent, note=_shown(attempt.note),
         )  # fmt: skip
+
+
+def _shown(note: str) -> str:
+    """What a note quotes may come from a stranger: one that has no bytes, such as half of a surrogate pair, would be no event at all."""
+    return "".join(c if c.isprintable() else "?" for c in note[:1024])

@@ -33,7 +33,7 @@ def read_unproved_issuer(token: str) -> str:
         raise Refused("it is no signed JWT")
     algorithm = _read_part(parts[0]).get("alg")
     if algorithm not in ALGORITHMS:
-        raise Refused(f"its algorithm is not one with public keys: {str(algorithm)[:20]}")
+        raise Refused(f"its algorithm is not one with public keys: {shown(str(algorithm), 20)}")
     return _text(_read_part(parts[1]), "iss")
 
 
