@@ -14,6 +14,7 @@ from libs.common.audit.chain import SEAL, BadBatch, Seal, parse_seal
 from libs.common.audit.verify import LogVerifier
 from services.cli import resources
 from services.cli.hub import Document, Hub
+from services.cli.output import printable
 
 PATH = f"/apis/{resources.API_VERSION}/auditevents"
 PAGE = 2000
@@ -113,10 +114,12 @@ def tell_event(event: Document) -> list[str]:
     code = str(event["responseStatus"].get("code", ""))
     if event.get("stage") == "ResponseStarted":
         code += "…"
-    return [
+    row = [
         str(event["stageTimestamp"])[:23] + "Z", f"{user} as {other}" if other else user, str(event["verb"]), what[:100],
         notes.get(f"{_PREFIX}cluster", "-"), code, reason[:120],
     ]  # fmt: skip
+    # A path is in the log whoever asked for it.
+    return [printable(cell) for cell in row]
 
 
 def _tell_stated(event: Document, notes: Mapping[str, str]) -> str:

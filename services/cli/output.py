@@ -38,9 +38,14 @@ def print_document(document: Any, form: str) -> None:
     click.echo(yaml.safe_dump(document, sort_keys=False, allow_unicode=True), nl=False)
 
 
+def printable(text: str) -> str:
+    """Names, paths and descriptions come from whoever chose them: nothing in them may steer this terminal, or look like a line of its own."""
+    return "".join(c if c.isprintable() else "�" for c in text)
+
+
 def render_table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     """Left-aligned columns with three blanks between, as kubectl prints them."""
-    lines = [list(columns), *[list(row) for row in rows]]
+    lines = [list(columns), *[[printable(cell) for cell in row] for row in rows]]
     widths = [max(len(line[i]) for line in lines) for i in range(len(columns))]
     return "\n".join(
         "   ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip() for line in lines

@@ -92,7 +92,7 @@ class DeviceLogins:
         attempt.note = f"a machine at {asked['address']}"
         redirect, lifetime_s = "", LIFETIME_S
         if request.answer:
-            provider, session = await self.handlers.origin_of_token(principal.token)
+            provider, session = await self.handlers.origin_of_sign_in(principal.token)
             decided = {
                 **asked,
                 "state": request.answer,

@@ -30,7 +30,7 @@ def read_parts(token: str) -> tuple[dict[str, Any], dict[str, Any]]:
         raise Refused("it is no signed JWT")
     header = _decode(parts[0])
     if header.get("alg") not in ALGORITHMS:
-        raise Refused(f"its algorithm is not one with public keys: {str(header.get('alg'))[:20]}")
+        raise Refused(f"its algorithm is not one with public keys: {shown(str(header.get('alg')), 20)}")
     return header, _decode(parts[1])
 
 
@@ -48,6 +48,11 @@ def moment_of(claims: Mapping[str, Any], name: str) -> float:
     if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < 2**40:
         raise Refused(f"it has no usable {name}")
     return float(value)
+
+
+def shown(text: str, longest: int = 200) -> str:
+    """A text of a stranger, fit for a log and a description."""
+    return "".join(c if c.isprintable() else "?" for c in text[:longest])
 
 
 def _decode(part: str) -> dict[str, Any]:

@@ -23,7 +23,7 @@ from libs.common.resources.providers import LOCAL
 from libs.common.store.base import Store
 from libs.common.store.objects import modify, read
 from services.identity.audit.attempts import Attempt, Attempts
-from services.identity.known_places import KnownPlaces, network_of
+from services.identity.known_places import KnownPlaces, fold_name, network_of
 from services.identity.logins import LastLogins
 from services.identity.passwords import Passwords, check_policy
 from services.identity.providers.running import Providers
@@ -57,7 +57,7 @@ class Handlers:
             "sign-in", address=request.client_address, provider=request.provider, typed=request.user
         ) as attempt:
             # No name that somebody types is the key of anything else.
-            account = f"sign-in\n{request.provider}\n{request.user.casefold()}"
+            account = f"sign-in\n{request.provider}\n{fold_name(request.user)}"
             address = network_of(request.client_address)
             known = self.places.has(account, address)
             with self.throttle.guess(account, address, known=known):
@@ -102,13 +102,18 @@ class Handlers:
                 raise errors.Denied("the password is wrong", why="wrong_password")
         return user
 
-    async def origin_of_token(self, name: str) -> tuple[str, str]:
-        """Where the sign-in behind a token took place, and the digest of the session there. Raises Unauthenticated when the token is gone."""
+    async def origin_of_sign_in(self, name: str) -> tuple[str, str]:
+        """Where the sign-in behind a token took place, and the digest of the session there. Raises Unauthenticated when the token is gone, Denied for one
+        that is no sign-in: it ends when it was to end, and what it could make of itself would not."""
         try:
             token = await read(self.store, Token, name)
-            return token.spec.provider, token.private.provider_session
         except errors.NotFound as exc:
             raise errors.Unauthenticated("your token was revoked: sign in again") from exc
+        if token.spec.purpose not in SIGN_INS:
+            raise errors.Denied(
+                "a token that was made for a script, a file or a workload is not enough for this: sign in"
+            )
+        return token.spec.provider, token.private.provider_session
 
     async def find_usable(self, name: str, uid: str) -> User:
         """The user who let somebody in a moment ago. Raises Denied when it is gone or disabled meanwhile."""

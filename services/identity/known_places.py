@@ -6,6 +6,7 @@ Kept with each user (`private.places`, the newest few) and followed by every rep
 from __future__ import annotations
 
 import ipaddress
+import unicodedata
 from collections.abc import Callable
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING
@@ -21,6 +22,9 @@ if TYPE_CHECKING:
 MOST = 10
 """Places of one user that are remembered."""
 AGE = timedelta(days=90)
+_OVERLOOKED = ("Mn", "Me", "Cf")
+_UNSEEN = "\u1806\ufffc"
+"""Of other categories, and mapped to nothing by RFC 4518, too."""
 
 
 def network_of(address: str) -> str:
@@ -32,6 +36,17 @@ def network_of(address: str) -> str:
     if isinstance(parsed, ipaddress.IPv6Address):
         return str(parsed.ipv4_mapped or ipaddress.ip_network((parsed, 64), strict=False).network_address)
     return str(parsed)
+
+
+def fold_name(typed: str) -> str:
+    """What stands for a typed name: one text for all that a directory may take for the same account, or it could be guessed at under ever new names.
+
+    After RFC 4518 (case, width, spaces, what is not seen), and without accents, which Active Directory overlooks.
+    """
+    letters = unicodedata.normalize("NFKD", unicodedata.normalize("NFKD", typed).casefold())
+    return " ".join(
+        "".join(c for c in letters if c not in _UNSEEN and unicodedata.category(c) not in _OVERLOOKED).split()
+    )
 
 
 def add_places(before: list[SignInPlace], new: list[SignInPlace], now: datetime) -> list[SignInPlace]:

@@ -19,7 +19,15 @@ from libs.common.reconcile import DONE, After, Outcome
 from libs.common.resources.providers import SECRET_FIELDS, IdentityProvider
 from libs.common.store.base import Store
 from libs.common.store.objects import modify
-from services.identity.provider_ready import ANSWERS, READY, Verdict, judge_failure, judge_settings, say
+from services.identity.provider_ready import (
+    ANSWERS,
+    READY,
+    SETTINGS_REFUSED,
+    Verdict,
+    judge_failure,
+    judge_settings,
+    say,
+)
 from services.identity.providers.running import Providers
 
 if TYPE_CHECKING:
@@ -32,6 +40,9 @@ NOTICED_S = 10.0
 """However much people notice, it is not asked more often than this."""
 MOST_AWAY_S = 300.0
 """The longest pause between looks at a provider that is away."""
+REFUSED_S = 3600.0
+"""Between looks at one that refused the settings: they do not get right by themselves, and many directories lock an account that gives a wrong password
+again and again, also for the other programs that use it. New settings, or a call of people that works, are looked at at once."""
 JITTER = 0.1
 
 
@@ -151,6 +162,8 @@ class ProviderHealth:
             next_s = min(every_s * 2.0 ** min(max(failures - 2, 0), 20), max(every_s, MOST_AWAY_S))
             if failures == 1:
                 next_s = min(CONFIRM_S, every_s)
+            elif verdict.reason == SETTINGS_REFUSED:
+                next_s = max(every_s, REFUSED_S)
         looked = _Looked(version, self._now(), next_s * random.uniform(1 - JITTER, 1 + JITTER), failures)
         self._looked[resource.name] = looked
         return looked

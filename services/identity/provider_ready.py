@@ -14,6 +14,7 @@ from libs.common import errors
 from libs.common.resources.providers import LOCAL, IdentityProvider
 
 READY = "Ready"
+SETTINGS_REFUSED = "SettingsRefused"
 _LONGEST = 400
 _SHORTEST_SECRET = 4
 """A shorter one is found in any sentence."""
@@ -49,7 +50,7 @@ def judge_failure(name: str, error: errors.HerdsmanError, secrets: Iterable[str]
     detail = _shown(error.message, secrets)
     if isinstance(error, (errors.Invalid, errors.BadRequest)):
         return Verdict(
-            False, "SettingsRefused", f"people cannot sign in here: {detail}. Correct it with: kubectl edit identityprovider {name}"
+            False, SETTINGS_REFUSED, f"people cannot sign in here: {detail}. Correct it with: kubectl edit identityprovider {name}"
         )  # fmt: skip
     if isinstance(error, (errors.Unavailable, errors.Timeout)):
         return Verdict(

@@ -153,6 +153,8 @@ class Redirects:
             raise errors.Unauthenticated("your user is gone: sign in again") from exc
         if user.uid != principal.user_uid or principal.is_scoped or principal.read_only:
             raise errors.Denied("accounts are linked by the signed-in person, with an unrestricted sign-in")
+        if principal.token:
+            await self.handlers.origin_of_sign_in(principal.token)
         return user
 
 

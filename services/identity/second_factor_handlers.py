@@ -22,14 +22,19 @@ class SecondFactorHandlers:
 
     async def begin(self, request: m.SecondFactorBegin, _message: Message) -> m.SecondFactorBegun:
         """A secret for the caller's device; nothing is asked for before `confirm`."""
-        user = await self.handlers.access_own(request.identity, request.password, owing=True)
-        enrolment = await self.factors.begin(user, request.hub)
+        principal = self.handlers.verifier.open(request.identity, owing=True)
+        async with self.handlers.attempts.begin("begin-second-factor", provider=LOCAL, caller=principal) as attempt:
+            attempt.account = principal.user
+            user = await self.handlers.access_own(request.identity, request.password, owing=True)
+            attempt.is_about(user)
+            enrolment = await self.factors.begin(user, request.hub)
         return m.SecondFactorBegun(secret=enrolment.secret, uri=enrolment.uri)
 
     async def confirm(self, request: m.SecondFactorConfirm, _message: Message) -> m.RecoveryCodes:
         """From now on a code is asked for at sign-in. The recovery codes are seen here only."""
         principal = self.handlers.verifier.open(request.identity, owing=True)
         async with self.handlers.attempts.begin("set-second-factor", provider=LOCAL, caller=principal) as attempt:
+            attempt.account = principal.user
             user = await self.handlers.access_own(request.identity, request.password, owing=True)
             attempt.is_about(user)
             codes = await self.factors.confirm(user, request.code)

@@ -44,6 +44,15 @@ def told(**facts) -> bytes:
     return json.dumps(document).encode()
 
 
+def test_what_strangers_ask_for_neither_steers_the_terminal_nor_looks_like_another_line(signed_in, answers, capsys):
+    name = "x\x1b]0;owned\x07\n2026-01-02T03:04:05.123Z ada delete \x9b2J"
+    answers.plan("GET", PATH, 200, page(told(objectRef={"resource": "users", "name": name})))
+    assert run(["audit", "tail"]) == 0
+    out = capsys.readouterr().out
+    assert len(out.splitlines()) == 2
+    assert not {"\x1b", "\x9b", "\x07"} & set(out)
+
+
 def test_tail_prints_rows_for_people_and_lines_for_programs(signed_in, answers, capsys):
     answers.plan("GET", PATH, 200, page(told()))
     assert run(["audit", "tail", "--cluster", "", "--denied", "--resource", "pods/exec"]) == 0

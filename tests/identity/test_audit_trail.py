@@ -4,6 +4,7 @@ import asyncio
 from contextlib import asynccontextmanager
 from uuid import uuid4
 
+import msgpack
 import pytest
 
 from libs.common import errors
@@ -160,3 +161,32 @@ async def test_counts_of_a_flood_are_told_at_the_stop_at_the_latest(clock):
         await trail.close()
     assert len(site.door.events) == 11
     assert site.door.events[-1]._event.count == 40
+
+
+async def test_what_another_version_left_stops_nobody_and_stays_for_a_version_that_can_read_it(clock):
+    site = Site(clock)
+    unreadable = msgpack.packb([{"id": "1", "action": "sign in", "outcome": "unknown"}])
+    readable, event = an_event(clock), an_event(clock)
+    await site.store.create(f"{LEFT}.0", unreadable)
+    await site.store.create(f"{LEFT}.1", b"\xc1")
+    await site.store.create(f"{LEFT}.2", msgpack.packb([readable.model_dump(mode="json")]))
+    async with site.serving(), site.running() as trail:
+        await trail.write(event)
+        assert sorted(site.door.ids) == sorted([readable.id, event.id])
+    assert (await site.store.get(f"{LEFT}.0")).value == unreadable
+    assert (await site.store.get(f"{LEFT}.1")).value == b"\xc1"
+
+
+async def test_a_front_door_that_understands_nothing_is_not_asked_without_a_pause(clock):
+    site, asked = Site(clock), 0
+
+    async def fail(_message):
+        nonlocal asked
+        asked += 1
+        raise errors.Internal("its log says why")
+
+    async with site.bus.serve(AUDIT_IDENTITY.subject, fail, queue="auth_proxy"), site.running() as trail:
+        trail.note(an_event(clock))
+        await until(lambda: asked)
+        await asyncio.sleep(0.2)
+        assert asked < 10

@@ -75,6 +75,20 @@ async def test_who_must_change_a_password_first_lets_nobody_in(clock):
         assert (await site.fetch(begun.device_code)).issued is None
 
 
+@pytest.mark.parametrize("purpose", ["api", "kubeconfig", "exec"])
+async def test_a_token_that_is_no_sign_in_does_not_become_one(clock, purpose):
+    async with site_of(clock) as site:
+        signed_in = (await site.service.login()).name
+        site.token = (await site.service.issue(ADA, token=signed_in, purpose=purpose)).name
+        begun = await site.begin()
+        with pytest.raises(errors.Denied, match="sign in"):
+            await site.answer(begun.user_code, "approve")
+        assert (await site.fetch(begun.device_code)).issued is None
+        site.token = signed_in
+        await site.answer(begun.user_code, "approve")
+        assert (await site.fetch(begun.device_code)).issued is not None
+
+
 async def test_what_was_refused_stays_out(clock):
     async with site_of(clock) as site:
         begun = await site.begin()

@@ -67,6 +67,18 @@ async def test_guessing_is_slowed_down(clock):
             await s.login()
 
 
+async def test_a_name_in_other_letters_that_a_directory_takes_for_the_same_is_no_new_name_to_guess_at(clock):
+    async with running(clock) as s:
+        await s.hub.put(provider("corp"))
+        same = ("jane", "Jane", " jane", "jane ", "ja\u00adne", "\uff4aane", "j\u00e1ne", "jane\u200b", "JANE  ")
+        for number, name in enumerate(same):
+            with pytest.raises(errors.TooManyRequests if number > 5 else errors.Unauthenticated):
+                await from_address(s, "192.0.2.1", "a wrong password", name, provider="corp")
+        for name in ("jane doe", "janet", "j.ane"):
+            with pytest.raises(errors.Unauthenticated):
+                await from_address(s, "192.0.2.1", "a wrong password", name, provider="corp")
+
+
 def from_address(service, address: str, password: str = PASSWORD, user: str = "ada", **more):
     return service.handlers.login(
         m.LoginRequest(user=user, password=password, client_address=address, **more), MESSAGE

@@ -8,7 +8,7 @@ from libs.common import errors
 from libs.common.reconcile import DONE, After
 from libs.common.resources.providers import LOCAL, IdentityProvider
 from services.identity import provider_health
-from services.identity.provider_health import CONFIRM_S, MOST_AWAY_S, NOTICED_S, ProviderHealth
+from services.identity.provider_health import CONFIRM_S, MOST_AWAY_S, NOTICED_S, REFUSED_S, ProviderHealth
 from services.identity.provider_ready import READY, judge_failure
 from tests.identity.test_provider_strategy import SECRET, Site
 from tests.identity.test_provider_strategy import running as running_site
@@ -93,6 +93,26 @@ async def test_while_it_is_away_looks_grow_rarer_and_nothing_is_written_though_t
                 before = await revision(site)
         assert waits == [CONFIRM_S, 60, 120, 240, MOST_AWAY_S, MOST_AWAY_S, MOST_AWAY_S]
         assert await revision(site) == before
+
+
+async def test_a_directory_that_refuses_our_password_is_hardly_asked_lest_it_locks_the_account(clock):
+    async with running_site(clock) as site:
+        await site.create(enabled=True)
+        health = health_of(site, clock)
+        site.problem = errors.Invalid("the directory refuses bindDn with bindPassword: check both")
+        clock.forward(EVERY_S)
+        assert await health.reconcile("corp") == After(CONFIRM_S)
+        clock.forward(CONFIRM_S)
+        assert await health.reconcile("corp") == After(REFUSED_S)
+        made = len(site.made)
+        clock.forward(EVERY_S)
+        assert await health.reconcile("corp") == After(REFUSED_S - EVERY_S)
+        assert len(site.made) == made
+        assert (await ready(site)).reason == "SettingsRefused"
+        site.problem = None
+        assert health.notice("corp", answered=True)
+        assert await health.reconcile("corp") == After(EVERY_S)
+        assert (await ready(site)).reason == "Answers"
 
 
 async def test_a_provider_that_is_fine_is_written_once(clock):

@@ -149,6 +149,21 @@ async def test_an_account_is_linked_by_its_signed_in_person_alone(clock):
             await site.finish(begun, state, identity=site.hub.envelope(BOB))
 
 
+async def test_a_token_for_scripts_links_nothing(clock):
+    async with running(clock) as service:
+        await service.hub.put(provider())
+        site, signed_in = Site(service), (await service.login()).name
+        script = (await service.issue(ADA, token=signed_in)).name
+        with pytest.raises(errors.Denied, match="sign in"):
+            await site.begin(identity=site.hub.envelope(ADA, token=script))
+        begun, state = await site.begin(identity=site.hub.envelope(ADA, token=signed_in))
+        with pytest.raises(errors.Denied, match="sign in"):
+            await site.finish(begun, state, identity=site.hub.envelope(ADA, token=script))
+        begun, state = await site.begin(identity=site.hub.envelope(ADA, token=signed_in))
+        await site.finish(begun, state, identity=site.hub.envelope(ADA, token=signed_in))
+        assert (await site.hub.get(User, "ada")).status.identities[0].principal_id == "corp:user:42"
+
+
 @pytest.mark.parametrize("limit", [{"read_only": True}, {"clusters": ["east"]}])
 async def test_a_restricted_token_links_nothing(clock, limit):
     async with site_of(clock) as site:

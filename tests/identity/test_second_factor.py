@@ -73,6 +73,18 @@ def test_codes_are_those_of_the_rfc(moment, code):
     assert find_step(RFC_SEED, code, datetime.fromtimestamp(moment, UTC), after=-1) == moment // STEP_S
 
 
+async def test_a_password_that_is_tried_at_the_beginning_is_written_down(clock):
+    async with running(clock) as service:
+        site = Site(service, clock)
+        with pytest.raises(errors.Denied, match="password is wrong"):
+            await site.begin(password="a wrong password")
+        await site.begin()
+        assert service.trail.told == [
+            ("begin-second-factor", "failure", "wrong_password", "ada"),
+            ("begin-second-factor", "success", "", "ada"),
+        ]
+
+
 async def test_who_has_the_password_and_guesses_codes_keeps_nobody_out_who_came_from_there_before(clock):
     async with site_of(clock) as site:
         await site.enrol()

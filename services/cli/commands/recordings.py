@@ -61,8 +61,7 @@ def list_recordings(app: App, user: str | None, cluster: str | None, since: str 
             took = format_elapsed(outcome["durationMs"] / 1000) if outcome else ""
             pod = f"{facts['namespace']}/{facts['pod']}"
             who = f"{facts['user']} as {facts['actingAs']}" if facts.get("actingAs") else facts["user"]
-            cells = [facts["id"], who, facts["cluster"], pod, command, took, describe_end(item)]
-            rows.append([printable(cell) for cell in cells])
+            rows.append([facts["id"], who, facts["cluster"], pod, command, took, describe_end(item)])
         click.echo(out.render_table(COLUMNS, rows))
 
 
@@ -143,16 +142,11 @@ def tell_end(recording: Recording) -> None:
         raise errors.Conflict(f"the recording is not genuine from here on: {recording.problem}")
     end = describe_end(recording.document)
     outcome = recording.document.get("outcome") or {}
-    message = printable(str(outcome.get("message") or ""))
+    message = out.printable(str(outcome.get("message") or ""))
     if end == "unfinished":
         out.note("unfinished: the session runs still, or the recording was lost at this point")
     else:
         out.note(f"{end}{f': {message}' if message else ''}")
-
-
-def printable(text: str) -> str:
-    """Names and commands come from whoever ran the session: nothing in them may steer this terminal."""
-    return "".join(c if c.isprintable() else "�" for c in text)
 
 
 def _harmless(recording: Recording) -> Iterator[Event]:

@@ -19,7 +19,7 @@ from libs.common.contracts.messages import IdentityEvent
 from libs.common.observe import client, log
 from libs.common.resources.identity import User
 from services.identity.audit.names import AccountNames
-from services.identity.known_places import network_of
+from services.identity.known_places import fold_name, network_of
 
 WHY: dict[type[errors.HerdsmanError], str] = {
     errors.Unauthenticated: "wrong_credentials", errors.SecondFactorNeeded: "second_factor_needed", errors.Denied: "not_allowed",
@@ -163,7 +163,7 @@ class Attempts:
             self.trail.note(self._event(attempt))
             return
         address = attempt.address or client.current().address
-        typed = f"{attempt.provider}\n{attempt.typed.casefold()}" if attempt.typed else attempt.account or attempt.actor
+        typed = f"{attempt.provider}\n{fold_name(attempt.typed)}" if attempt.typed else attempt.account or attempt.actor
         self.trail.note_failure(self._event(attempt), network_of(address), typed)
 
     def _event(self, attempt: Attempt) -> IdentityEvent:
@@ -176,5 +176,10 @@ class Attempts:
             id=str(uuid4()), at=self.now(), action=attempt.action, outcome=attempt.outcome, reason=attempt.reason, code=attempt.code,
             by=attempt.by, actor=attempt.actor[:253], actor_uid=attempt.actor_uid[:64], account=attempt.account[:253], provider=attempt.provider[:63],
             token=attempt.token[:63], resource=attempt.resource, name=attempt.name[:253],
-            address=client.make(attempt.address, "").address or came.address, agent=came.agent, note=attempt.note[:1024],
+            address=client.make(attempt.address, "").address or came.address, agent=came.agent, note=_shown(attempt.note),
         )  # fmt: skip
+
+
+def _shown(note: str) -> str:
+    """What a note quotes may come from a stranger: one that has no bytes, such as half of a surrogate pair, would be no event at all."""
+    return "".join(c if c.isprintable() else "?" for c in note[:1024])

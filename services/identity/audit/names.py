@@ -13,13 +13,14 @@ from libs.common.observe import log
 from libs.common.resources import codec
 from libs.common.resources.identity import User
 from libs.common.resources.providers import LOCAL
+from services.identity.known_places import fold_name
 
 if TYPE_CHECKING:
     from libs.common.store.informer import Change, Informer
 
 
 class AccountNames:
-    """By provider and name, without case: the name of the hub's user. A name that several have is that of the one who came last."""
+    """By provider and name, as directories compare names: the name of the hub's user. A name that several have is that of the one who came last."""
 
     def __init__(self, users: Informer) -> None:
         self._users: dict[tuple[str, str], str] = {}
@@ -30,7 +31,7 @@ class AccountNames:
 
     def find(self, provider: str, typed: str) -> str:
         """The user that has an account of this name there; empty = nobody is known to have one."""
-        return self._users.get((provider, typed.strip().casefold()), "")
+        return self._users.get((provider, fold_name(typed)), "")
 
     def name_of(self, uid: str) -> str:
         """The user with this uid; empty = there is none."""
@@ -52,7 +53,7 @@ class AccountNames:
         except (errors.HerdsmanError, ValueError, KeyError) as exc:
             log.get("identity").error("account_names_unreadable", user=name, error=str(exc))
             return
-        names = list(dict.fromkeys(_names(user)))
+        names = list(dict.fromkeys((provider, fold_name(known)) for provider, known in _names(user)))
         self._of[name], self._by_uid[user.uid] = (user.uid, names), name
         for known in names:
             self._users[known] = name
@@ -60,10 +61,10 @@ class AccountNames:
 
 def _names(user: User) -> Iterator[tuple[str, str]]:
     if user.private.password_hash or not user.status.identities:
-        yield LOCAL, user.name.casefold()
+        yield LOCAL, user.name
     for account in user.status.identities:
         # As directories take them: the whole, or what stands before the domain.
-        whole = account.user_name.casefold()
+        whole = account.user_name
         yield from ((account.provider, name) for name in (whole, whole.rpartition("\\")[2].partition("@")[0]) if name)
     for place in user.private.places:
         # With this very name somebody came in.

@@ -2,8 +2,9 @@
 
 What is told: whoever is let in waits until a front door has the event, and is not let in without (`attempts`); everything else waits in memory, in order,
 and is sent again until it is taken. When `MAX_WAITING` wait, or none was taken lately, nobody is let in. What still waits when this process stops is left in the
-store, and the next one that starts sends it. A process that is killed loses what waited in memory. An event that found no room is counted, and the count is
-told as soon as there is somebody to tell. Sent twice is possible: both have one id.
+store, and the next one that starts sends it; what it cannot read, or no front door takes from it, stays there for a version that can. A process that is killed
+loses what waited in memory. An event that found no room is counted, and the count is told as soon as there is somebody to tell. Sent twice is possible: both
+have one id.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ from libs.common.bus.base import Bus
 from libs.common.contracts.messages import Empty, IdentityEvent, IdentityEvents
 from libs.common.contracts.methods import AUDIT_IDENTITY
 from libs.common.observe import log, metrics
-from libs.common.store.base import Store
+from libs.common.store.base import Entry, Store
 from services.identity.audit.floods import Floods
 
 MAX_WAITING = 10_000
@@ -39,6 +40,8 @@ _ALARM_AT = 5
 """A front door that restarts is back before so many tries."""
 _TELL_EVERY_S = 5.0
 LEFT = "unaudited"
+_NOT_UNDERSTOOD = (errors.BadRequest, errors.Invalid, errors.Internal)
+"""Another version of the front door, which will not understand it the next time either."""
 _Waiting = tuple[IdentityEvent, "asyncio.Future[None] | None"]
 
 
@@ -64,6 +67,7 @@ class Trail:
         self._problem = ""
         self._failed = 0
         self._lost = 0
+        self._passed_over: set[str] = set()
 
     def check_room(self) -> None:
         """Before somebody is let in. Raises Unavailable when what is done could not be written down."""
@@ -148,7 +152,7 @@ class Trail:
         self._wake.set()
 
     async def _send(self) -> bool:
-        """One batch. False: nobody took it, and it waits."""
+        """One batch. False: nobody took it; it waits, unless it was not understood."""
         async with self._sending:
             self._tell_lost()
             batch = [self._queue[n] for n in range(min(_TAKE, len(self._queue)))]
@@ -162,12 +166,12 @@ class Trail:
                     Empty,
                     timeout_s=_SEND_S,
                 )
-            except (errors.BadRequest, errors.Invalid, errors.Internal) as exc:
-                # Another version of the front door, which will not understand it the next time either.
+            except _NOT_UNDERSTOOD as exc:
                 log.get("identity").error("audit_events_refused", count=len(batch), error=exc.message)
                 self._lose(len(batch))
                 self._drop(batch, taken=False)
-                return True
+                # With a pause: what tells of the loss may be refused as well, and be one loss more.
+                return False
             except errors.HerdsmanError as exc:
                 self._failed += 1
                 if self._failed == _ALARM_AT:
@@ -210,15 +214,12 @@ class Trail:
             )  # fmt: skip
 
     async def _take_up(self) -> bool:
-        """Send what an earlier process could not. True: nothing of it is left."""
+        """Send what an earlier process could not. True: nothing of it is left that could be sent."""
         try:
             async with aclosing(self._store.scan(LEFT)) as entries:
                 async for entry in entries:
-                    if entry.deleted:
-                        continue
-                    events = IdentityEvents.model_validate({"events": msgpack.unpackb(entry.value)})
-                    await self._bus.request(AUDIT_IDENTITY.subject, events, Empty, timeout_s=_SEND_S)
-                    await self._store.delete(entry.key, b"", entry.revision)
+                    if not entry.deleted and entry.key not in self._passed_over:
+                        await self._bring(entry)
         except (errors.NotFound, errors.Conflict):
             # Another replica has taken it up.
             return False
@@ -226,3 +227,15 @@ class Trail:
             log.get("identity").debug("audit_events_not_taken_up", error=exc.message)
             return False
         return True
+
+    async def _bring(self, entry: Entry) -> None:
+        """What one entry holds to a front door. Raises Unavailable, NotFound, Conflict."""
+        try:
+            events = IdentityEvents.model_validate({"events": msgpack.unpackb(entry.value)})
+            await self._bus.request(AUDIT_IDENTITY.subject, events, Empty, timeout_s=_SEND_S)
+        except (ValueError, msgpack.UnpackException, *_NOT_UNDERSTOOD) as exc:
+            # A newer version left it, and was taken back.
+            self._passed_over.add(entry.key)
+            log.get("identity").error("audit_events_passed_over", key=entry.key, error=type(exc).__name__)
+            return
+        await self._store.delete(entry.key, b"", entry.revision)

@@ -67,11 +67,6 @@ def fits(pattern: str, text: str) -> bool:
     return len(text) - at >= len(last) and text.endswith(last)
 
 
-def shown(text: str, longest: int = 200) -> str:
-    """A text of a stranger, fit for a log and a description."""
-    return "".join(c if c.isprintable() else "?" for c in text[:longest])
-
-
 def _audiences(claims: Mapping[str, Any]) -> Iterable[str]:
     given = claims.get("aud")
     return (

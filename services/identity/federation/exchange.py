@@ -20,9 +20,9 @@ from libs.common.resources.meta import check_label
 from libs.common.store.base import Store
 from libs.common.store.objects import Objects, read
 from services.identity.audit.attempts import Attempt, Attempts
-from services.identity.federation.claims import check_claims, find_mismatch, read_unproved_issuer, shown
+from services.identity.federation.claims import check_claims, find_mismatch, read_unproved_issuer
 from services.identity.federation.sources import SourceKey, Sources
-from services.identity.foreign_token import Refused
+from services.identity.foreign_token import Refused, shown
 from services.identity.tokens import Tokens
 
 MOST_SOURCES = 8

@@ -14,10 +14,9 @@ from services.identity.federation.claims import (
     find_mismatch,
     fits,
     read_unproved_issuer,
-    shown,
 )
 from services.identity.federation.shared_issuers import why_too_wide
-from services.identity.foreign_token import MAX_BYTES, Refused
+from services.identity.foreign_token import MAX_BYTES, Refused, shown
 
 NOW = 1_767_323_045
 ISSUER = "https://issuer.example"

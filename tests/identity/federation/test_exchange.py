@@ -104,6 +104,17 @@ async def test_a_token_that_is_not_meant_is_refused_in_the_same_words_and_the_lo
         assert why in event.note
 
 
+async def test_a_forged_token_of_half_characters_is_refused_and_written_down_as_any_other(clock):
+    async with running(clock) as site:
+        await site.hub.put(site.credential())
+        head = base64.urlsafe_b64encode(b'{"alg": "\\ud800\\u001b[2J"}').rstrip(b"=").decode()
+        exchanged = await site.exchange(f"{head}.e30.c2ln")
+        assert (exchanged.error, exchanged.description) == ("invalid_grant", REFUSED)
+        (event,) = site.trail.events
+        assert (event.outcome, event.reason) == ("failure", "refused")
+        assert event.note.endswith("public keys: ??[2J")
+
+
 @pytest.mark.parametrize(
     "forgery",
     ["none", "public key as secret", "the key set as secret", "key of another", "unknown key", "changed after it was signed", "huge", "garbage", ""],
