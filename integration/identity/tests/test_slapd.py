@@ -136,6 +136,19 @@ async def test_the_test_says_which_setting_to_change(shared, settings, says):
             await provider.test()
 
 
+async def test_a_password_of_ours_that_was_refused_is_not_tried_again_for_a_while(tmp_path):
+    with slapd.running(tmp_path / "slapd", content()) as server:
+        async with provider_of(server, bind_password="the next one") as provider:
+            with pytest.raises(errors.Unavailable, match="refuses our own account"):
+                await provider.sign_in("jane", PASSWORD)
+            replace = "changetype: modify\nreplace: userPassword\nuserPassword: the next one\n"
+            server.modify(f"dn: {slapd.SERVICE}\n{replace}")
+            with pytest.raises(errors.Unavailable, match="refuses our own account"):
+                await provider.sign_in("jane", PASSWORD)
+        async with provider_of(server, bind_password="the next one") as provider:
+            assert (await provider.sign_in("jane", PASSWORD)).user_name == "jane"
+
+
 async def test_another_server_answers_when_the_first_is_dead_or_silent(shared):
     async with _silent_server() as silent:
         dead = "ldaps://localhost:1"

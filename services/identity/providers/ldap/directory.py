@@ -26,6 +26,8 @@ QUEUE = 64
 IDLE_S = 60.0
 """A connection that rested longer is not trusted: firewalls forget them in silence."""
 AVOID_S = 15.0
+REFUSED_S = 600.0
+"""A directory that refused our own password is not given it again for so long: it locks whom it refuses often, and others may use the account, too."""
 
 
 @dataclass(slots=True)
@@ -45,6 +47,7 @@ class Directory:
         self._pool = ThreadPoolExecutor(THREADS, thread_name_prefix=f"ldap-{name}")
         self._resting: list[tuple[float, Link]] = []
         self._avoided: dict[str, float] = {}
+        self._refused_until = 0.0
         self._inside = 0
         self._closed = False
 
@@ -59,7 +62,7 @@ class Directory:
                 if not rested or call.over:
                     raise
                 # It died while it rested: that says nothing about the server.
-                return self._finish(call, self._open(call, self._settings.bind_dn, self._settings.bind_password), work)
+                return self._finish(call, self._open_own(call), work)
 
         return await self._in_thread(job, deadline_s)
 
@@ -101,11 +104,21 @@ class Directory:
             try:
                 since, link = self._resting.pop()
             except IndexError:
-                return self._open(call, self._settings.bind_dn, self._settings.bind_password), False
+                return self._open_own(call), False
             if time.monotonic() - since < IDLE_S:
                 call.links.append(link)
                 return link, True
             link.close()
+
+    def _open_own(self, call: _Call) -> Link:
+        """As the service account. New settings are another directory, which begins anew."""
+        if time.monotonic() < self._refused_until:
+            raise WrongCredentials("it was refused lately, and is not tried again so soon")
+        try:
+            return self._open(call, self._settings.bind_dn, self._settings.bind_password)
+        except WrongCredentials:
+            self._refused_until = time.monotonic() + REFUSED_S
+            raise
 
     def _open(self, call: _Call, dn: str, password: str) -> Link:
         problem: errors.HerdsmanError = errors.Unavailable(f'the directory "{self._name}" has no server')
