@@ -24,7 +24,7 @@ from libs.common.resources.registry import BY_MODEL
 from libs.common.store.base import Store
 from libs.common.store.objects import Objects, modify
 from services.identity.audit.attempts import Attempts
-from services.identity.inactive_rules import disable, ends_at, last_active
+from services.identity.inactive_rules import disable, ends_at, grace_of, last_active
 from services.identity.providers.running import Providers
 from services.identity.rules import find_admins
 from services.identity.token_records import TokenRecords
@@ -67,11 +67,22 @@ class InactiveUsers:
         self._before = before
         self._seen = seen
         self._kept: set[str] = set()
+        self._since: datetime | None = None
+
+    def begin(self) -> None:
+        """This replica looks from now on. Before, the hub may have been away, and nobody could be active."""
+        self._since = self._now()
 
     async def reconcile(self, _key: str) -> Outcome:
         settings = self._providers.local_settings()
-        if not self._leads() or not _is_set(settings):
+        if not self._leads():
             return DONE
+        self._since = self._since or self._now()
+        if not _is_set(settings):
+            return DONE
+        wait_s = (self._since + grace_of(settings) - self._now()).total_seconds()
+        if wait_s > 0:
+            return After(min(LOOK_S, wait_s))
         for write in self._before:
             await write()
         due, next_at = await self._find(settings)

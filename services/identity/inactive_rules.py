@@ -16,6 +16,7 @@ GRAIN = timedelta(hours=1)
 """A user's last activity is written no more often than this, and no more than four times within the period of the policy."""
 LATE = timedelta(seconds=120)
 """So late identity may learn of the use of a token: from the front door's reports, and another replica's batches."""
+GRACE = timedelta(days=1)
 SHORT = timedelta(days=1)
 """Shorter periods hit people who sleep: allowed, with a warning."""
 _NEVER = datetime.min.replace(tzinfo=UTC)
@@ -50,6 +51,12 @@ def grain_of(settings: LocalSettings) -> timedelta:
     """How coarsely activity is written, so that it is fine enough for the policy."""
     periods = map(parse_period, (settings.disable_inactive_after, settings.disable_inactive_services_after))
     return min([GRAIN, *(period / 4 for period in periods if period is not None)])
+
+
+def grace_of(settings: LocalSettings) -> timedelta:
+    """How long whoever looks has to be there before anybody is disabled: after an outage or a restore people have so long to come back."""
+    periods = map(parse_period, (settings.disable_inactive_after, settings.disable_inactive_services_after))
+    return min([GRACE, *(period / 4 for period in periods if period is not None)])
 
 
 def disable(user: User, settings: LocalSettings, last: datetime, now: datetime) -> None:

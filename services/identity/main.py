@@ -186,6 +186,7 @@ async def build(host: Host[IdentityConfig]) -> None:
 
     async def lead() -> None:
         """What one replica does: begin with everything, because what is known of it may be another's."""
+        inactive.begin()
         disabling.add(INACTIVE_USERS)
         for provider in providers.all():
             looking.add(provider.name)

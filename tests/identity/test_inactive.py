@@ -81,7 +81,9 @@ async def site_of(clock, *objects, leads: bool = True, bindings=ADMINS, **local)
     """Ada is the admin; all were made at `made.BEGIN`, a day before the clock begins."""
     async with running(clock, bindings=bindings) as service:
         await service.hub.put(policy(**(local or POLICY)), *objects)
-        yield Site(service, leads=leads)
+        site = Site(service, leads=leads)
+        site.inactive.begin()
+        yield site
 
 
 def days(clock, number: float) -> None:
@@ -118,6 +120,19 @@ async def test_without_a_policy_nobody_is_and_a_replica_that_does_not_lead_does_
         days(clock, 4000)
         assert await site.look() == DONE
         assert await site.enabled() == {"ada", "bob", "eve"}
+
+
+async def test_after_an_outage_people_have_a_day_to_come_back(clock):
+    async with site_of(clock) as site:
+        days(clock, 200)
+        site.inactive.begin()
+        assert await site.look() == After(LOOK_S)
+        clock.forward(86_399)
+        assert await site.look() == After(1)
+        await site.service.login("bob")
+        clock.forward(1)
+        await site.look()
+        assert await site.enabled() == {"ada", "bob"}
 
 
 async def test_the_use_of_a_token_counts_though_nobody_signs_in(clock):
