@@ -11,7 +11,7 @@ import hashlib
 import secrets
 from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from libs.common import errors
@@ -92,15 +92,18 @@ class DeviceLogins:
         attempt.note = f"a machine at {asked['address']}"
         redirect, lifetime_s = "", LIFETIME_S
         if request.answer:
-            provider, session = await self.handlers.origin_of_sign_in(principal.token)
+            token = await self.handlers.read_sign_in(principal.token)
             decided = {
                 **asked,
                 "state": request.answer,
                 "user": user.name,
                 "uid": user.uid,
-                "provider": provider,
-                "session": session,
+                "provider": token.spec.provider,
+                "session": token.private.provider_session,
             }
+            if token.spec.purpose != "session":
+                # A machine that lets in machines: or a sign-in would go on for ever by letting in itself.
+                decided["until"] = int(token.spec.expires_at.timestamp())
             if request.browser:
                 answered = loopback.answer(asked["browser"], request.answer, self.now())
                 decided["browser"], redirect, lifetime_s = answered.kept, answered.redirect, loopback.CODE_LIFETIME_S
@@ -146,7 +149,7 @@ class DeviceLogins:
             loopback.check(kept, request.code, request.code_verifier, self.now())
         user = await self.handlers.find_usable(asked["user"], asked["uid"])
         issued = await self.handlers.let_in(
-            SignedIn(user, asked["provider"], session=asked.get("session", "")),
+            SignedIn(user, asked["provider"], session=asked.get("session", ""), until=_moment(asked.get("until"))),
             session=False,
             description=asked["description"],
             address=request.client_address,
@@ -168,6 +171,10 @@ class DeviceLogins:
         if entry is None or asked["state"] != "pending" or ("browser" in asked) is not browser:
             raise errors.NotFound(_ENDED)
         return entry.key, asked, entry.revision
+
+
+def _moment(seconds: int | None) -> datetime | None:
+    return None if seconds is None else datetime.fromtimestamp(seconds, UTC)
 
 
 def _device_key(device_code: str) -> str:

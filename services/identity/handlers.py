@@ -102,8 +102,8 @@ class Handlers:
                 raise errors.Denied("the password is wrong", why="wrong_password")
         return user
 
-    async def origin_of_sign_in(self, name: str) -> tuple[str, str]:
-        """Where the sign-in behind a token took place, and the digest of the session there. Raises Unauthenticated when the token is gone, Denied for one
+    async def read_sign_in(self, name: str) -> Token:
+        """The token of a sign-in, which says where it took place. Raises Unauthenticated when the token is gone, Denied for one
         that is no sign-in: it ends when it was to end, and what it could make of itself would not."""
         try:
             token = await read(self.store, Token, name)
@@ -113,7 +113,7 @@ class Handlers:
             raise errors.Denied(
                 "a token that was made for a script, a file or a workload is not enough for this: sign in"
             )
-        return token.spec.provider, token.private.provider_session
+        return token
 
     async def find_usable(self, name: str, uid: str) -> User:
         """The user who let somebody in a moment ago. Raises Denied when it is gone or disabled meanwhile."""
@@ -127,7 +127,7 @@ class Handlers:
         purpose: TokenPurpose = "session" if session else "login"
         issued = await self.tokens.issue(
             signed_in.user, purpose, description=description, provider=signed_in.provider, client_address=address,
-            provider_session=signed_in.session,
+            provider_session=signed_in.session, parent_expiry=signed_in.until,
         )  # fmt: skip
         self.logins.note(signed_in.user)
         owed = find_owed(signed_in.user, signed_in.provider, purpose, self.providers.local_settings())

@@ -154,7 +154,7 @@ class Redirects:
         if user.uid != principal.user_uid or principal.is_scoped or principal.read_only:
             raise errors.Denied("accounts are linked by the signed-in person, with an unrestricted sign-in")
         if principal.token:
-            await self.handlers.origin_of_sign_in(principal.token)
+            await self.handlers.read_sign_in(principal.token)
         return user
 
 

@@ -28,12 +28,16 @@ WRONG = "the user name or the password is wrong, or the user is disabled"
 
 @dataclass(frozen=True, slots=True)
 class SignedIn:
-    """Who proved to be whom. `notices` are for the person; `session` is the digest of the session at the provider, where that is known."""
+    """Who proved to be whom. `notices` are for the person; `session` is the digest of the session at the provider, where that is known.
+
+    `until`: what comes of it ends then at the latest.
+    """
 
     user: User
     provider: str
     notices: tuple[str, ...] = ()
     session: str = ""
+    until: datetime | None = None
 
 
 @dataclass(slots=True)

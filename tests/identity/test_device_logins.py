@@ -9,7 +9,7 @@ from libs.common.contracts import messages as m
 from libs.common.resources.identity import Token
 from services.identity.device_logins import DeviceLogins
 from services.identity.throttle import Throttle
-from tests.identity.service import ADA, MESSAGE, running
+from tests.identity.service import ADA, MESSAGE, PASSWORD, running
 
 
 class Site:
@@ -87,6 +87,24 @@ async def test_a_token_that_is_no_sign_in_does_not_become_one(clock, purpose):
         site.token = signed_in
         await site.answer(begun.user_code, "approve")
         assert (await site.fetch(begun.device_code)).issued is not None
+
+
+async def test_a_machine_that_was_let_in_lets_in_others_for_no_longer_than_itself(clock):
+    async with site_of(clock) as site:
+        first = await site.service.login()
+        clock.forward(3600)
+        site.token = first.name
+        begun = await site.begin()
+        await site.answer(begun.user_code, "approve")
+        issued = (await site.fetch(begun.device_code)).issued
+        assert issued.expires_at == first.expires_at
+        # A browser's session does, as it did before: it is the person who is there.
+        request = m.LoginRequest(user="ada", password=PASSWORD, session=True, client_address="192.0.2.1")
+        session = await site.service.handlers.login(request, MESSAGE)
+        site.token = session.name
+        begun = await site.begin()
+        await site.answer(begun.user_code, "approve")
+        assert (await site.fetch(begun.device_code)).issued.expires_at > session.expires_at
 
 
 async def test_what_was_refused_stays_out(clock):
