@@ -132,13 +132,16 @@ class Trail:
             self._problem = "no answer while stopping"
         if not self._queue:
             return
-        waiting = [event for event, _ in self._queue]
+        waiting, left = [event for event, _ in self._queue], 0
         try:
-            for start in range(0, len(waiting), _TAKE):
-                packed: bytes = msgpack.packb([e.model_dump(mode="json") for e in waiting[start : start + _TAKE]])
+            while left < len(waiting):
+                some = waiting[left : left + _TAKE]
+                packed: bytes = msgpack.packb([e.model_dump(mode="json") for e in some])
                 await self._store.create(f"{LEFT}.{uuid4()}", packed)
+                left += len(some)
         except errors.HerdsmanError as exc:
-            log.get("identity").error("audit_events_lost", count=len(waiting), error=exc.message)
+            _lost().inc(len(waiting) - left)
+            log.get("identity").error("audit_events_lost", count=len(waiting) - left, error=exc.message)
             return
         log.get("identity").warning("audit_events_left", count=len(waiting), error=self._problem)
 

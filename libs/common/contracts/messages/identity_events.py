@@ -8,7 +8,8 @@ from pydantic import AwareDatetime, BaseModel, Field
 
 
 class IdentityEvent(BaseModel):
-    """What identity did or refused, for the audit log. Never a secret, and nothing that somebody typed but the name of an account that exists.
+    """What identity did or refused, for the audit log. Never a secret, and of what somebody typed the name of an account that exists alone;
+    of a stranger's token at most what it says of its algorithm, its subject or itself, cut and printable.
 
     `actor` is who did it: proved, unless `outcome` is a failure of somebody who has shown no token; empty = the hub itself, or nobody knows. `account` is
     the user whom it is about. `count` above 1: so many alike since `since`, told together.
