@@ -3,21 +3,18 @@
 from __future__ import annotations
 
 import asyncio
-import base64
 import json
 import os
 import re
 import subprocess
-import time
 from collections.abc import AsyncIterator
 from contextlib import closing
 
 import pytest
 import pytest_asyncio
-from cryptography.hazmat.primitives.hashes import SHA1
-from cryptography.hazmat.primitives.twofactor.totp import TOTP
 
 from integration.harness.hub import BIN, GIVEN, PASSWORD, Hub, Person, eventually
+from integration.identity.device import code_of
 from services.cli.settings import load_settings
 
 pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.timeout(180)]
@@ -325,11 +322,6 @@ class Terminal:
         assert self.process.stdout is not None
         self.process.stdout.close()
         os.close(self._end)
-
-
-def code_of(secret: str, *, steps: int = 0) -> str:
-    key = base64.b32decode(secret + "=" * (-len(secret) % 8))
-    return TOTP(key, 6, SHA1(), 30, enforce_key_length=False).generate(time.time() + 30 * steps).decode()
 
 
 def set_up(person: Person) -> tuple[str, list[str]]:

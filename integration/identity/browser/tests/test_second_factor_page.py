@@ -5,17 +5,14 @@ HERDSMAN_SCREENSHOTS names a folder for pictures.
 
 from __future__ import annotations
 
-import base64
 import json
-import time
 from collections.abc import AsyncIterator
 
 import pytest
-from cryptography.hazmat.primitives.hashes import SHA1
-from cryptography.hazmat.primitives.twofactor.totp import TOTP
 
 from integration.flows.test_browser import CHROMIUM, STATUS, Screen, browsing
 from integration.harness.hub import PASSWORD, Hub
+from integration.identity.device import code_of
 
 pytestmark = [
     pytest.mark.asyncio(loop_scope="function"),
@@ -30,12 +27,6 @@ async def hub(tmp_path) -> AsyncIterator[Hub]:
     async with Hub(tmp_path, "--no-local-cluster") as made:
         await made.person("ada")
         yield made
-
-
-def code_of(secret: str, *, steps: int = 0) -> str:
-    """What a device shows; `steps` ahead, so that a code which was used does not come again."""
-    key = base64.b32decode(secret + "=" * (-len(secret) % 8))
-    return TOTP(key, 6, SHA1(), 30, enforce_key_length=False).generate(time.time() + 30 * steps).decode()
 
 
 async def sign_in(screen: Screen, password: str = PASSWORD) -> None:

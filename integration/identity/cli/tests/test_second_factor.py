@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import base64
 import json
-import time
 
 import pytest
-from cryptography.hazmat.primitives.hashes import SHA1
-from cryptography.hazmat.primitives.twofactor.totp import TOTP
 
 from integration.harness.hub import Hub
+from integration.identity.device import code_of
 from services.cli.hub import Hub as Client
 from services.cli.settings import load_settings
 
@@ -25,9 +22,8 @@ async def test_a_sign_in_without_the_code_says_which_option_is_missing_and_with_
         (server,) = load_settings(ana.folder / "config.json").servers.values()
         with Client(server) as client:
             secret = client.post("/v1/second-factor", {"password": password})["secret"]
-            totp = TOTP(base64.b32decode(secret), 6, SHA1(), 30, enforce_key_length=False)
-            code = totp.generate(time.time()).decode()
-            recovery = client.post("/v1/second-factor/confirm", {"password": password, "code": code})["codes"]
+            confirmation = {"password": password, "code": code_of(secret)}
+            recovery = client.post("/v1/second-factor/confirm", confirmation)["codes"]
         again = ("login", hub.url, "--user", "ana", "--password-file", str(password_file))
         refused = await ana.herdsman(*again)
         assert refused.code == 4, refused.err
