@@ -15,7 +15,7 @@ from libs.common.contracts.methods import BEGIN_REDIRECT, FINISH_REDIRECT
 from libs.common.observe import log
 from libs.common.resources.meta import check_label
 from services.gateway.call import Call
-from services.gateway.session_cookie import set_session
+from services.gateway.session_cookie import check_own_page, set_session
 from services.gateway.signin import SIGN_IN_S
 from services.gateway.state import State
 
@@ -38,10 +38,10 @@ class Redirects:
             link = call.is_set("link")
             if link and call.known is None:
                 raise errors.Unauthenticated("sign in first, then link your other account")
-            if link and call.request.headers.get("Sec-Fetch-Site") != "same-origin":
+            if link:
                 # A link from elsewhere comes with the session's cookie, and who is signed in at the provider may be the one who made that link: their
                 # account there would open this person's here.
-                raise errors.Denied("an account is linked from the hub's own page: go there and start again")
+                check_own_page(call.request, "an account is linked from the hub's own page: go there and start again")
             request = RedirectBegin(
                 provider=provider, redirect_uri=self._address(provider), return_to=call.query("return_to")[:2048] or HOME, session=True,
                 description="browser", identity=call.envelope if link else "",

@@ -8,6 +8,18 @@ from libs.common import errors
 from libs.common.access.browser_session import COOKIE, CSRF_COOKIE, csrf_token
 from libs.common.access.token_text import parse_token_text
 from libs.common.contracts.messages import IssuedToken
+from services.gateway.bodies import JSON
+
+
+def check_own_page(request: web.BaseRequest, what: str) -> None:
+    """Only a page of the hub itself may begin this in a browser. Raises Denied with `what`, which says where to go.
+
+    SameSite does not stop a neighbour under the same domain. Browsers say in `Sec-Fetch-Site` whose page asks; of one that does not, a body that is
+    declared to be JSON is taken: no page of another origin sends that without asking the hub first, which allows none.
+    """
+    site = request.headers.get("Sec-Fetch-Site")
+    if site != "same-origin" and not (site is None and request.content_type == JSON):
+        raise errors.Denied(what)
 
 
 def set_session(response: web.StreamResponse, issued: IssuedToken) -> None:

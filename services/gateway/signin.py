@@ -14,7 +14,7 @@ from services.gateway.answers import answer
 from services.gateway.bodies import check_object, read_body
 from services.gateway.call import Call
 from services.gateway.limits import RateLimit
-from services.gateway.session_cookie import clear_session, set_session
+from services.gateway.session_cookie import check_own_page, clear_session, set_session
 from services.gateway.state import State
 
 M = TypeVar("M", bound=BaseModel)
@@ -46,7 +46,11 @@ class SignIn:
     async def login(self, call: Call) -> web.StreamResponse:
         """User and password → token. Raises Unauthenticated without saying what was wrong, TooManyRequests."""
         given = parse_json_body(_Login, check_object(await read_body(call.request)))
-        self._attempts.check(f"{call.address} {given.provider} {given.user}")
+        if given.session:
+            # Else a page of somebody else could sign this browser in as its maker, who then sees what is done here.
+            check_own_page(call.request, "a browser signs in at the hub's own page: go there")
+        # Folded, because directories take names in other letters for the same.
+        self._attempts.check(f"{call.address} {given.provider} {given.user.casefold()}")
         request = LoginRequest(**given.model_dump(), client_address=call.address)
         issued = await self._state.bus.request(LOGIN.subject, request, LOGIN.reply, timeout_s=SIGN_IN_S)
         if not given.session:
@@ -93,7 +97,7 @@ class SignIn:
         envelope = self._envelope(call)
         given = parse_json_body(_Password, check_object(await read_body(call.request)))
         user = given.user or call.principal.user
-        self._attempts.check(f"{call.address} {user}")
+        self._attempts.check(f"{call.address} {user.casefold()}")
         request = PasswordChange(
             identity=envelope, user=user, current_password=given.current_password, new_password=given.new_password
         )

@@ -8,6 +8,7 @@ import pytest
 import yaml
 
 from libs.common import errors
+from libs.common.access.token_text import make_token_text
 from libs.common.apiserver.protobuf import MAGIC, encode_field
 from libs.common.contracts import messages as m
 from libs.common.contracts import methods
@@ -212,9 +213,9 @@ async def test_sign_in_passes_through_and_is_limited_by_address_and_user(hub):
     status, document = await hub.call("POST", "/v1/login", body, by=None, headers=headers)
     assert (status, document["token"]) == (200, "hm_a_b")
     assert hub.asked[-1].client_address == "10.0.0.1"
-    for expected in (401, 401, 429):
+    for name, expected in (("ann", 401), ("ANN", 401), ("Ann", 429)):
         status, document = await hub.call(
-            "POST", "/v1/login", {"user": "ann", "password": "wrong"}, by=None, headers=headers
+            "POST", "/v1/login", {"user": name, "password": "wrong"}, by=None, headers=headers
         )
         assert status == expected
     assert document["details"]["retryAfterSeconds"] == 20
@@ -228,6 +229,28 @@ async def test_sign_in_passes_through_and_is_limited_by_address_and_user(hub):
     )
     assert status == 400
     assert "secret-value" not in str(document)
+
+
+@pytest.mark.parametrize(
+    ("headers", "expected"),
+    [
+        ({"Sec-Fetch-Site": "same-origin", "Content-Type": "application/json"}, 200),
+        ({"Content-Type": "application/json"}, 200),
+        ({"Sec-Fetch-Site": "same-site", "Content-Type": "application/json"}, 403),
+        ({"Sec-Fetch-Site": "cross-site", "Content-Type": "application/json"}, 403),
+        ({"Sec-Fetch-Site": "none", "Content-Type": "application/json"}, 403),
+        ({"Content-Type": "application/yaml"}, 403),
+    ],
+)
+async def test_no_page_of_somebody_else_signs_a_browser_in(hub, headers, expected):
+    token = make_token_text()
+    issued = m.IssuedToken(token=token.reveal(), name=token.name, user="ann", expires_at=THEN)
+    await hub.serve(methods.LOGIN, lambda _request: issued)
+    body = {"user": "ann", "password": "right", "session": True}
+    status, _ = await hub.call("POST", "/v1/login", body, by=None, headers=headers)
+    assert status == expected
+    without = await hub.call("POST", "/v1/login", {"user": "ann", "password": "right"}, by=None)
+    assert without[0] == 200
 
 
 async def test_sign_out_and_password_need_an_envelope_and_work_for_the_caller(hub):
