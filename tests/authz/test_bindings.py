@@ -84,6 +84,7 @@ async def test_names_become_immutable_ids(clock):
         (new("cluster-viewer", EAST, principal="eve"), "must be <provider>"),
         (new("cluster-viewer", EAST, principal="ldap:group:system:masters"), "reserved"),
         (new("cluster-viewer", EAST, principal=""), "must be <provider>"),
+        (new("cluster-viewer", EAST, principal="ldap:group:a\x1b[2Jb"), "control characters"),
         (new("cluster-viewer", {}), "exactly one of"),
         (new("cluster-viewer", {"global": True, "cluster": "east"}), "exactly one of"),
         (new("cluster-viewer", by_labels({})), "say so with global: true"),
