@@ -10,7 +10,8 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from libs.common import errors
-from libs.common.access.live import HasGrants
+from libs.common.access.lasting import find_lacking_of_user
+from libs.common.access.live import LiveGrants
 from libs.common.access.owed import explain, find_owed
 from libs.common.access.principal import Principal
 from libs.common.bus.base import Message
@@ -44,7 +45,7 @@ class Handlers:
     tokens: Tokens
     logins: LastLogins
     verifier: Verifier
-    grants: HasGrants
+    grants: LiveGrants
     providers: Providers
     password_sign_in: PasswordSignIn
     factors: SecondFactors
@@ -279,10 +280,10 @@ class Handlers:
         user = await self._find(name)
         if user is None:
             raise errors.not_found("User", name)
-        lacking = grants.covers_user(principal, name)
+        lacking = find_lacking_of_user(grants, principal, name, self.grants.bindings, self.now())
         if lacking:
             raise errors.Denied(
-                f'cannot set the password of user "{name}", who holds rights that you lack: {"; ".join(lacking[:5])}'
+                f'cannot set the password of user "{name}", who holds rights that you lack, or hold for a shorter time: {"; ".join(lacking[:5])}'
             )
         return user
 

@@ -203,7 +203,7 @@ async def build(host: Host[IdentityConfig]) -> None:
     strategies: dict[str, Strategy[Any]] = {
         "users": UserStrategy(grants, attempts), "groups": GroupStrategy(store, grants.bindings), "tokens": TokenStrategy(tokens, attempts),
         "identityproviders": IdentityProviderStrategy(providers, ring, attempts, inactive.preview),
-        "federatedcredentials": FederatedCredentialStrategy(store, sources),
+        "federatedcredentials": FederatedCredentialStrategy(store, sources, grants.bindings),
     }  # fmt: skip
     writer = ResourceWriter(store, strategies, host.verifier, grants, host.now)
     handlers = Handlers(

@@ -290,6 +290,17 @@ async def test_only_who_holds_all_rights_of_a_person_sets_that_persons_password(
             await s.change(BOB, "eve", "another one for eve")
 
 
+async def test_who_is_an_admin_for_an_hour_sets_no_password_of_who_is_one_for_good(clock):
+    hour = clock() + timedelta(hours=1)
+    bindings = [made.binding(ADA, "admin", everywhere=True), made.binding(BOB, "admin", everywhere=True, until=hour)]
+    async with running(clock, bindings=bindings) as s:
+        await s.change(BOB, "eve", "set by the administrator")
+        with pytest.raises(errors.Denied, match="for a shorter time"):
+            await s.change(BOB, "ada", "admin for good by this")
+        await s.hub.put(made.binding(EVE, "admin", everywhere=True, name="eve-admin", until=hour))
+        await s.change(BOB, "eve", "another by the administrator")
+
+
 async def test_a_password_that_somebody_else_set_has_to_be_changed_first(clock):
     bindings = [made.binding(ADA, "admin", everywhere=True)]
     async with running(clock, bindings=bindings) as s:
