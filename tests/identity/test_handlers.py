@@ -9,6 +9,7 @@ from libs.common.access.token_text import hash_secret, parse_token_text
 from libs.common.contracts import messages as m
 from libs.common.resources.identity import User
 from libs.common.resources.providers import LocalSettings
+from libs.common.resources.requests import AccessPolicy
 from services.identity.known_places import AGE, MOST, KnownPlaces, network_of
 from services.identity.passwords import Passwords
 from services.identity.sign_in import WRONG
@@ -299,6 +300,18 @@ async def test_who_is_an_admin_for_an_hour_sets_no_password_of_who_is_one_for_go
             await s.change(BOB, "ada", "admin for good by this")
         await s.hub.put(made.binding(EVE, "admin", everywhere=True, name="eve-admin", until=hour))
         await s.change(BOB, "eve", "another by the administrator")
+
+
+async def test_who_may_be_given_more_in_an_emergency_gets_no_password_of_who_lacks_it(clock):
+    bindings = [made.binding(ADA, "admin", everywhere=True), made.binding(BOB, "helper", everywhere=True)]
+    async with running(clock, bindings=bindings) as s:
+        spec = {
+            "roles": ["viewer"], "scopes": [{"anyCluster": True}], "requesters": [EVE.status.principal_id],
+            "approvers": [ADA.status.principal_id], "breakGlass": True,
+        }  # fmt: skip
+        await s.hub.put(AccessPolicy.model_validate({"metadata": made.meta("glass"), "spec": spec}))
+        with pytest.raises(errors.Denied, match="get pods"):
+            await s.change(BOB, "eve", "another one for eve")
 
 
 async def test_a_password_that_somebody_else_set_has_to_be_changed_first(clock):

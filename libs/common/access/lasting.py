@@ -53,9 +53,15 @@ def find_lacking_of_user(grants: Grants, giver: Principal, user: str, bindings: 
 
     Who is an administrator for an hour must not come to be one for good by another one's password.
     """
+    return sorted(
+        {text for i in ids_of_user(grants, user) for text in find_lacking_of(grants, giver, i, bindings, now)}
+    )
+
+
+def ids_of_user(grants: Grants, user: str) -> set[str]:
+    """All that the user of this name may act under, as the hub last saw it; also of one who is disabled."""
     fact = grants.users.get(user)
-    ids = {fact.principal_id, *fact.group_ids, *grants.local_groups.get(fact.uid, ())} if fact is not None else set()
-    return sorted({text for i in ids for text in find_lacking_of(grants, giver, i, bindings, now)})
+    return {fact.principal_id, *fact.group_ids, *grants.local_groups.get(fact.uid, ())} if fact is not None else set()
 
 
 def _indexed(bindings: Bindings) -> BindingIndex:
