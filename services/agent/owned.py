@@ -65,20 +65,21 @@ def find_refusal(document: Document) -> str:
     """Why this object must not be applied; empty = it may.
 
     A fault in the hub must not make somebody an administrator: a binding may only name groups that the front door
-    alone can speak for and roles that the hub renders, nothing is given in namespaces of the cluster itself, and RBAC objects
-    that are not called ours are not touched. Nor is a namespace ever an object of a part: what a part owns goes with it.
+    alone can speak for and roles that the hub renders, nothing at all is put into namespaces of the cluster itself, and RBAC
+    objects that are not called ours are not touched. Nor is a namespace ever an object of a part: what a part owns goes with it.
     """
     kind = document.get("kind")
     metadata: Mapping[str, Any] = document.get("metadata") or {}
     name = metadata.get("name", "")
     if document.get("apiVersion") == "v1" and kind == "Namespace":
         return f'Namespace "{name}" would be deleted with its part: namespaces are claimed'
+    if is_protected(str(metadata.get("namespace") or "")):
+        # Whatever it is: a quota or a policy there stops the cluster's own pods, a Secret there is the agent's key.
+        return f'{kind} "{name}" is in namespace "{metadata["namespace"]}", which belongs to the cluster itself'
     if str(document.get("apiVersion", "")).partition("/")[0] != RBAC_GROUP:
         return ""
     if not str(name).startswith(USER_PREFIX):
         return f'{kind} "{name}" is not called {USER_PREFIX}…'
-    if is_protected(str(metadata.get("namespace") or "")):
-        return f'{kind} "{name}" is in namespace "{metadata["namespace"]}", which belongs to the cluster itself'
     role: Mapping[str, Any] = document.get("roleRef") or {}
     if kind in BINDING_KINDS and not (
         role.get("kind") == "ClusterRole" and str(role.get("name", "")).startswith(USER_PREFIX)

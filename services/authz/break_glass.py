@@ -9,6 +9,7 @@ from prometheus_client import Counter, Gauge
 
 from libs.common import errors
 from libs.common.access.bindings import BindingIndex
+from libs.common.access.emergencies import scopes_given
 from libs.common.access.lasting import grants_until
 from libs.common.access.roles import EffectiveRole, resolve_roles
 from libs.common.apiserver.strategy import WriteContext
@@ -36,7 +37,7 @@ class BreakGlassGuard:
         lasting = grants_until(ctx.grants, ctx.principal, self._bindings, None)
         for name in policy.spec.roles:
             role = roles.get(name)
-            for scope in rules.scopes_given(policy.spec) if role is not None else ():
+            for scope in scopes_given(policy.spec) if role is not None else ():
                 lacking = lasting.covers(ctx.principal, role, scope) if role is not None else []
                 if lacking:
                     raise errors.Denied(

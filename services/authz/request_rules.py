@@ -60,14 +60,6 @@ def binding_scope(scope: RequestScope) -> BindingScope:
     return BindingScope.model_validate(scope.model_dump())
 
 
-def scopes_given(policy: AccessPolicySpec) -> list[BindingScope]:
-    """Where whoever writes an emergency policy must hold its roles: a project may come to more clusters, so in every one."""
-    return [
-        BindingScope(cluster=scope.cluster, cluster_uid=scope.cluster_uid) if scope.cluster else BindingScope(all=True)
-        for scope in policy.scopes
-    ]
-
-
 def describe_scope(scope: RequestScope) -> str:
     if scope.all:
         return "everywhere"

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from datetime import datetime
 
 from libs.common.access.bindings import AnyBinding, BindingIndex, fact_of
-from libs.common.access.roles import EffectiveRole, find_cycle, resolve_role
+from libs.common.access.roles import EffectiveRole, find_cycle, find_too_large, resolve_role
 from libs.common.apiserver.metadata import label_value_error, qualified_name_error
 from libs.common.errors import Cause
 from libs.common.resources.access import BindingScope, PolicyRule, RoleTemplate, RoleTemplateBinding
@@ -44,6 +44,7 @@ SUBRESOURCES = {
 def check_template(template: RoleTemplate, by_name: Mapping[str, RoleTemplate]) -> list[Cause]:
     """What is wrong with a role: its rules by themselves and what it inherits."""
     spec, causes = template.spec, check_text("spec.description", template.spec.description, lines=True)
+    causes += check_text("spec.displayName", spec.display_name)
     if spec.scope == "global" and spec.rules:
         causes.append(
             _forbidden("spec.rules", "a global role has rights on the hub alone: use hubRules, or scope cluster")
@@ -77,6 +78,9 @@ def check_template(template: RoleTemplate, by_name: Mapping[str, RoleTemplate]) 
                 "spec.inherits", f"Forbidden: the role would inherit itself: {' → '.join(cycle)}", "FieldValueForbidden"
             )
         )
+    too_large = find_too_large([template.name], {**by_name, template.name: template})
+    if too_large:
+        causes.append(Cause("spec", f"Too many: {too_large}", "FieldValueTooMany"))
     return causes
 
 
@@ -129,7 +133,7 @@ def check_principal(principal: str) -> list[Cause]:
         return [_invalid("spec.principal", principal[:80], "must be <provider>:<user|group>:<immutable id>")]
     if principal.split(":", 2)[2].startswith("system:"):
         return [_forbidden("spec.principal", "names that begin with system: are reserved")]
-    return []
+    return check_text("spec.principal", principal)
 
 
 def check_text(path: str, text: str, *, lines: bool = False) -> list[Cause]:
@@ -205,6 +209,9 @@ def _check_rule(path: str, rule: PolicyRule) -> list[Cause]:
         for name in ("verbs", "resources", "resource_names", "non_resource_urls")
         if not all(getattr(rule, name))
     ]
+    for name in ("api_groups", "resources", "resource_names", "non_resource_urls"):
+        # Whoever lacks such a right reads it in an error: it must not write on their terminal.
+        causes += [c for text in getattr(rule, name) for c in check_text(f"{path}.{_camel(name)}", text)][:1]
     if rule.resources and rule.non_resource_urls:
         causes.append(_forbidden(path, "a rule is for resources or for nonResourceURLs, not for both"))
     elif not rule.resources and not rule.non_resource_urls:
@@ -256,7 +263,8 @@ def _check_hub_rule(path: str, rule: PolicyRule) -> list[Cause]:
 
 
 def _camel(name: str) -> str:
-    return {"resource_names": "resourceNames", "non_resource_urls": "nonResourceURLs"}.get(name, name)
+    known = {"api_groups": "apiGroups", "resource_names": "resourceNames", "non_resource_urls": "nonResourceURLs"}
+    return known.get(name, name)
 
 
 def _invalid(path: str, value: str, why: str) -> Cause:

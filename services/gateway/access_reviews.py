@@ -12,6 +12,7 @@ from libs.common import errors
 from libs.common.access import explain, indirect
 from libs.common.access.escalation import list_roles
 from libs.common.access.explain import BoundRole, Facts, bound_role
+from libs.common.access.roles import find_too_large
 from libs.common.access.sayings import Question
 from libs.common.apiserver import rights, validate
 from libs.common.apiserver.review_kinds import (
@@ -162,6 +163,10 @@ def _change(facts: Facts, sight: Sight, spec: AccessReviewSpec) -> Facts:
             raise _absent("roletemplatebindings", name)
     meta = ObjectMeta(uid="what-if", creation_timestamp=facts.now)
     roles = [RoleTemplate(metadata=meta.model_copy(update={"name": r.name}), spec=r.spec) for r in wanted.roles]
+    too_large = find_too_large((r.name for r in roles), {**facts.templates, **{r.name: r for r in roles}})
+    if too_large:
+        cause = errors.Cause("spec.whatIf.roles", f"Too many: {too_large}", "FieldValueTooMany")
+        raise validate.invalid(AccessReview, "", [cause])
     added = [_binding(facts, sight, index, one) for index, one in enumerate(wanted.add)]
     changed = explain.change(facts, added, wanted.remove, roles)
     for index, binding in enumerate(added):

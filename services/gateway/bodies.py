@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -15,6 +17,8 @@ from libs.common.apiserver import protobuf
 
 MAX_BYTES = 1536 * 1024
 """As etcd's request limit, which sets what clients of Kubernetes expect; NATS's payload limit must be above it."""
+MAX_YAML_BYTES = 128 * 1024
+"""Reading YAML takes about a hundred times as long as reading JSON; clients that send much send JSON, also where they call it YAML."""
 MAX_DEPTH = 64
 MAX_INTEGER = 2**63 - 1
 JSON, YAML = "application/json", "application/yaml"
@@ -38,7 +42,12 @@ async def read_body(request: web.Request, default_type: str = JSON) -> Body:
     if content_type == protobuf.MEDIA_TYPE:
         return Body(protobuf.parse_envelope(data))
     if content_type in _YAML_TYPES and data.lstrip()[:1] not in b"{[":
-        return parse_yaml(data)
+        if len(data) > MAX_YAML_BYTES:
+            raise errors.TooLarge(
+                f"the YAML is too large: the limit is {MAX_YAML_BYTES} bytes; JSON may have {MAX_BYTES}"
+            )
+        # It takes long enough that other calls would wait for it.
+        return await asyncio.to_thread(parse_yaml, data)
     if content_type == JSON or content_type in _YAML_TYPES or content_type.endswith("+json"):
         return parse_json(data)
     raise errors.UnsupportedMediaType(
@@ -64,14 +73,18 @@ class _Pairs(dict[str, Any]):
     twice: tuple[str, ...] = ()
 
 
+def _find_twice(keys: Iterable[str]) -> tuple[str, ...]:
+    """In one pass: a body has room for hundreds of thousands of keys."""
+    return tuple(sorted(key for key, count in Counter(keys).items() if count > 1))
+
+
 def parse_json(data: bytes) -> Body:
     """Raises BadRequest for anything that is not plain, finite JSON of bounded depth."""
 
     def pairs(items: list[tuple[str, Any]]) -> _Pairs:
         made = _Pairs(items)
         if len(made) != len(items):
-            keys = [key for key, _ in items]
-            made.twice = tuple(sorted({key for key in keys if keys.count(key) > 1}))
+            made.twice = _find_twice(key for key, _ in items)
         return made
 
     def constant(name: str) -> Any:
@@ -147,8 +160,7 @@ class _Loader(yaml.SafeLoader):
         if not all(isinstance(k, str) for k, _ in items):
             raise ValueError("keys must be strings")
         made = _Pairs(items)
-        keys = [k for k, _ in items]
-        made.twice = tuple(sorted({k for k in keys if keys.count(k) > 1}))
+        made.twice = _find_twice(key for key, _ in items)
         return made
 
 

@@ -6,13 +6,15 @@ import asyncio
 
 from libs.common import errors
 from libs.common.access.bindings import BindingIndex
+from libs.common.access.emergencies import find_lacking_in_emergencies
 from libs.common.access.lasting import find_lacking_of
 from libs.common.access.principal import local_group_principal
 from libs.common.apiserver import validate
 from libs.common.apiserver.strategy import Strategy, WriteContext
 from libs.common.resources.identity import Group, User
+from libs.common.resources.requests import AccessPolicy
 from libs.common.store.base import Store
-from libs.common.store.objects import read
+from libs.common.store.objects import Objects, read
 
 _TOLD = 5
 
@@ -23,9 +25,10 @@ class GroupStrategy(Strategy[Group]):
     model = Group
     name_is_label = True
 
-    def __init__(self, store: Store, bindings: BindingIndex) -> None:
+    def __init__(self, store: Store, bindings: BindingIndex, policies: Objects[AccessPolicy]) -> None:
         self._store = store
         self._bindings = bindings
+        self._policies = policies
 
     async def prepare(self, ctx: WriteContext, old: Group | None, new: Group) -> Group:
         """Names become uids when somebody comes in, and stay the same uids until that name is taken out."""
@@ -53,6 +56,8 @@ class GroupStrategy(Strategy[Group]):
             return
         lacking = find_lacking_of(
             ctx.grants, ctx.principal, new.status.principal_id, self._bindings, ctx.now
+        ) + find_lacking_in_emergencies(
+            ctx.grants, ctx.principal, [new.status.principal_id], self._policies.all(), self._bindings
         )  # fmt: skip
         if lacking:
             more = f" and {len(lacking) - _TOLD} more" if len(lacking) > _TOLD else ""

@@ -10,7 +10,9 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from libs.common import errors
-from libs.common.access.live import HasGrants
+from libs.common.access.emergencies import find_lacking_in_emergencies
+from libs.common.access.lasting import find_lacking_of_user, ids_of_user
+from libs.common.access.live import LiveGrants
 from libs.common.access.owed import explain, find_owed
 from libs.common.access.principal import Principal
 from libs.common.bus.base import Message
@@ -20,8 +22,9 @@ from libs.common.observe import log
 from libs.common.resources.identity import Token, TokenPurpose, User
 from libs.common.resources.meta import check_label
 from libs.common.resources.providers import LOCAL
+from libs.common.resources.requests import AccessPolicy
 from libs.common.store.base import Store
-from libs.common.store.objects import modify, read
+from libs.common.store.objects import Objects, modify, read
 from services.identity.audit.attempts import Attempt, Attempts
 from services.identity.known_places import KnownPlaces, fold_name, network_of
 from services.identity.logins import LastLogins
@@ -44,12 +47,13 @@ class Handlers:
     tokens: Tokens
     logins: LastLogins
     verifier: Verifier
-    grants: HasGrants
+    grants: LiveGrants
     providers: Providers
     password_sign_in: PasswordSignIn
     factors: SecondFactors
     now: Callable[[], datetime]
     attempts: Attempts
+    policies: Objects[AccessPolicy]
 
     async def login(self, request: m.LoginRequest, _message: Message) -> m.IssuedToken:
         """A sign-in with name and password. Raises Unauthenticated, TooManyRequests."""
@@ -279,10 +283,13 @@ class Handlers:
         user = await self._find(name)
         if user is None:
             raise errors.not_found("User", name)
-        lacking = grants.covers_user(principal, name)
+        bindings = self.grants.bindings
+        lacking = find_lacking_of_user(grants, principal, name, bindings, self.now()) + find_lacking_in_emergencies(
+            grants, principal, ids_of_user(grants, name), self.policies.all(), bindings
+        )
         if lacking:
             raise errors.Denied(
-                f'cannot set the password of user "{name}", who holds rights that you lack: {"; ".join(lacking[:5])}'
+                f'cannot set the password of user "{name}", who holds rights that you lack, or hold for a shorter time: {"; ".join(lacking[:5])}'
             )
         return user
 

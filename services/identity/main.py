@@ -40,6 +40,7 @@ from libs.common.reconcile import Reconciler, follow
 from libs.common.resources.federation import FederatedCredential
 from libs.common.resources.identity import Group, User
 from libs.common.resources.providers import IdentityProvider
+from libs.common.resources.requests import AccessPolicy
 from libs.common.runtime.config import ConfigError
 from libs.common.runtime.host import Host
 from libs.common.store.lease import Lease
@@ -104,6 +105,7 @@ async def build(host: Host[IdentityConfig]) -> None:
     local_groups = await host.informer("identity", "groups")
     configured = await host.informer("identity", "identityproviders")
     credentials_seen = await host.informer("identity", "federatedcredentials")
+    policies = Objects(await host.informer("authz", "accesspolicies"), AccessPolicy)
     pushed_groups = await host.informer("identity", GROUPS)
     ring = load_ring(config.secrets_keys)
     await host.synced()
@@ -201,9 +203,9 @@ async def build(host: Host[IdentityConfig]) -> None:
     host.spawn("federation ends", federation_ends.run())
 
     strategies: dict[str, Strategy[Any]] = {
-        "users": UserStrategy(grants, attempts), "groups": GroupStrategy(store, grants.bindings), "tokens": TokenStrategy(tokens, attempts),
+        "users": UserStrategy(grants, attempts), "groups": GroupStrategy(store, grants.bindings, policies), "tokens": TokenStrategy(tokens, attempts),
         "identityproviders": IdentityProviderStrategy(providers, ring, attempts, inactive.preview),
-        "federatedcredentials": FederatedCredentialStrategy(store, sources),
+        "federatedcredentials": FederatedCredentialStrategy(store, sources, grants.bindings),
     }  # fmt: skip
     writer = ResourceWriter(store, strategies, host.verifier, grants, host.now)
     handlers = Handlers(
@@ -220,6 +222,7 @@ async def build(host: Host[IdentityConfig]) -> None:
         factors,
         host.now,
         attempts,
+        policies,
     )
     await host.listen(subjects.sign_in_counts(), SignInCounts, peers.hear)
     await host.serve(WRITE["identity"], writer.handle)

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+from datetime import datetime
+
+from libs.common.access.bindings import BindingIndex
 from libs.common.access.grants import Grants
+from libs.common.access.lasting import find_lacking_of_user
 from libs.common.access.principal import Principal
 
 ADMIN_ROLE = "admin"
@@ -20,11 +24,13 @@ def is_last_admin(grants: Grants, user: str) -> bool:
     return find_admins(grants) == {user}
 
 
-def why_not_issue(grants: Grants, principal: Principal, user: str) -> str:
+def why_not_issue(grants: Grants, principal: Principal, user: str, bindings: BindingIndex, now: datetime) -> str:
     """Why this caller may not issue tokens for that service user, nor let others have them; empty: may."""
     if principal.is_scoped or principal.read_only:
         return "a restricted token issues none for others: sign in"
     if not grants.is_allowed(principal, "update", "users", user):
         return f'the right to update user "{user}" is missing'
-    lacking = grants.covers_user(principal, user)
-    return f'user "{user}" holds rights that you lack: {"; ".join(lacking[:5])}' if lacking else ""
+    lacking = find_lacking_of_user(grants, principal, user, bindings, now)
+    if not lacking:
+        return ""
+    return f'user "{user}" holds rights that you lack, or hold for a shorter time: {"; ".join(lacking[:5])}'

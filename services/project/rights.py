@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import replace
-from datetime import datetime
+from datetime import datetime, timedelta
 
 from libs.common import errors
 from libs.common.access.grants import Grants
@@ -16,11 +16,14 @@ from libs.common.access.held import is_counting
 from libs.common.access.lasting import grants_until
 from libs.common.access.principal import Principal
 from libs.common.access.rules import RuleSet
+from libs.common.apiserver.creator import creator_of
 from libs.common.resources.access import BindingScope, RoleTemplateBinding
 from libs.common.resources.projects import Project, ProjectNamespace
 from services.project import policies, rules, shares
 
 MAX_TOLD = 5
+MAKER_SETTLES_S = 30.0
+"""So long after a project was made its maker's roles are waited for. authz gives none in a project that has found namespaces by then."""
 
 
 def check_changes(
@@ -40,7 +43,10 @@ def check_changes(
         if lacking:
             raise _denied(new, f"the right to {lacking[0]} projects/namespaces is missing")
     entered &= grants.clusters.keys()
-    lacking = find_uncovered(grants, principal, bindings, new, entered, now, is_made=old is None)
+    bindings = list(bindings)
+    # Whoever makes a project may be given a role in it as soon as it is there: any that a project can have.
+    any_role = any(n.create for n in new.spec.namespaces) if old is None else _awaits_maker(old, bindings, now)
+    lacking = find_uncovered(grants, principal, bindings, new, entered, now, any_role=any_role)
     if lacking:
         raise _denied(
             new,
@@ -55,18 +61,17 @@ def may(grants: Grants, principal: Principal, verb: str, project: str) -> bool:
 
 def find_uncovered(
     grants: Grants, principal: Principal, bindings: Iterable[RoleTemplateBinding], project: Project, clusters: Iterable[str],
-    now: datetime, *, is_made: bool = False,
+    now: datetime, *, any_role: bool = False,
 ) -> list[str]:  # fmt: skip
     """Rights that roles bound in the project would give in these clusters, and the caller lacks there or holds for a shorter time.
 
-    `is_made`: the project is being made with these namespaces.
+    `any_role`: not those alone that are bound there, but any that a project can have.
     """
     clusters, bindings = sorted(clusters), list(bindings)
     lasting: dict[datetime | None, Grants] = {}
     lacking: set[str] = set()
     counting = _bound_roles(bindings, project, now)
-    if is_made and any(n.create for n in project.spec.namespaces):
-        # Whoever makes a project may be given a role in it as soon as it is there: any that a project can have.
+    if any_role:
         counting |= {(role.name, None) for role in grants.roles.values()}
     for name, until in counting if clusters else ():
         role = grants.roles.get(name)
@@ -78,6 +83,17 @@ def find_uncovered(
         for cluster in clusters:
             lacking.update(held.covers(principal, inside, BindingScope(cluster=cluster)))
     return sorted(lacking)
+
+
+def _awaits_maker(project: Project, bindings: Iterable[RoleTemplateBinding], now: datetime) -> bool:
+    """Whether its maker's roles may still be on their way: authz binds them when it hears of the project, and this copy hears of that later.
+
+    In between its maker could bring in what they may not be let into, and would have the role there a moment later.
+    """
+    made = project.metadata.creation_timestamp
+    if made is None or not creator_of(project) or now - made >= timedelta(seconds=MAKER_SETTLES_S):
+        return False
+    return not any(b.name.startswith(f"creator-{project.uid}-") for b in bindings)
 
 
 def tell(texts: list[str]) -> str:

@@ -57,7 +57,7 @@ class ProjectTemplateStrategy(Strategy[ProjectTemplate]):
         if beyond:
             raise _denied(new, f"the right to update cluster {', '.join(beyond)} is missing")
         bindings = self._bindings.all()
-        lacking = rights.find_uncovered(grants, principal, bindings, project, new.spec.clusters, ctx.now, is_made=True)
+        lacking = rights.find_uncovered(grants, principal, bindings, project, new.spec.clusters, ctx.now, any_role=True)
         if lacking:
             raise _denied(
                 new, f"it gives rights that you lack, or hold for a shorter time: {rights.tell(lacking)}"

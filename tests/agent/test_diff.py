@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 from typing import Any
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -232,3 +233,11 @@ def test_the_agent_refuses_bindings_that_only_a_faulty_hub_would_ask_for() -> No
     assert "User" in find_refusal(binding("herdsman:a", "herdsman:a", [{"kind": "User", "name": "herdsman:eve"}]))
     assert "cluster-admin" in find_refusal(role("cluster-admin", []))
     assert find_refusal(config("m", "1")) == ""
+
+
+@pytest.mark.parametrize("kind", ["NetworkPolicy", "ResourceQuota", "LimitRange", "Secret", "ConfigMap", "RoleBinding"])
+@pytest.mark.parametrize("namespace", ["kube-system", "herdsman-system"])
+def test_the_agent_puts_nothing_into_namespaces_of_the_cluster_itself(kind: str, namespace: str) -> None:
+    document = {"apiVersion": "v1", "kind": kind, "metadata": {"name": "herdsman:x", "namespace": namespace}}
+    assert namespace in find_refusal(document)
+    assert find_refusal({**document, "metadata": {"name": "herdsman:x", "namespace": "shop"}}) == ""

@@ -73,6 +73,13 @@ def test_json_patches_that_do_not_fit_or_blow_up_are_refused(patch, family):
         json_patch({"a": 1, "l": [1], "o": {"p": 1}}, patch)
 
 
+def test_moves_cost_what_they_say_and_not_what_they_move():
+    large = {str(number): [number] for number in range(20_000)}
+    there_and_back = [{"op": "move", "from": "/a", "path": "/b"}, {"op": "move", "from": "/b", "path": "/a"}]
+    # With a copy for each, this takes minutes of somebody's processor.
+    assert json_patch({"a": large}, there_and_back * 5000) == {"a": large}
+
+
 @given(JSON, JSON)
 def test_merging_never_touches_the_original_and_is_idempotent(document, patch):
     before = copy.deepcopy(document)

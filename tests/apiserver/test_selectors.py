@@ -55,3 +55,10 @@ def test_any_text_is_a_selector_or_400(text):
     for parse in (parse_labels, lambda t: parse_fields(USERS, t)):
         with contextlib.suppress(errors.BadRequest):
             parse(text)
+
+
+@pytest.mark.parametrize("begin", ["a in (", "a", "a in", "a = "])
+def test_a_selector_of_spaces_costs_no_more_than_another(begin):
+    # Where it costs the third power of its length, this does not end.
+    with contextlib.suppress(errors.BadRequest):
+        parse_labels(begin + " " * 8000 + "x")

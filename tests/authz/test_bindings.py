@@ -84,6 +84,7 @@ async def test_names_become_immutable_ids(clock):
         (new("cluster-viewer", EAST, principal="eve"), "must be <provider>"),
         (new("cluster-viewer", EAST, principal="ldap:group:system:masters"), "reserved"),
         (new("cluster-viewer", EAST, principal=""), "must be <provider>"),
+        (new("cluster-viewer", EAST, principal="ldap:group:a\x1b[2Jb"), "control characters"),
         (new("cluster-viewer", {}), "exactly one of"),
         (new("cluster-viewer", {"global": True, "cluster": "east"}), "exactly one of"),
         (new("cluster-viewer", by_labels({})), "say so with global: true"),
@@ -221,6 +222,27 @@ async def test_who_holds_a_role_for_an_hour_gives_it_for_no_longer(clock):
                 writer, EVE, "patch", "eve-west", plural="roletemplatebindings", body={"spec": {"notAfter": None}}
             )
         await hub.write(writer, EVE, "create", new("cluster-owner", WEST, user="bob", notAfter=hour.isoformat()))
+
+
+async def test_an_end_that_nobody_could_read_back_is_refused_and_one_long_ago_is_read_back(clock):
+    async with running(clock) as (hub, writer):
+        await hub.write(writer, BOB, "create", new("cluster-viewer", EAST, notAfter=hours(clock, 1)))
+        with pytest.raises(errors.Invalid, match=r"spec.notAfter: .* between the years 1 and 9999"):
+            await hub.write(
+                writer, BOB, "patch", "b", plural="roletemplatebindings", body=ends("9999-12-31T23:00:00-05:00")
+            )
+        await hub.write(writer, BOB, "patch", "b", plural="roletemplatebindings", body=ends("0001-01-01T00:00:00Z"))
+        assert (await hub.get(RoleTemplateBinding, "b")).spec.not_after.year == 1
+        # One object that can't be read stops everybody who looks at all of them.
+        assert len(hub.objects(RoleTemplateBinding).all()) == 4
+
+
+def hours(clock, count: int) -> str:
+    return (clock() + timedelta(hours=count)).isoformat()
+
+
+def ends(text: str) -> dict:
+    return {"spec": {"notAfter": text}}
 
 
 async def test_an_update_may_leave_out_what_the_hub_filled_in(clock):

@@ -138,6 +138,11 @@ async def running(clock):
 READER = made.role("reader", "cluster", rules=[made.rule("get", "pods")])
 
 
+def vast(side: int) -> list[dict]:
+    """One short rule of `side`³ rights."""
+    return [{"verbs": ["get"] * side, "apiGroups": ["a"] * side, "resources": ["r"] * side}]
+
+
 @pytest.mark.parametrize(
     ("role", "why"),
     [
@@ -153,6 +158,10 @@ READER = made.role("reader", "cluster", rules=[made.rule("get", "pods")])
         (made.role("r", "cluster", inherits=["admin"]), "it has scope global"),
         (made.role("r", "cluster", inherits=["r"]), "inherit itself"),
         (made.role("a.b", "cluster"), "RFC 1123 label"),
+        (made.role("r", "cluster", rules=[made.rule("get", "po\x1b[2Jds")]), r"resources: .* control characters"),
+        (made.role("r", "cluster", rules=[made.rule("get", "pods", "a\nb")]), r"resourceNames: .* control characters"),
+        (made.role("r", "cluster", rules=vast(5000)), "would have 125000000000 rights"),
+        (made.role("r", "global", hub=[made.hub_rule("get " * 6000, "users clusters")]), "would have 12000 rights"),
     ],
     ids=lambda value: value if isinstance(value, str) else "",
 )
@@ -160,6 +169,17 @@ async def test_roles_that_make_no_sense_are_refused(clock, role, why):
     async with running(clock) as (hub, writer):
         with pytest.raises(errors.Invalid, match=why):
             await hub.write(writer, ADA, "create", role)
+
+
+async def test_a_role_and_what_it_inherits_are_not_too_large_together(clock):
+    async with running(clock) as (hub, writer):
+        await hub.write(writer, ADA, "create", made.role("half", "cluster", rules=vast(18)))
+        await hub.write(writer, ADA, "create", made.role("heir", "cluster", inherits=["half"], rules=vast(15)))
+        with pytest.raises(errors.Invalid, match='role "third" would have'):
+            await hub.write(writer, ADA, "create", made.role("third", "cluster", inherits=["heir"], rules=vast(12)))
+        body = {"spec": {"rules": vast(21)}}
+        with pytest.raises(errors.Invalid, match='role "heir" would have'):
+            await hub.write(writer, ADA, "patch", "half", plural="roletemplates", body=body)
 
 
 async def test_a_cycle_over_several_roles_is_refused(clock):

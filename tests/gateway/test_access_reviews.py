@@ -105,6 +105,15 @@ async def test_who_owns_the_cluster_sees_its_bindings_but_not_who_is_in_a_group(
     assert answer["incomplete"] is True, "bindings for every cluster, and for projects, are not hers to see"
 
 
+async def test_a_role_of_a_thousand_million_rights_is_not_even_thought_of(hub):
+    many = ["x"] * 1000
+    vast = {"scope": "cluster", "rules": [{"verbs": many, "apiGroups": many, "resources": many}]}
+    spec = {"whatIf": {"roles": [{"name": "vast", "spec": vast}]}}
+    status, document = await hub.call("POST", REVIEWS, {"spec": spec}, by="eve")
+    assert status == 422, document
+    assert "at most 10000 are possible" in document["message"]
+
+
 async def test_a_cluster_that_the_caller_cannot_see_is_absent(hub):
     status, there = await hub.call("POST", REVIEWS, {"spec": {**SECRETS, "cluster": "c2"}}, by="bob")
     other, absent = await hub.call("POST", REVIEWS, {"spec": {**SECRETS, "cluster": "cx"}}, by="bob")

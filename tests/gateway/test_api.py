@@ -10,6 +10,7 @@ import pytest
 
 from libs.common.apiserver.watch import WatchCache
 from libs.common.resources.identity import Token
+from services.gateway import bodies
 from tests.apiserver.support import make_binding, make_cluster, make_principal, make_user
 from tests.gateway.support import OURS, Hub, real_monotonic
 
@@ -290,6 +291,24 @@ async def test_yaml_bodies_are_read_without_their_dangers(hub):
     async with hub.request("POST", f"{OURS}/users", data=bomb, headers=headers) as response:
         assert response.status == 400
         assert "aliases" in (await response.json())["message"]
+
+
+async def test_much_yaml_is_refused_and_taken_as_json(hub):
+    long = "x" * 140_000
+    headers = {"Content-Type": "application/yaml"}
+    text = f"kind: User\nmetadata: {{name: yam, annotations: {{a: {long}}}}}\nspec: {{}}\n".encode()
+    async with hub.request("POST", f"{OURS}/users", data=text, headers=headers) as response:
+        assert response.status == 413
+        assert "JSON" in (await response.json())["message"]
+    as_json = json.dumps({"kind": "User", "metadata": {"name": "yam", "annotations": {"a": long}}, "spec": {}})
+    async with hub.request("POST", f"{OURS}/users", data=as_json, headers=headers) as response:
+        assert response.status == 201
+
+
+def test_a_body_of_very_many_keys_is_read_in_one_pass():
+    keys = [f'"k{number % 100_000}":1' for number in range(100_001)]
+    # Where each key is counted by itself, this does not end.
+    assert bodies.parse_json(f"{{{','.join(keys)}}}".encode()).duplicates == ["k0"]
 
 
 async def test_duplicate_keys_are_refused_or_told(hub):

@@ -10,6 +10,7 @@ from libs.common.crypto.sealed import KeyRing
 from libs.common.reconcile import DONE
 from libs.common.resources.identity import Token, User
 from libs.common.resources.providers import IdentityProvider
+from libs.common.resources.requests import AccessPolicy
 from services.identity.accounts import Accounts
 from services.identity.handlers import Handlers
 from services.identity.known_places import KnownPlaces
@@ -49,7 +50,7 @@ class Service:
         sign_in = PasswordSignIn(store, self.passwords, self.providers, Accounts(store, ring, hub.now), hub.now)
         self.handlers = Handlers(
             store, self.passwords, Throttle(lambda: 0.0), KnownPlaces(hub.informers["users"], hub.now), self.tokens, self.logins, hub.verifier, hub.live,
-            self.providers, sign_in, SecondFactors(store, ring, hub.now), hub.now, attempts,
+            self.providers, sign_in, SecondFactors(store, ring, hub.now), hub.now, attempts, hub.objects(AccessPolicy),
         )  # fmt: skip
         self.sessions = ProviderSessions(store, ring, Lifetimes())
         self.sign_outs = SignOuts(store, self.providers, self.sessions, self.tokens, hub.verifier, attempts)

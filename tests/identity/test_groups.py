@@ -9,6 +9,7 @@ from libs.common import errors
 from libs.common.reconcile import DONE
 from libs.common.resources import codec
 from libs.common.resources.identity import Group, User
+from libs.common.resources.requests import AccessPolicy
 from libs.common.store.informer import Change
 from services.identity.group_members import GroupMembers, keys_of_member
 from services.identity.group_strategy import GroupStrategy
@@ -32,7 +33,7 @@ async def running(clock):
             ADA, BOB, EVE, ADMIN, KEEPER, VIEWER, made.cluster("east"), made.binding(ADA, "admin", everywhere=True),
             made.binding(ADA, "viewer", everywhere=True), made.binding(BOB, "keeper", everywhere=True),
         )  # fmt: skip
-        strategy = GroupStrategy(hub.stores["identity"], hub.live.bindings)
+        strategy = GroupStrategy(hub.stores["identity"], hub.live.bindings, hub.objects(AccessPolicy))
         yield hub, hub.writer("identity", {"groups": strategy})
 
 
@@ -68,6 +69,23 @@ async def test_a_user_who_was_made_a_moment_ago_is_found(clock):
         # Past the informer, as on another replica.
         await hub.stores["identity"].create("users.late", codec.encode(late))
         await hub.write(writer, BOB, "create", new("ops", "late"))
+
+
+async def test_nobody_lets_somebody_into_a_group_that_is_given_more_in_an_emergency(clock):
+    async with running(clock) as (hub, writer):
+        await hub.write(writer, BOB, "create", new())
+        await hub.put(emergency((await hub.get(Group, "ops")).status.principal_id))
+        with pytest.raises(errors.Denied, match="get pods"):
+            await fill(hub, writer, BOB, "bob")
+        await fill(hub, writer, ADA, "bob")
+
+
+def emergency(principal: str) -> AccessPolicy:
+    spec = {
+        "roles": ["viewer"], "scopes": [{"cluster": "east", "clusterUid": "uid-east"}], "requesters": [principal],
+        "approvers": ["local:user:uid-ada"], "breakGlass": True,
+    }  # fmt: skip
+    return AccessPolicy.model_validate({"metadata": made.meta("glass"), "spec": spec})
 
 
 async def test_nobody_lets_somebody_into_more_than_they_hold(clock):

@@ -9,6 +9,7 @@ from libs.common.access.token_text import hash_secret, parse_token_text
 from libs.common.contracts import messages as m
 from libs.common.resources.identity import User
 from libs.common.resources.providers import LocalSettings
+from libs.common.resources.requests import AccessPolicy
 from services.identity.known_places import AGE, MOST, KnownPlaces, network_of
 from services.identity.passwords import Passwords
 from services.identity.sign_in import WRONG
@@ -286,6 +287,29 @@ async def test_only_who_holds_all_rights_of_a_person_sets_that_persons_password(
         with pytest.raises(errors.Denied, match="right to update that user is missing"):
             await s.change(EVE, "bob", "just trying it out")
         await s.hub.put(made.binding(EVE, "viewer", cluster="east"))
+        with pytest.raises(errors.Denied, match="get pods"):
+            await s.change(BOB, "eve", "another one for eve")
+
+
+async def test_who_is_an_admin_for_an_hour_sets_no_password_of_who_is_one_for_good(clock):
+    hour = clock() + timedelta(hours=1)
+    bindings = [made.binding(ADA, "admin", everywhere=True), made.binding(BOB, "admin", everywhere=True, until=hour)]
+    async with running(clock, bindings=bindings) as s:
+        await s.change(BOB, "eve", "set by the administrator")
+        with pytest.raises(errors.Denied, match="for a shorter time"):
+            await s.change(BOB, "ada", "admin for good by this")
+        await s.hub.put(made.binding(EVE, "admin", everywhere=True, name="eve-admin", until=hour))
+        await s.change(BOB, "eve", "another by the administrator")
+
+
+async def test_who_may_be_given_more_in_an_emergency_gets_no_password_of_who_lacks_it(clock):
+    bindings = [made.binding(ADA, "admin", everywhere=True), made.binding(BOB, "helper", everywhere=True)]
+    async with running(clock, bindings=bindings) as s:
+        spec = {
+            "roles": ["viewer"], "scopes": [{"anyCluster": True}], "requesters": [EVE.status.principal_id],
+            "approvers": [ADA.status.principal_id], "breakGlass": True,
+        }  # fmt: skip
+        await s.hub.put(AccessPolicy.model_validate({"metadata": made.meta("glass"), "spec": spec}))
         with pytest.raises(errors.Denied, match="get pods"):
             await s.change(BOB, "eve", "another one for eve")
 

@@ -10,6 +10,7 @@ import pytest
 from libs.common import errors
 from libs.common.resources.projects import Project
 from services.authz.builtins import render_builtins
+from services.project.rights import MAKER_SETTLES_S
 from tests.access import made
 from tests.access.hub import running_hub
 from tests.project.test_projects import namespaces, project, strategy
@@ -52,6 +53,20 @@ async def bring(hub, writer, who, *places, create=()):
         entry["create"] = f"{entry['cluster']}/{entry['namespace']}" in create
     await hub.write(writer, who, "patch", "shop", plural="projects", body=body)
     return await hub.get(Project, "shop")
+
+
+async def test_a_maker_brings_nothing_in_before_it_is_sure_which_roles_the_maker_is_given(clock):
+    """Max makes projects and changes the cluster's object; authz has not yet said which role in the project is Max's."""
+    maker = made.role("maker", "global", hub=[made.hub_rule("create get update patch", "projects projects/namespaces")])
+    bound = made.binding(MAX, "maker", everywhere=True), made.binding(MAX, "hand", cluster="east", name="max-hand")
+    async with running(clock, maker, *bound) as (hub, writer):
+        await hub.write(writer, MAX, "create", project("mine"))
+        body = namespaces("east/payments")
+        with pytest.raises(errors.Denied, match="rights there that you lack"):
+            await hub.write(writer, MAX, "patch", "mine", plural="projects", body=body)
+        # Long enough without: authz hears of a project with namespaces that were found, and binds nobody.
+        clock.forward(MAKER_SETTLES_S)
+        await hub.write(writer, MAX, "patch", "mine", plural="projects", body=body)
 
 
 async def test_cve_2020_10676_who_brings_a_namespace_in_holds_every_right_that_the_project_gives(clock):

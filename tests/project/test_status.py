@@ -8,6 +8,7 @@ from itertools import permutations
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from pydantic import ValidationError
 
 from libs.common import errors
 from libs.common.contracts.messages import NamespaceObservation, NamespacesObserved
@@ -217,3 +218,9 @@ async def test_a_namespace_that_is_seen_is_told_to_its_project(clock):
         assert keys_of_seen(copy, "east", ["web", "db", "x"]) == {"shop"}
         assert keys_of_seen(copy, "east", ["db"]) == set()
         await end([following])
+
+
+@pytest.mark.parametrize("used", [{"pods": "1" * 65}, {"p" * 254: "1"}, {f"r{number}": "1" for number in range(65)}])
+def test_an_agent_says_no_more_of_a_namespace_than_the_hub_keeps_of_each(used):
+    with pytest.raises(ValidationError):
+        NamespaceObservation(name="web", used=used)

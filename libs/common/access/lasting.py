@@ -48,5 +48,21 @@ def find_lacking_of(
     return sorted(lacking)
 
 
+def find_lacking_of_user(grants: Grants, giver: Principal, user: str, bindings: Bindings, now: datetime) -> list[str]:
+    """The same of all that a user acts under; [] = may act on that person's credentials.
+
+    Who is an administrator for an hour must not come to be one for good by another one's password.
+    """
+    return sorted(
+        {text for i in ids_of_user(grants, user) for text in find_lacking_of(grants, giver, i, bindings, now)}
+    )
+
+
+def ids_of_user(grants: Grants, user: str) -> set[str]:
+    """All that the user of this name may act under, as the hub last saw it; also of one who is disabled."""
+    fact = grants.users.get(user)
+    return {fact.principal_id, *fact.group_ids, *grants.local_groups.get(fact.uid, ())} if fact is not None else set()
+
+
 def _indexed(bindings: Bindings) -> BindingIndex:
     return bindings if isinstance(bindings, BindingIndex) else BindingIndex(bindings)

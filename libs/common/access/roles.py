@@ -12,6 +12,9 @@ from dataclasses import dataclass
 from libs.common.access.rules import RuleSet
 from libs.common.resources.access import PolicyRule, RoleTemplate, Scope
 
+MAX_RIGHTS = 10_000
+"""What one role may come to, inherited rights included: three lists of a thousand entries each would be a thousand million rights."""
+
 
 @dataclass(frozen=True, slots=True)
 class EffectiveRole:
@@ -38,6 +41,27 @@ def resolve_roles(templates: Iterable[RoleTemplate]) -> dict[str, EffectiveRole]
     """All roles by name; those being deleted give nothing any more."""
     by_name = {t.name: t for t in templates if not t.deleting}
     return {name: resolve_role(by_name[name], by_name) for name in sorted(by_name)}
+
+
+def count_rights(template: RoleTemplate, by_name: Mapping[str, RoleTemplate]) -> int:
+    """How many single rights the role would come to, each name that one is limited to by itself. Takes none of them apart."""
+    rules = (rule for t in _inherited(template, by_name) for rule in (*t.spec.rules, *t.spec.hub_rules))
+    return sum(
+        len(rule.verbs)
+        * (len(rule.non_resource_urls) + len(rule.api_groups) * len(rule.resources) * max(1, len(rule.resource_names)))
+        for rule in rules
+    )
+
+
+def find_too_large(changed: Iterable[str], by_name: Mapping[str, RoleTemplate]) -> str:
+    """Why the changed roles, or those that inherit them, are more than anybody should have to compute; "" = they are not."""
+    names = set(changed)
+    for template in by_name.values():
+        if template.name in names or not names.isdisjoint(t.name for t in _inherited(template, by_name)):
+            count = count_rights(template, by_name)
+            if count > MAX_RIGHTS:
+                return f'role "{template.name}" would have {count} rights, and at most {MAX_RIGHTS} are possible'
+    return ""
 
 
 def find_cycle(template: RoleTemplate, by_name: Mapping[str, RoleTemplate]) -> list[str]:

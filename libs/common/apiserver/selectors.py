@@ -59,7 +59,9 @@ def parse_selectors(rtype: ResourceType, labels: str = "", fields: str = "") -> 
 
 def parse_labels(text: str) -> tuple[Requirement, ...]:
     """`a=b,c!=d,e in (f,g),h notin (i),j,!k,l>1`."""
-    return tuple(_label(part.strip(), text) for part in _split(text)) if text.strip() else ()
+    # One space says as much as thousands, with which the patterns below would take minutes.
+    plain = " ".join(text.split())
+    return tuple(_label(part.strip(), text) for part in _split(plain)) if plain else ()
 
 
 def parse_fields(rtype: ResourceType, text: str) -> tuple[Requirement, ...]:

@@ -42,10 +42,22 @@ def check_label(name: str) -> str:
 
 def format_time(moment: datetime) -> str:
     """RFC 3339 in UTC with whole seconds, as Kubernetes' `metav1.Time` prints it."""
-    return moment.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+    # Not strftime's %Y: that prints the year 1 as "1", which nobody reads back.
+    return moment.astimezone(UTC).replace(microsecond=0, tzinfo=None).isoformat() + "Z"
 
 
-Time = Annotated[AwareDatetime, PlainSerializer(format_time, return_type=str, when_used="json")]
+def check_time(moment: datetime) -> datetime:
+    """A moment that UTC has, too: 9999-12-31T23:00:00-05:00 can be compared and never be written down. Raises ValueError."""
+    try:
+        moment.astimezone(UTC)
+    except OverflowError as exc:
+        raise ValueError("must be a moment between the years 1 and 9999 of UTC") from exc
+    return moment
+
+
+Time = Annotated[
+    AwareDatetime, AfterValidator(check_time), PlainSerializer(format_time, return_type=str, when_used="json")
+]
 Name = Annotated[str, AfterValidator(check_name)]
 Label = Annotated[str, AfterValidator(check_label)]
 

@@ -6,6 +6,7 @@ import asyncio
 import ssl
 
 from libs.common import errors
+from libs.common.access.bindings import BindingIndex
 from libs.common.apiserver import validate
 from libs.common.apiserver.strategy import Strategy, WriteContext
 from libs.common.resources.federation import FederatedCredential
@@ -25,9 +26,10 @@ class FederatedCredentialStrategy(Strategy[FederatedCredential]):
     model = FederatedCredential
     name_is_label = True
 
-    def __init__(self, store: Store, sources: Sources) -> None:
+    def __init__(self, store: Store, sources: Sources, bindings: BindingIndex) -> None:
         self._store = store
         self._sources = sources
+        self._bindings = bindings
 
     async def prepare(
         self, ctx: WriteContext, old: FederatedCredential | None, new: FederatedCredential
@@ -47,7 +49,7 @@ class FederatedCredentialStrategy(Strategy[FederatedCredential]):
             )
         if old is not None and (old.spec.user, old.spec.user_uid) != (new.spec.user, new.spec.user_uid):
             raise _forbidden(new, "spec.user", "whom a credential is for cannot change: make another one")
-        why = rules.why_not_issue(ctx.grants, ctx.principal, new.spec.user)
+        why = rules.why_not_issue(ctx.grants, ctx.principal, new.spec.user, self._bindings, ctx.now)
         if why:
             raise validate.denied(ctx.principal.user, ctx.verb, FederatedCredential, new.name, why)
         await self._check_user(new)

@@ -48,7 +48,9 @@ class Site:
         attempts = attempts_of(hub, self.trail)
         self.exchanges = Exchanges(store, self.known, self.sources, self.tokens, hub.now, attempts)
         self.ends = FederationEnds(self.known, self.tokens, self.sources, attempts)
-        self.writer = hub.writer("identity", {"federatedcredentials": FederatedCredentialStrategy(store, self.sources)})
+        self.writer = hub.writer(
+            "identity", {"federatedcredentials": FederatedCredentialStrategy(store, self.sources, hub.live.bindings)}
+        )
         liar.metadata = {"authorization_endpoint": None, "token_endpoint": None}
         liar.change = {"aud": AUDIENCE, "sub": SUBJECT, "nonce": None, "jti": "one"}
 

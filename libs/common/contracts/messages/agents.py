@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Annotated, Any
 
 from pydantic import BaseModel, Field
 
@@ -55,7 +55,9 @@ class NamespaceObservation(BaseModel):
     uid: str = Field(default="", max_length=64)
     project: str = Field(default="", max_length=64)
     deleting: bool = False
-    used: dict[str, str] = Field(default_factory=dict, max_length=64)
+    used: dict[Annotated[str, Field(max_length=253)], Annotated[str, Field(max_length=64)]] = Field(
+        default_factory=dict, max_length=64
+    )
 
 
 class NamespacesObserved(BaseModel):
