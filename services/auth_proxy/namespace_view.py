@@ -19,7 +19,6 @@ from services.auth_proxy.places import Places
 
 NAME_LABEL = "kubernetes.io/metadata.name"
 PATH = b"/api/v1/namespaces"
-_ITEM = re.compile(rb"/api/v1/namespaces/([a-z0-9](?:[-a-z0-9]{0,61}[a-z0-9])?)")
 _STREAMED = ("application/json", "application/vnd.kubernetes.protobuf")
 _ANY = ("*/*", "application/*")
 _EXACT = re.compile(r"(?:.*,)?\s*(?:metadata\.)?name\s*==?\s*([^,=!\\\s]+)\s*(?:,.*)?", re.DOTALL)
@@ -35,13 +34,7 @@ def concerns(head: RequestHead, target: bytes) -> str:
         if head.method == b"GET" and not head.has_body and not head.upgrade:
             return "watch" if is_watch(target) else "list"
         return "create" if head.method == b"POST" else ""
-    return "delete" if head.method == b"DELETE" and _ITEM.fullmatch(path) is not None else ""
-
-
-def name_in(target: bytes) -> str:
-    """The namespace in the path, "" for the collection."""
-    found = _ITEM.fullmatch(target.partition(b"?")[0])
-    return found[1].decode("ascii") if found else ""
+    return ""
 
 
 def find_names(

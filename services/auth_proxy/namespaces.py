@@ -1,7 +1,7 @@
-"""Namespaces for members of projects: a list of just theirs, and making and deleting them as plain kubectl does it.
+"""Namespaces for members of projects: a list of just theirs, and making them as plain kubectl does it.
 
 RBAC can let somebody list all namespaces or none, and make any or none. So what the cluster does not let a caller do itself is looked at here: lists and watches
-are asked for under the hub's own group, narrowed to the caller's projects (`namespace_view`); making and deleting are the project
+are asked for under the hub's own group, narrowed to the caller's projects (`namespace_view`); making one is the project
 service's business. Who may in the cluster itself, by a role of the hub or by whatever its administrators bound, is not touched by any of it: the cluster
 is asked first, as the caller.
 """
@@ -28,7 +28,7 @@ from services.auth_proxy import identity
 from services.auth_proxy.authenticate import Authenticator, Caller
 from services.auth_proxy.calls import Calls
 from services.auth_proxy.clusters import ClusterFact
-from services.auth_proxy.namespace_view import PATH, concerns, find_names, name_in, narrow, narrow_accept
+from services.auth_proxy.namespace_view import PATH, concerns, find_names, narrow, narrow_accept
 from services.auth_proxy.namespace_watch import Narrowed, WatchTap, accept_of
 from services.auth_proxy.places import Places
 from services.auth_proxy.ways import Plainly, Wanted, Ways
@@ -80,8 +80,8 @@ class NamespaceDesk:
         caller = await self._authenticator.find(wanted.caller.principal.token)
         if caller is None:
             raise errors.Unauthenticated("the token of this call was revoked or has expired, or its user was disabled")
-        if verb in ("create", "delete"):
-            return self._hand_over(wanted, caller, verb, reshape)
+        if verb == "create":
+            return self._hand_over(wanted, caller, reshape)
         names = self._find_names(caller, self._grants.current, wanted.cluster, verb)
         return plainly(wanted) if names is None else self._view(wanted, caller, names, verb, reshape)
 
@@ -118,9 +118,9 @@ class NamespaceDesk:
     def _find_names(self, caller: Caller, grants: Grants, cluster: ClusterFact, verb: str) -> frozenset[str] | None:
         return find_names(grants, self._places, caller.principal, cluster.name, cluster.uid, verb)
 
-    # ── making and deleting ──
+    # ── making ──
 
-    def _hand_over(self, wanted: Wanted, caller: Caller, verb: str, reshape: Reshape) -> Relay:
+    def _hand_over(self, wanted: Wanted, caller: Caller, reshape: Reshape) -> Relay:
         """To the project service, by the gateway. What was made is answered as the cluster has it."""
         head, cluster = wanted.head, wanted.cluster
         path, mark, query = wanted.target.partition(b"?")
@@ -132,10 +132,10 @@ class NamespaceDesk:
         built = rebuild.request_head(head, target, allowed=_WRITE, host=b"hub", own=own)
         groups = caller.block(self._grants.current, cluster.name, cluster.uid).groups
         call = self._calls.admit(head, wanted.session, caller, wanted.target, cluster.name, cluster.uid, groups)
-        relay = Relay(self._gateway, built, _pass_on, first_byte_s=FIRST_BYTE_S, watcher=call, tap=call.tap)
-        if verb == "create":
-            relay.then = lambda answer: self._read_made(wanted, caller, answer, reshape)
-        return relay
+        return Relay(
+            self._gateway, built, _pass_on, first_byte_s=FIRST_BYTE_S, watcher=call, tap=call.tap,
+            then=lambda answer: self._read_made(wanted, caller, answer, reshape),
+        )  # fmt: skip
 
     def _read_made(self, wanted: Wanted, caller: Caller, answer: ResponseHead, reshape: Reshape) -> Relay | None:
         name = answer.value(MADE)
@@ -170,8 +170,6 @@ class NamespaceDesk:
     async def _may_itself(self, wanted: Wanted, verb: str) -> bool:
         """Whether the cluster lets the caller do this without us. Raises Unavailable and its like when it gives no answer."""
         attributes = {"verb": verb, "version": "v1", "resource": "namespaces"}
-        if name := name_in(wanted.target):
-            attributes |= {"name": name, "namespace": name}
         review = {
             "apiVersion": "authorization.k8s.io/v1",
             "kind": "SelfSubjectAccessReview",

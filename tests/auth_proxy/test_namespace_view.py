@@ -58,7 +58,7 @@ def head(method: str, path: str = "/x") -> object:
         ("GET", "/api/v1/namespaces?watch=", "watch"),
         ("GET", "/api/v1/namespaces?watch=f", "watch"),
         ("POST", "/api/v1/namespaces", "create"),
-        ("DELETE", "/api/v1/namespaces/a", "delete"),
+        ("DELETE", "/api/v1/namespaces/a", ""),
         ("HEAD", "/api/v1/namespaces", ""),
         ("DELETE", "/api/v1/namespaces", ""),
         ("PATCH", "/api/v1/namespaces/a", ""),
