@@ -42,9 +42,9 @@ async def test_kubectl_create_namespace_lands_in_the_project_and_is_listed_at_on
     again = await olga.kubectl("local", "create", "namespace", "shop-two")
     assert again.code != 0
     assert "AlreadyExists" in again.err
-    assert "AlreadyExists" in (await olga.kubectl("local", "create", "namespace", "default")).err or "belongs to the cluster" in (
-        await olga.kubectl("local", "create", "namespace", "default")
-    ).err  # fmt: skip
+    own = await olga.kubectl("local", "create", "namespace", "default")
+    assert own.code != 0
+    assert "AlreadyExists" in own.err or "belongs to the cluster" in own.err
 
 
 async def test_apply_and_dry_run_and_what_a_project_does_not_keep(hub):
@@ -52,9 +52,7 @@ async def test_apply_and_dry_run_and_what_a_project_does_not_keep(hub):
     document = {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "lab-two"}}
     dry = await paula.kubectl("local", "create", "namespace", "lab-dry", "--dry-run=server", "-o", "name")
     assert dry.out.strip() == "namespace/lab-dry", dry.err
-    assert "NotFound" in (await paula.kubectl("local", "get", "ns", "lab-dry")).err or "forbidden" in (
-        await paula.kubectl("local", "get", "ns", "lab-dry")
-    ).err  # fmt: skip
+    assert "NotFound" in (await paula.kubectl("local", "get", "ns", "lab-dry")).err
     applied = await paula.kubectl("local", "apply", "-f", "-", stdin=json.dumps(document).encode())
     assert applied.code == 0, applied.err
     helm = {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "lab-helm", "labels": {"name": "lab-helm"}}}

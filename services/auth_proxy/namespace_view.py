@@ -19,6 +19,7 @@ from services.auth_proxy.places import Places
 
 NAME_LABEL = "kubernetes.io/metadata.name"
 PATH = b"/api/v1/namespaces"
+_ITEM = re.compile(rb"/api/v1/namespaces/([a-z0-9](?:[-a-z0-9]{0,61}[a-z0-9])?)")
 _STREAMED = ("application/json", "application/vnd.kubernetes.protobuf")
 _ANY = ("*/*", "application/*")
 _EXACT = re.compile(r"(?:.*,)?\s*(?:metadata\.)?name\s*==?\s*([^,=!\\\s]+)\s*(?:,.*)?", re.DOTALL)
@@ -34,7 +35,13 @@ def concerns(head: RequestHead, target: bytes) -> str:
         if head.method == b"GET" and not head.has_body and not head.upgrade:
             return "watch" if is_watch(target) else "list"
         return "create" if head.method == b"POST" else ""
-    return ""
+    return "get" if head.method == b"GET" and not head.has_body and not head.upgrade and name_in(target) else ""
+
+
+def name_in(target: bytes) -> str:
+    """The namespace in the path, "" for the collection."""
+    found = _ITEM.fullmatch(target.partition(b"?")[0])
+    return found[1].decode("ascii") if found and not is_watch(target) else ""
 
 
 def find_names(

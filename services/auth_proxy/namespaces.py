@@ -28,7 +28,7 @@ from services.auth_proxy import identity
 from services.auth_proxy.authenticate import Authenticator, Caller
 from services.auth_proxy.calls import Calls
 from services.auth_proxy.clusters import ClusterFact
-from services.auth_proxy.namespace_view import PATH, concerns, find_names, narrow, narrow_accept
+from services.auth_proxy.namespace_view import PATH, concerns, find_names, name_in, narrow, narrow_accept
 from services.auth_proxy.namespace_watch import Narrowed, WatchTap, accept_of
 from services.auth_proxy.places import Places
 from services.auth_proxy.ways import Plainly, Wanted, Ways
@@ -70,6 +70,8 @@ class NamespaceDesk:
         grants, principal, cluster = self._grants.current, wanted.caller.principal, wanted.cluster
         if not verb or not grants.project_roles(principal, cluster.name, cluster.uid):
             return ""
+        if verb == "get" and name_in(wanted.target) in (self._find_names(wanted.caller, grants, cluster, verb) or ()):
+            return ""
         return "" if grants.is_allowed_inside(principal, cluster.name, cluster.uid, verb, "", "namespaces") else verb
 
     async def decide(self, wanted: Wanted, verb: str, plainly: Plainly, reshape: Reshape) -> Relay:
@@ -83,6 +85,12 @@ class NamespaceDesk:
         if verb == "create":
             return self._hand_over(wanted, caller, reshape)
         names = self._find_names(caller, self._grants.current, wanted.cluster, verb)
+        if names is not None and verb == "get":
+            name = name_in(wanted.target)
+            if name in names:
+                return plainly(wanted)
+            # As a list does not show it. `kubectl apply` looks before it makes one, and only this answer lets it go on.
+            raise errors.NotFound(f'namespaces "{name}" not found', kind="namespaces", name=name)
         return plainly(wanted) if names is None else self._view(wanted, caller, names, verb, reshape)
 
     # ── seeing ──
@@ -170,6 +178,8 @@ class NamespaceDesk:
     async def _may_itself(self, wanted: Wanted, verb: str) -> bool:
         """Whether the cluster lets the caller do this without us. Raises Unavailable and its like when it gives no answer."""
         attributes = {"verb": verb, "version": "v1", "resource": "namespaces"}
+        if name := name_in(wanted.target):
+            attributes |= {"name": name, "namespace": name}
         review = {
             "apiVersion": "authorization.k8s.io/v1",
             "kind": "SelfSubjectAccessReview",

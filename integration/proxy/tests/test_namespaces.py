@@ -96,7 +96,8 @@ async def test_kubectl_shows_the_namespaces_of_the_project_in_every_form(member)
         assert all(name in answer.out for name in OWN)
         assert_nothing_strange(answer.out.encode())
     assert (await member.kubectl("get", "ns", "mine-1")).code == 0
-    assert "forbidden" in (await member.kubectl("get", "ns", "bank")).err
+    for name in ("bank", "no-such"):
+        assert f'namespaces "{name}" not found' in (await member.kubectl("get", "ns", name)).err
     labelled = await member.kubectl("get", "ns", "-l", "kubernetes.io/metadata.name!=mine-1", "-o", "name")
     assert labelled.out.split() == ["namespace/mine-2"]
     assert (await member.kubectl("get", "ns", "-o", "name", "--chunk-size=1")).out.split() == [f"namespace/{n}" for n in OWN]  # fmt: skip
