@@ -10,6 +10,7 @@ from collections.abc import Callable
 from typing import Any, Protocol
 
 from libs.common import errors
+from libs.common.access.grants import Grants
 from libs.common.audit import bodies
 from libs.common.audit.event import RawEvent, Recordable
 from libs.common.audit.policy import Decision, Facts, Policy
@@ -23,6 +24,7 @@ from libs.common.resources.audit import Stage
 from services.auth_proxy.audit_tap import BodyTap, Budget, NoBodies
 from services.auth_proxy.authenticate import Caller
 from services.auth_proxy.figures import Figures
+from services.auth_proxy.namespace_watch import Narrowed
 
 _READS = (b"GET", b"HEAD", b"OPTIONS")
 _CLUSTER_PREFIX = b"/k8s/clusters/"
@@ -62,7 +64,7 @@ class Call:
 
     __slots__ = (
         "_calls", "_long", "at", "bodies", "bytes_in", "bytes_out", "caller", "cluster", "cluster_uid", "decision", "error", "exchange",
-        "groups", "head", "impersonated", "info", "key", "number", "peer", "received", "recording", "status",
+        "groups", "head", "impersonated", "info", "key", "narrowed", "number", "peer", "received", "recording", "status",
     )  # fmt: skip
 
     def __init__(
@@ -83,6 +85,8 @@ class Call:
         self.groups = groups
         self.impersonated: dict[str, Any] | None = None
         self.recording = ""
+        self.narrowed: Narrowed | None = None
+        """Set for a watch that shows its caller a part of what there is."""
         self.bodies: BodyTap | NoBodies | None = None
         self.exchange: Exchange | None = None
         self._long = False
@@ -149,8 +153,16 @@ class Call:
         return event
 
     def cut(self, error: errors.HerdsmanError) -> None:
-        if self.exchange is not None:
+        if self.exchange is None:
+            return
+        # Whoever followed a part must learn that there is less of it; where that can't be said at this moment, the cut does not wait.
+        if self.narrowed is None or not self.narrowed.end(self.exchange):
             self.exchange.fail(error)
+
+    def review(self, caller: Caller, grants: Grants) -> None:
+        """End a watch whose caller may see something else now than what it shows."""
+        if self.narrowed is not None and self.exchange is not None and not self.narrowed.is_current(caller, grants):
+            self.narrowed.end(self.exchange)
 
     def expect_long(self) -> None:
         self._long = True

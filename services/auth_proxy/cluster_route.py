@@ -2,6 +2,7 @@
 
 The path behind the cluster's name goes on as raw bytes. What the caller may do inside is judged by the cluster's own RBAC; whom the
 caller may wish to be there (`--as`), too: the wish goes along, and is asked where the API server's credential is (`relay.terminal`).
+One thing waits: namespaces, for members of projects (`namespaces`).
 """
 
 from __future__ import annotations
@@ -14,8 +15,8 @@ from libs.common.access.live import HasGrants
 from libs.common.access.owed import explain
 from libs.common.audit.request import RequestInfo
 from libs.common.relay import impersonation, rebuild, status
-from libs.common.relay.decision import Decision, Relay, Reshape
-from libs.common.relay.head import MAX_HEAD, RequestHead, ResponseHead, parse_request
+from libs.common.relay.decision import Decision, Later, Relay, Reshape
+from libs.common.relay.head import MAX_HEAD, RequestHead, ResponseHead
 from libs.common.relay.impersonation import Wish
 from libs.common.relay.names import CLUSTER_RESPONSE_DROPPED, KUBERNETES_PLAIN, KUBERNETES_REQUEST, UNBUFFERED
 from libs.common.relay.session import Session
@@ -23,9 +24,9 @@ from libs.common.relay.terminal import UPGRADES
 from services.auth_proxy.authenticate import Authenticator, Caller
 from services.auth_proxy.calls import Calls, describe_wish
 from services.auth_proxy.clusters import ClusterFact
-from services.auth_proxy.direct import DirectClusters
+from services.auth_proxy.namespaces import NamespaceDesk
 from services.auth_proxy.recording_policy import SessionRecording
-from services.auth_proxy.tunnels import Tunnels
+from services.auth_proxy.ways import Wanted, Ways
 
 PREFIX = b"/k8s/clusters/"
 FIRST_BYTE_S = 90.0
@@ -46,17 +47,17 @@ class ClusterRoute:
         authenticator: Authenticator,
         grants: HasGrants,
         clusters: Callable[[str], ClusterFact | None],
-        tunnels: Tunnels,
+        ways: Ways,
         calls: Calls,
-        direct: DirectClusters,
+        desk: NamespaceDesk,
         sessions: SessionRecording | None = None,
     ) -> None:
         self._authenticator = authenticator
         self._grants = grants
         self._clusters = clusters
-        self._tunnels = tunnels
+        self._ways = ways
         self._calls = calls
-        self._direct = direct
+        self._desk = desk
         self._sessions = sessions
         self._reshapes: dict[str, Reshape] = {}
 
@@ -93,6 +94,21 @@ class ClusterRoute:
             )
         if head.upgrade and head.upgrade not in UPGRADES:
             raise errors.BadRequest("the only protocols to switch to are websocket and SPDY/3.1")
+        wanted = Wanted(head, session, caller, cluster, target, block, wish)
+        verb = self._desk.concerns(wanted)
+        return Later(lambda: self._decide_later(wanted, verb)) if verb else self._pass_on(wanted)
+
+    async def _decide_later(self, wanted: Wanted, verb: str) -> Decision:
+        name = wanted.cluster.name
+        try:
+            return await self._desk.decide(wanted, verb, self._pass_on, self._reshape(name))
+        except errors.HerdsmanError as exc:
+            self._calls.refused(wanted.head, wanted.session, exc, wanted.caller, name)
+            raise
+
+    def _pass_on(self, wanted: Wanted) -> Relay:
+        """The call as it is, as its caller."""
+        head, target, wish, block, cluster = wanted.head, wanted.target, wanted.wish, wanted.block, wanted.cluster
         identity = block.lines
         if wish is not None:
             impersonation.check_reserved(wish)
@@ -106,26 +122,22 @@ class ClusterRoute:
                 "ask with a shorter query, or for fewer roles"
             )
         rebuild.check_identity(built, identity)
-        reshape = self._reshapes.get(name)
-        if reshape is None:
-            reshape = self._reshapes[name] = make_reshape(name)
-        call = self._calls.admit(head, session, caller, target, name, uid, block.groups)
+        call = self._calls.admit(head, wanted.session, wanted.caller, target, cluster.name, cluster.uid, block.groups)
         if wish is not None:
             call.impersonated = describe_wish(wish)
-        reshape = call.announcing(reshape)
-        terminal = self._direct.find(name, uid)
-        if terminal is not None:
-            # The same bytes that an agent would get, read by the same code: what it refuses is refused here too.
-            inner = parse_request(built, head.block.onward)
-            head.block.onward = inner.block if inner.block.weight <= MAX_HEAD else None
-            relay = terminal.relay(inner, reshape)
-        else:
-            relay = Relay(self._tunnels.source(cluster, upgrade=bool(head.upgrade)), built, reshape, head.upgrade)
+        reshape = call.announcing(self._reshape(cluster.name))
+        relay = self._ways.relay(cluster, built, reshape, head, upgrade=head.upgrade)
         relay.first_byte_s = None if head.upgrade or is_long(call.info) else FIRST_BYTE_S
         relay.watcher, relay.tap = call, call.tap
         if head.upgrade and self._sessions is not None:
             return self._sessions.relay(relay, head, target, call)
         return relay
+
+    def _reshape(self, name: str) -> Reshape:
+        reshape = self._reshapes.get(name)
+        if reshape is None:
+            reshape = self._reshapes[name] = make_reshape(name)
+        return reshape
 
 
 def split_target(target: bytes) -> tuple[str, bytes]:

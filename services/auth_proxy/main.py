@@ -36,14 +36,17 @@ from services.auth_proxy.forwarded import TrustedProxies
 from services.auth_proxy.gateway_route import GatewayRoute
 from services.auth_proxy.inherited import take_sockets
 from services.auth_proxy.leaving import Leaving
+from services.auth_proxy.namespaces import NamespaceDesk
 from services.auth_proxy.nats_route import NatsRoute
 from services.auth_proxy.neighbours import Neighbours, has_neighbours
+from services.auth_proxy.places import Places
 from services.auth_proxy.recording_start import start_recording
 from services.auth_proxy.revocation import Revoker
 from services.auth_proxy.routes import Routes
 from services.auth_proxy.token_cache import TokenCache
 from services.auth_proxy.token_reports import TokenReports
 from services.auth_proxy.tunnels import LocalTunnels, Tunnels
+from services.auth_proxy.ways import Ways
 
 
 async def build(host: Host[AuthProxyConfig]) -> None:
@@ -85,9 +88,11 @@ async def build(host: Host[AuthProxyConfig]) -> None:
         Objects(groups, Group),
         host.now,
     )
+    projects = await host.informer("project", "projects")
+    places = Places(projects)
     revoker = Revoker(calls, authenticator, grants)
     tokens.on_change.append(revoker.wake)
-    for informer in (users, providers, credentials, groups, clusters_informer):
+    for informer in (users, providers, credentials, groups, clusters_informer, projects):
         informer.subscribe(lambda _change: revoker.wake(), replay=False)
     grants.subscribe(lambda _grants: revoker.wake())
 
@@ -111,8 +116,10 @@ async def build(host: Host[AuthProxyConfig]) -> None:
     figures.follow("herdsman_direct_clusters", "Clusters that are reached without their agent", lambda: len(direct))
     nats_address = Address("the bus", *parse_address(config.nats_ws_address)) if config.nats_ws_address else None
     nats = Pool(lambda: nats_address, sweeper=sweeper) if nats_address else None
+    ways = Ways(tunnels, direct)
+    desk = NamespaceDesk(authenticator, grants, places, calls, ways, gateway, signer, host.monotonic)
     routes = Routes(
-        ClusterRoute(authenticator, grants, clusters.get, tunnels, calls, direct, sessions).route,
+        ClusterRoute(authenticator, grants, clusters.get, ways, calls, desk, sessions).route,
         agents.route,
         NatsRoute(nats, nats_address.authority if nats_address else b"").route,
         GatewayRoute(authenticator, signer, host.monotonic, gateway, calls),

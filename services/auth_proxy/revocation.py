@@ -93,3 +93,5 @@ class Revoker:
                 call.cut(
                     errors.Denied(f'a role that this call was let in with in cluster "{call.cluster}" was taken away')
                 )
+            else:
+                call.review(caller, grants)

@@ -55,9 +55,11 @@ class Routes:
             # What was taken out of it (a browser's credential) has to be found again.
             head.fields = fields
             try:
-                return self._route(head, session)
+                decision = self._route(head, session)
             except NotRemembered as missing:
                 name = missing.name
+                continue
+            return await decision.decide() if isinstance(decision, Later) else decision
         raise errors.Unavailable("the token changes faster than it can be read: try again", retry_after_s=1)
 
     def _route(self, head: RequestHead, session: Session) -> Decision:

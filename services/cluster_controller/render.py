@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from libs.common.access.principal import cluster_group
+from libs.common.access.principal import NAMESPACE_VIEWERS, cluster_group
 from libs.common.access.roles import EffectiveRole
 from libs.common.contracts.messages import DesiredPart, DesiredSet
 from libs.common.kube.objects import content_hash, set_hash
@@ -39,8 +39,8 @@ def render_desired(
 
 
 def render_roles(roles: Mapping[str, EffectiveRole], cluster: str) -> list[dict[str, Any]]:
-    """One ClusterRole for each role of scope cluster or project, and for each cluster role its binding in this cluster."""
-    objects: list[dict[str, Any]] = []
+    """One ClusterRole for each role of scope cluster or project, for each cluster role its binding in this cluster, and the hub's own group."""
+    objects: list[dict[str, Any]] = _render_hub_group()
     for name in sorted(roles):
         role = roles[name]
         if role.scope == "global":
@@ -64,6 +64,27 @@ def render_roles(roles: Mapping[str, EffectiveRole], cluster: str) -> list[dict[
                 }
             )
     return objects
+
+
+def _render_hub_group() -> list[dict[str, Any]]:
+    """What the front door itself may ask a cluster: for namespaces, when a member of projects wants to see theirs (decision 0029)."""
+    name = NAMESPACE_VIEWERS
+    rules = [{"apiGroups": [""], "resources": ["namespaces"], "verbs": ["get", "list", "watch"]}]
+    return [
+        {
+            "apiVersion": f"{RBAC}/v1",
+            "kind": "ClusterRole",
+            "metadata": {"name": name, "labels": dict(_LABELS)},
+            "rules": rules,
+        },
+        {
+            "apiVersion": f"{RBAC}/v1",
+            "kind": "ClusterRoleBinding",
+            "metadata": {"name": name, "labels": dict(_LABELS)},
+            "roleRef": {"apiGroup": RBAC, "kind": "ClusterRole", "name": name},
+            "subjects": [{"apiGroup": RBAC, "kind": "Group", "name": name}],
+        },
+    ]
 
 
 def select_desired(

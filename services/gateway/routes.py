@@ -19,6 +19,7 @@ from services.gateway.core import EmptyCore
 from services.gateway.devices import Devices
 from services.gateway.documents import Documents
 from services.gateway.health import Health
+from services.gateway.namespaces import Namespaces
 from services.gateway.pages import Pages, read_files
 from services.gateway.principals import Principals
 from services.gateway.projects import Projects
@@ -94,6 +95,7 @@ def render_routes(state: State) -> list[Route]:
         Route("POST", "/v1/project-templates/{name}/projects", projects.make),
         Route("POST", "/v1/projects/{name}/namespaces", projects.create),
         Route("POST", "/v1/projects/{name}/namespaces/move", projects.move),
+        Route("POST", "/v1/clusters/{name}/namespaces", Namespaces(state).create),
         Route("POST", "/v1/password", sign_in.password, owing=True),
         Route("POST", "/v1/devices", devices.begin, "patience"),
         Route("POST", "/v1/devices/fetch", devices.fetch, "patience"),

@@ -90,7 +90,7 @@ class NamespaceMaker:
         )  # fmt: skip
         name = request.project or self._only_project(ctx, request.cluster)
         key = rules.parse_key(name, request.cluster, request.namespace)
-        project = await again(lambda: self._enter(ctx, name, key))
+        project = await again(lambda: self._enter(ctx, name, key, request))
         if request.dry_run:
             return NamespaceCreated(project=name, cluster=key[0], namespace=key[1])
         log.get("project").info(
@@ -118,7 +118,7 @@ class NamespaceMaker:
 
     # ── the entry ────────────────────────────────────────────────────────────────────────────────────────────────────
 
-    async def _enter(self, ctx: WriteContext, name: str, key: rules.Key) -> Project:
+    async def _enter(self, ctx: WriteContext, name: str, key: rules.Key, request: NamespaceCreate) -> Project:
         """Write the namespace into the project; returns the project as it is then."""
         try:
             old: Project | None = await read(self._store, Project, name)
@@ -129,6 +129,7 @@ class NamespaceMaker:
         assert old is not None, "check_object raises for what is absent"
         if not rights.may(ctx.grants, ctx.principal, "create", name):
             raise validate.denied(ctx.principal.user, "create", Project, name, subresource="namespaces")
+        rules.check_kept(old, key[1], request.labels, request.annotations)
         entry = ProjectNamespace(cluster=key[0], namespace=key[1], create=True)
         if any(rules.key_of(n) == key for n in old.spec.namespaces) or self._is_there(key):
             raise _exists(key)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 
 from libs.common.apiserver import validate
-from libs.common.errors import Cause
+from libs.common.errors import Cause, Invalid
 from libs.common.resources.meta import check_label
 from libs.common.resources.projects import Project, ProjectNamespace
 from services.project.system import is_system
@@ -86,6 +86,26 @@ def check_namespaces(
             )
         seen.add(key)
     return causes
+
+
+POD_SECURITY = "pod-security.kubernetes.io/enforce"
+
+
+def check_kept(project: Project, namespace: str, labels: Mapping[str, str], annotations: Mapping[str, str]) -> None:
+    """What is wanted on a new namespace is what the project keeps on all of its. Raises Invalid: nothing is dropped without a word."""
+    spec = project.spec
+    kept_labels = {**spec.labels, **({POD_SECURITY: spec.pod_security} if spec.pod_security else {})}
+    causes = [
+        _forbidden(
+            f"metadata.{field}[{key}]", f'project "{project.name}" does not keep it on its namespaces: leave it out'
+        )
+        for field, wanted, kept in (("labels", labels, kept_labels), ("annotations", annotations, spec.annotations))
+        for key, value in sorted(wanted.items())
+        if kept.get(key) != value
+    ]
+    if causes:
+        told = "; ".join(f"{c.field}: {c.message}" for c in causes[:5])
+        raise Invalid(f'Namespace "{namespace}" is invalid: {told}', kind="Namespace", name=namespace, causes=causes)
 
 
 def _forbidden(path: str, why: str) -> Cause:

@@ -90,8 +90,14 @@ def _namespaces(project: Project, look: Look, is_absent: IsAbsent) -> list[Obser
         key = (entry.cluster, entry.namespace)
         seen = look(*key)
         if seen is not None:
-            used = seen.used if seen.project == project.uid else {}
-            found.append(ObservedNamespace(cluster=key[0], namespace=key[1], uid=seen.uid, used=dict(used)))
+            is_ours = seen.project == project.uid
+            found.append(
+                ObservedNamespace(
+                    cluster=key[0], namespace=key[1], uid=seen.uid, used=dict(seen.used) if is_ours else {},
+                    # What the hub makes carries the project's uid from its first moment.
+                    foreign=entry.create and not is_ours,
+                )
+            )  # fmt: skip
         elif is_absent(*key):
             found.append(ObservedNamespace(cluster=key[0], namespace=key[1]))
         elif key in before:

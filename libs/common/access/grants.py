@@ -177,9 +177,7 @@ class Grants:
 
     def synthetic_groups(self, principal: Principal, cluster_name: str, cluster_uid: str) -> tuple[str, ...]:
         """The groups that stand for the caller's roles in one cluster, sorted; () = no business there."""
-        if not cluster_uid or self.clusters.get(cluster_name) != cluster_uid or not self._is_active(principal):
-            return ()
-        if principal.clusters and cluster_name not in principal.clusters:
+        if not self._may_enter(principal, cluster_name, cluster_uid):
             return ()
         groups: list[str] = []
         only = principal.projects
@@ -193,6 +191,34 @@ class Grants:
                     uid = self.projects[name].uid
                     groups += [project_group(name, uid, r.name) for r in self.roles_in_project(held, name)]
         return tuple(sorted(set(groups)))
+
+    def project_roles(
+        self, principal: Principal, cluster_name: str, cluster_uid: str
+    ) -> dict[str, list[EffectiveRole]]:
+        """The living projects with namespaces in one cluster in which the caller has roles, with these: those of the groups of projects that
+        `synthetic_groups` gives."""
+        found: dict[str, list[EffectiveRole]] = {}
+        if not self._may_enter(principal, cluster_name, cluster_uid):
+            return found
+        for held in self._parts(principal):
+            for name in self._reach(held).get(cluster_name, ()):
+                if not principal.projects or name in principal.projects:
+                    roles = list(self.roles_in_project(held, name))
+                    if roles:
+                        found.setdefault(name, []).extend(roles)
+        return found
+
+    def is_allowed_inside(
+        self, principal: Principal, cluster_name: str, cluster_uid: str, verb: str, group: str, resource: str
+    ) -> bool:  # fmt: skip
+        """Whether a role of the cluster lets the caller do this everywhere in it. The cluster itself may know more, and decides."""
+        if principal.projects or not self._may_enter(principal, cluster_name, cluster_uid):
+            return False
+        return any(
+            role.rule_set.allows(verb, group, resource)
+            for held in self._parts(principal)
+            for role in self.roles_in_cluster(held, cluster_name)
+        )
 
     # ── reviews and giving ───────────────────────────────────────────────────────────────────────────────────────────
 
@@ -346,6 +372,12 @@ class Grants:
         return {cluster for project in projects for cluster in self.projects[project].clusters}
 
     # ── who calls ────────────────────────────────────────────────────────────────────────────────────────────────────
+
+    def _may_enter(self, principal: Principal, cluster_name: str, cluster_uid: str) -> bool:
+        """Whether the caller is one whose roles count, with a token that is good for this very cluster."""
+        if not cluster_uid or self.clusters.get(cluster_name) != cluster_uid or not self._is_active(principal):
+            return False
+        return not principal.clusters or cluster_name in principal.clusters
 
     def _is_active(self, principal: Principal) -> bool:
         user = self.users.get(principal.user)

@@ -60,6 +60,11 @@ def project_group(project: str, uid: str, role: str) -> str:
     return f"{USER_PREFIX}project:{project}:{uid}:{role}"
 
 
+NAMESPACE_VIEWERS = f"{USER_PREFIX}hub:namespaces"
+"""The group under which the front door asks a cluster for namespaces on behalf of a member of projects, having said which ones: the cluster binds it
+to reading namespaces and nothing else. No role gives it, and nobody may wish for it."""
+
+
 def local_group_principal(uid: str) -> str:
     """Principal id of a Group of the hub itself: `local:group:<uid>`."""
     return f"local:group:{uid}"

@@ -1,6 +1,6 @@
-"""One small question of our own to the server behind a pool, on the same connections as relayed calls: request out, whole answer in.
+"""One small question of our own to the server behind a source, on the same connections as relayed calls: request out, whole answer in.
 
-`review` asks an API server so what a caller may do. Nothing is known here of what is asked.
+`review` asks an API server so what a caller may do, and so does the front door. Nothing is known here of what is asked.
 """
 
 from __future__ import annotations
@@ -9,8 +9,8 @@ import asyncio
 
 from libs.common import errors
 from libs.common.relay import framing, status
+from libs.common.relay.decision import Source
 from libs.common.relay.head import END, MAX_HEAD, ResponseHead, parse_response
-from libs.common.relay.pool import Pool
 from libs.common.relay.upstream import Upstream
 
 MAX_BODY = 256 * 1024
@@ -87,16 +87,16 @@ class _Lost(status.BadGateway):
     """The connection ended before a byte of the answer."""
 
 
-async def ask(pool: Pool, request: bytes) -> tuple[int, bytes]:
+async def ask(source: Source, request: bytes) -> tuple[int, bytes]:
     """(status, body) of the answer. For questions that change nothing: sent once more when a kept connection turns out dead.
 
     How long it may take is for the caller to say. Raises Unavailable or BadGateway.
     """
-    upstream = pool.acquire() or await pool.open()
+    upstream = source.acquire() or await source.open()
     try:
         head, body = await _ask_on(upstream, request)
     except _Lost:
-        head, body = await _ask_on(await pool.open(), request)
+        head, body = await _ask_on(await source.open(), request)
     return head.status, _join(body) if head.chunked else body
 
 

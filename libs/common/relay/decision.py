@@ -71,6 +71,8 @@ class Relay:
     watcher: Watcher | None = None
     tap: Tap | None = None
     """Whoever must see the bytes; None, as almost always, costs nothing."""
+    then: Callable[[ResponseHead], Relay | None] | None = None
+    """Looks at the answer's head. A relay = the client's answer is to be had there, by a request that only reads; this one is dropped. May raise."""
 
 
 @dataclass(slots=True)

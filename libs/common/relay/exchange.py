@@ -40,7 +40,7 @@ class Exchange:
     """`status` is 0 until the response's head is known; the counters are of bodies and spliced bytes."""
 
     __slots__ = (
-        "_close_client", "_early", "_head_part", "_in", "_interim", "_opening", "_out", "_retried", "_reusable", "_seen", "bytes_in",
+        "_close_client", "_early", "_followed", "_head_part", "_in", "_interim", "_opening", "_out", "_retried", "_reusable", "_seen", "bytes_in",
         "bytes_out", "error", "finished", "relay", "request", "session", "started", "status", "upstream",
     )  # fmt: skip
 
@@ -61,6 +61,8 @@ class Exchange:
         self._head_part = b""
         self._opening: asyncio.Task[None] | None = None
         self._retried = False
+        self._followed = False
+        """What is asked now is a question of the hub's own, which changes nothing: the request itself has been answered."""
         self._reusable = not relay.upgrade
         self._close_client = False
         self._seen = 0
@@ -208,7 +210,7 @@ class Exchange:
         """A kept connection that the far side had closed meanwhile: one more try is safe, and only then."""
         return (
             upstream is not None and not isinstance(upstream, Splice) and upstream.used and not self._retried and not self._head_part
-            and not self.relay.upgrade and self.request.method in _SAFE and not self.request.has_body
+            and not self.relay.upgrade and (self._followed or (self.request.method in _SAFE and not self.request.has_body))
         )  # fmt: skip
 
     def start_over(self, body: bytes) -> bool:
@@ -278,6 +280,10 @@ class Exchange:
         if head.status == 101:
             self._switch(head, rest)
             return
+        following = self.relay.then(head) if self.relay.then is not None else None
+        if following is not None:
+            self._follow(following)
+            return
         out = framing.of_response(self.request.method, head)
         self._close_client = self._closes_client() or isinstance(out, framing.UntilClose)
         built = self.relay.reshape(head, self._close_client)
@@ -297,6 +303,22 @@ class Exchange:
         self.session.write(built + rest[:end])
         if out.done:
             self._finish(clean=end == len(rest))
+
+    def _follow(self, relay: Relay) -> None:
+        """This answer says only that the real one is to be had elsewhere: it is dropped, with its connection, and that one is fetched."""
+        if not self._in.done:
+            raise status.BadGateway("the far side answered before it had the whole request")
+        upstream, self.upstream = self.upstream, None
+        if upstream is not None:
+            upstream.close()
+        relay.watcher, relay.tap = self.relay.watcher, self.relay.tap
+        self.relay = relay
+        self._reusable, self._retried, self._followed = True, False, True
+        ready = relay.source.acquire()
+        if ready is not None:
+            self._attach(ready)
+        else:
+            self._open()
 
     def _closes_client(self) -> bool:
         # After an upgrade that was refused nothing may follow. A request that is not read to its end leaves bytes of it on the connection: they are never read as a request.
@@ -330,15 +352,15 @@ class Exchange:
 
     # the end
 
-    def end_stream(self) -> bool:
-        """End an answer without known length here and now, as its own end would. False: not at this moment.
+    def end_stream(self, last: bytes = b"") -> bool:
+        """End an answer without known length here and now, as its own end would, after `last`. False: not at this moment.
 
         Only between two chunks: what the client has then is whole. It asks again as after any end of a watch.
         """
         out = self._out
         if self.finished or not isinstance(out, framing.Chunked) or not out.between_chunks:
             return False
-        self.session.write(b"0\r\n\r\n")
+        self.session.write((b"%x\r\n%b\r\n" % (len(last), last) if last else b"") + b"0\r\n\r\n")
         self._drop_upstream()
         self._over()
         self.session.exchange_over(close=True)

@@ -21,6 +21,8 @@ FROM_HUB = b"Impersonate-As-"
 OWN_EXTRA = "herdsman-"
 """Extras of this prefix say who really calls: nobody may wish for one."""
 EXTRA_IMPERSONATOR = "herdsman-impersonator"
+HUB_GROUPS = "herdsman:hub:"
+"""Groups in which only the hub itself ever is (`access.principal` names them): with them it asks for more than its caller may see."""
 RESERVED_NAMESPACES = frozenset({"kube-system", "herdsman-system"})
 """Their service accounts hold the cluster's own rights, and the agent's right to be anybody."""
 MAX_ATTRIBUTES = 32
@@ -111,6 +113,8 @@ def check_reserved(wish: Wish, namespaces: Set[str] = RESERVED_NAMESPACES) -> No
             found = _SERVICE_ACCOUNTS.fullmatch(group)
             if found is None or found[1] in namespaces:
                 raise _reserved("group", group)
+        elif group.casefold().startswith(HUB_GROUPS):
+            raise errors.Denied(f'group "{group}" is the hub\'s own: nobody may impersonate it')
     for key, _ in wish.extras:
         if key.startswith(OWN_EXTRA):
             raise errors.Denied(

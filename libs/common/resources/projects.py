@@ -73,6 +73,10 @@ class ObservedNamespace(Model):
     cluster: str
     namespace: str
     uid: str = Field(default="", description="The namespace's own uid; empty = it is not there.")
+    foreign: bool = Field(
+        default=False,
+        description="True: the hub was to make it, and what is there is somebody else's; the project has no rights in it and does not show it.",
+    )
     used: dict[str, str] = Field(
         default_factory=dict,
         description="What of its share is used, by resource; left out in projects of more than 500 namespaces.",

@@ -31,6 +31,10 @@ class NamespaceCreate(BaseModel):
     namespace: str = Field(max_length=63)
     project: str = Field(default="", max_length=63)
     dry_run: bool = False
+    labels: dict[str, str] = Field(
+        default_factory=dict, max_length=64, description="Wanted on it: refused where the project does not keep them."
+    )
+    annotations: dict[str, str] = Field(default_factory=dict, max_length=64)
 
 
 class NamespaceCreated(BaseModel):
