@@ -10,7 +10,7 @@ from typing import Any
 import structlog
 
 from libs.common.kube.objects import Document, Ref, labels_of
-from libs.common.policies.admission import POLICY
+from libs.common.policies.names import POLICY
 from services.agent.apply import OLD_RIGHTS, Applier, Observed, Outcome
 from services.agent.claims import (
     Adorn,

@@ -15,7 +15,7 @@ from libs.common.bus.base import Bus
 from libs.common.contracts import subjects
 from libs.common.contracts.messages import Heartbeat
 from libs.common.kube.client import KubeClient
-from libs.common.policies.admission import NO_REVIEW
+from libs.common.policies.names import NO_REVIEW
 from libs.common.version import VERSION
 
 EVERY_S = 10.0

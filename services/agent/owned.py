@@ -9,8 +9,8 @@ from typing import Any
 
 from libs.common.access.principal import USER_PREFIX
 from libs.common.kube.objects import Document, content_hash, labels_of
-from libs.common.policies.admission import BINDING, NAME_PREFIX, POLICY
-from libs.common.policies.admission import GROUP as ADMISSION
+from libs.common.policies.names import BINDING, NAME_PREFIX, POLICY
+from libs.common.policies.names import GROUP as ADMISSION
 
 FIELD_MANAGER = "herdsman"
 MANAGED_BY = "app.kubernetes.io/managed-by"

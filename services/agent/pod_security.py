@@ -14,7 +14,7 @@ from typing import Any
 from libs.common import errors
 from libs.common.kube.client import KubeClient
 from libs.common.kube.objects import Document, is_satisfied, labels_of
-from libs.common.policies.pod_security import DOMAIN, MODES, ORDER_KIND, mode_of_labels, strictest, wanted_labels
+from libs.common.policies.levels import DOMAIN, MODES, ORDER_KIND, mode_of_labels, strictest, wanted_labels
 from services.agent.claims import CLAIM_VERSION, POD_SECURITY, PROJECT, Claim
 from services.agent.owned import part_label
 

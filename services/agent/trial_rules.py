@@ -10,8 +10,8 @@ from typing import Any
 from libs.common.contracts.messages import TrialOffender, TrialReport
 from libs.common.kube.discovery import ApiResource
 from libs.common.kube.objects import Document
-from libs.common.policies.admission import TRIAL_KIND, object_name
-from libs.common.policies.pod_security import ORDER_KIND
+from libs.common.policies.levels import ORDER_KIND
+from libs.common.policies.names import TRIAL_KIND, object_name
 from services.agent.claims import CLAIM_VERSION
 
 MAX_OFFENDERS = 50

@@ -22,8 +22,8 @@ from libs.common.contracts.methods import REPORT_TRIAL
 from libs.common.kube.client import METADATA_LIST, KubeClient
 from libs.common.kube.discovery import Discovery
 from libs.common.kube.objects import labels_of
-from libs.common.policies.admission import CANARY, CANARY_NAMESPACE, TRIAL_USER, guard_name, trial_group
-from libs.common.policies.pod_security import DOMAIN, is_governed
+from libs.common.policies.levels import DOMAIN, is_governed
+from libs.common.policies.names import CANARY, CANARY_NAMESPACE, TRIAL_USER, guard_name, trial_group
 from services.agent.apply import NAMESPACES
 from services.agent.claims import PROJECT
 from services.agent.desired import DesiredKeeper

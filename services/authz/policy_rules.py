@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from libs.common.errors import Cause
-from libs.common.policies.pod_security import version_rank
+from libs.common.policies.levels import version_rank
 from libs.common.resources.policies import (
     AdmissionPolicy,
     AdmissionPolicySpec,

@@ -17,7 +17,6 @@ from typing import Any, Self
 from urllib.parse import urlsplit
 
 import aiohttp
-from multidict import CIMultiDict
 
 from libs.common import errors
 from libs.common.kube.answers import WatchEvent, parse_event, parse_warning, read_limited, read_lines
@@ -120,8 +119,7 @@ class KubeClient:
 
         One try. Raises Unavailable, Timeout, Unauthenticated and TooManyRequests: then the server has not said.
         """
-        headers = await self._headers(JSON)
-        headers["Content-Type"] = MERGE if method == "PATCH" else JSON
+        headers = await self._headers(JSON, MERGE if method == "PATCH" else JSON)
         doing = f"rehearse {method} {path}"
         limits = aiohttp.ClientTimeout(total=timeout_s, connect=min(CONNECT_TIMEOUT_S, timeout_s))
         try:
@@ -246,10 +244,9 @@ class KubeClient:
         self, method: str, path: str, doing: str, params: Mapping[str, str] | None, accept: str,
         body: Mapping[str, Any] | None, content_type: str, timeout_s: float,
     ) -> bytes:  # fmt: skip
-        headers = await self._headers(accept)
+        headers = await self._headers(accept, content_type if body is not None else "")
         data = None
         if body is not None:
-            headers["Content-Type"] = content_type
             data = json.dumps(body, separators=(",", ":"), ensure_ascii=False).encode()
         limits = aiohttp.ClientTimeout(total=timeout_s, connect=min(CONNECT_TIMEOUT_S, timeout_s))
         try:
@@ -274,12 +271,13 @@ class KubeClient:
         body = await answer.content.read(64 << 10)
         return error_of_answer(answer.status, body, answer.headers.get("Retry-After", ""), doing)
 
-    async def _headers(self, accept: str) -> CIMultiDict[str]:
-        headers = CIMultiDict({"Accept": accept, "User-Agent": self._user_agent})
-        headers.extend(self._identity)
+    async def _headers(self, accept: str, content_type: str = "") -> list[tuple[str, str]]:
+        headers = [("Accept", accept), ("User-Agent", self._user_agent), *self._identity]
+        if content_type:
+            headers.append(("Content-Type", content_type))
         authorization = await self.endpoint.credential.authorization()
         if authorization is not None:
-            headers["Authorization"] = authorization
+            headers.append(("Authorization", authorization))
         return headers
 
     async def _open(self) -> aiohttp.ClientSession:

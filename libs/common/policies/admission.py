@@ -14,40 +14,29 @@ from collections.abc import Iterable
 from typing import Any
 
 from libs.common.kube.objects import content_hash
-from libs.common.policies.choice import SYSTEM_NAMESPACES, trial_id
+from libs.common.policies.choice import trial_id
+from libs.common.policies.names import (
+    AGENT_ACCOUNT,
+    BINDING,
+    CANARY,
+    NO_REVIEW,
+    POLICY,
+    PROJECT_LABEL,
+    SYSTEM_NAMESPACES,
+    TRIAL_KIND,
+    TRIAL_USER,
+    VERSION,
+    guard_name,
+    object_name,
+    trial_group,
+)
 from libs.common.resources.meta import API_VERSION
 from libs.common.resources.policies import AdmissionPolicy, NamedExpression, ResourceRule
 from libs.common.resources.selectors import LabelSelector
 
-GROUP = "admissionregistration.k8s.io"
-VERSION = f"{GROUP}/v1"
-POLICY, BINDING = "ValidatingAdmissionPolicy", "ValidatingAdmissionPolicyBinding"
-NAME_PREFIX = "herdsman-"
-"""Of the objects in a cluster; Kubernetes allows no colon there."""
-TRIAL_KIND = "PolicyTrialOrder"
-TRIAL_USER = "herdsman:policy-trial"
-CANARY = "management.herdsman.dev/canary"
-CANARY_NAMESPACE = "default"
-AGENT_ACCOUNT = "system:serviceaccount:herdsman-system:herdsman-agent"
-NO_REVIEW = "-"
-"""An agent's name in a cluster that cannot say whom it takes it for: one that has no such policies either."""
-PROJECT_LABEL = "management.herdsman.dev/project"
 _NAMESPACE_NAME = "kubernetes.io/metadata.name"
 _RBAC = "rbac.authorization.k8s.io"
 _PLAIN = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789:@._/-")
-
-
-def object_name(policy: str) -> str:
-    return f"{NAME_PREFIX}{policy}"
-
-
-def guard_name(policy: str) -> str:
-    """Of the policy that keeps trials to dry runs. Policies' names hold no dot, so no other policy is called so."""
-    return f"{NAME_PREFIX}{policy}.trial"
-
-
-def trial_group(policy: str) -> str:
-    return f"{TRIAL_USER}:{policy}"
 
 
 def quote_cel(text: str) -> str:
@@ -113,7 +102,9 @@ def _render_trial(policy: AdmissionPolicy, exempt: dict[str, str]) -> list[dict[
     judged = [
         {**_rule(rule), "operations": ["CREATE", "UPDATE", "DELETE"]} for rule in rules if not _only_connects(rule)
     ]
-    judged.append(_rule(ResourceRule(api_groups=[""], resources=["configmaps"], operations=["CREATE"])))
+    judged.append(
+        _rule(ResourceRule(api_groups=[""], api_versions=["v1"], resources=["configmaps"], operations=["CREATE"]))
+    )
     guard = make_policy(
         name,
         judged,

@@ -13,8 +13,6 @@ ADMISSION_PARTS, POD_SECURITY_PARTS = "policies/", "pod-security/"
 """Prefixes of parts of a cluster's desired set: one part for each policy."""
 TRIAL = "management.herdsman.dev/trial"
 """Annotation on a policy: each new value has it tried again everywhere."""
-SYSTEM_NAMESPACES = ("herdsman-system", "kube-node-lease", "kube-public", "kube-system")
-"""Exempt whatever a policy says. Named, not by prefix: whoever may make a namespace must not choose to be exempt."""
 
 
 def is_chosen(choice: ClusterChoice, cluster: str, labels: Mapping[str, str]) -> bool:

@@ -33,7 +33,11 @@ class ResourceRule(Model):
     """As admissionregistration.k8s.io/v1 NamedRuleWithOperations."""
 
     api_groups: list[str] = Field(min_length=1, max_length=64, description='"" is the core group, `*` every one.')
-    api_versions: list[str] = Field(default_factory=lambda: ["*"], min_length=1, max_length=64)
+    api_versions: list[str] = Field(
+        min_length=1,
+        max_length=64,
+        description="Such as v1. With `*`, here or above, the cluster does not check the types in expressions.",
+    )
     resources: list[str] = Field(min_length=1, max_length=256, description="Plurals, such as pods or pods/exec.")
     operations: list[Operation] = Field(min_length=1, max_length=4)
     resource_names: list[str] = Field(default_factory=list, max_length=256, description="Empty = all.")
