@@ -227,3 +227,47 @@ async def test_a_cluster_without_its_agent_is_pending_since_then(hub: Hub):
     assert "far: not tried yet; Pending since" in told
     for kind, name in (("admissionpolicy", "far"), ("cluster", "far")):
         await admin.sees("herdsman", "delete", kind, name)
+
+
+async def test_a_guarded_project_is_not_opened_by_a_label_or_another_network_policy(hub: Hub):
+    admin = await hub.admin()
+    await admin.sees("local", "create", "namespace", "walled")
+    await admin.must("project", "create", "walls", "local/walled")
+    spec = json.dumps({"spec": {"isolated": True, "defaultDeny": True, "guarded": True}})
+    await admin.sees("herdsman", "patch", "project", "walls", "--type=merge", "-p", spec)
+
+    async def is_guarded() -> bool:
+        answer = await admin.kubectl(
+            "local", "label", "namespace", "default", "management.herdsman.dev/project=walls", "--dry-run=server"
+        )
+        return answer.code != 0 and "is the hub's: use herdsman project" in answer.err
+
+    await eventually(is_guarded, 30)
+    opened = {
+        "apiVersion": "networking.k8s.io/v1", "kind": "NetworkPolicy", "metadata": {"name": "open", "namespace": "walled"},
+        "spec": {"podSelector": {}, "ingress": [{}]},
+    }  # fmt: skip
+    refused = await admin.kubectl("local", "apply", "-f", "-", stdin=json.dumps(opened).encode())
+    assert "the namespace's project is guarded: ingress" in refused.err
+    opened["spec"] = {
+        "podSelector": {},
+        "policyTypes": ["Egress"],
+        "egress": [{"to": [{"ipBlock": {"cidr": "0.0.0.0/0"}}]}],
+    }
+    refused = await admin.kubectl("local", "apply", "-f", "-", stdin=json.dumps(opened).encode())
+    assert "the namespace's project is guarded: egress" in refused.err
+    opened["spec"] = {"podSelector": {}, "ingress": [{"from": [{"podSelector": {}}]}]}
+    await admin.sees("local", "apply", "-f", "-", stdin=json.dumps(opened).encode())
+    await admin.sees("local", "label", "namespace", "walled", "team=x")
+    ours = json.loads(
+        await admin.sees("local", "get", "networkpolicy", "herdsman-project", "-n", "walled", "-o", "json")
+    )
+    assert ours["spec"]["policyTypes"] == ["Ingress", "Egress"]
+    await admin.must("project", "delete", "walls")
+
+    async def is_released() -> bool:
+        found = await admin.sees("local", "get", "validatingadmissionpolicies", "-o", "name")
+        labels = await admin.sees("local", "get", "namespace", "walled", "-o", "jsonpath={.metadata.labels}")
+        return "herdsman-projects" not in found and "management.herdsman.dev/project" not in labels
+
+    await eventually(is_released, 30)

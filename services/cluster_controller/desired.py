@@ -15,6 +15,7 @@ from libs.common.kube.objects import content_hash
 from libs.common.resources.projects import Project, ProjectNamespace
 from services.cluster_controller.policies import Policies, PolicyPart
 from services.cluster_controller.render import ROLES_PART, render_roles, select_desired
+from services.cluster_controller.render_guard import GUARD_PART, render_guard
 from services.cluster_controller.render_projects import group_namespaces, render_project
 from services.cluster_controller.view import HasRoles, Projects
 
@@ -86,7 +87,14 @@ class DesiredSets:
         return group_namespaces(cluster, self._projects.in_cluster(cluster), uid)
 
     def _policy_parts(self, cluster: str) -> Mapping[str, PolicyPart]:
-        return self._policies.parts(cluster) if self._policies is not None else {}
+        if self._policies is None:
+            return {}
+        parts, username = self._policies.parts(cluster), self._policies.agent_of(cluster)
+        guarded = sorted((p for p in self._projects.in_cluster(cluster) if p.spec.guarded), key=lambda p: p.name)
+        if guarded and username:
+            version = (username, tuple((p.uid, p.metadata.generation) for p in guarded))
+            parts[GUARD_PART] = PolicyPart(version, lambda: render_guard(guarded, username))
+        return parts
 
     def _current_roles(self) -> Mapping[str, EffectiveRole]:
         roles = self._source.current.roles

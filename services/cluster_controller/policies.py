@@ -48,10 +48,14 @@ class Policies:
     def all(self) -> Iterable[Policy]:
         return self._policies.values()
 
+    def agent_of(self, cluster: str) -> str:
+        """Whom the cluster takes its agent for; empty = it has not said."""
+        found = self._clusters.get(cluster)
+        return found.status.agent.username if found is not None else ""
+
     def parts(self, cluster: str) -> dict[str, PolicyPart]:
         """Part name → policy. None before the cluster's agent has said who it is there: a policy must not shut it out."""
-        found = self._clusters.get(cluster)
-        username = found.status.agent.username if found is not None else ""
+        found, username = self._clusters.get(cluster), self.agent_of(cluster)
         if found is None or not username:
             return {}
         labels = found.metadata.labels or {}
