@@ -263,7 +263,7 @@ async def test_a_guarded_project_is_not_opened_by_a_label_or_another_network_pol
         await admin.sees("local", "get", "networkpolicy", "herdsman-project", "-n", "walled", "-o", "json")
     )
     assert ours["spec"]["policyTypes"] == ["Ingress", "Egress"]
-    await admin.must("project", "delete", "walls")
+    await admin.must("project", "delete", "walls", "--yes")
 
     async def is_released() -> bool:
         found = await admin.sees("local", "get", "validatingadmissionpolicies", "-o", "name")

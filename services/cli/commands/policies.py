@@ -156,13 +156,20 @@ def audit(app: App, name: str) -> None:
 
 @policy.command()
 @click.argument("name")
+@click.option("-y", "--yes", is_flag=True, help="Do not ask.")
 @pass_app
-def delete(app: App, name: str) -> None:
+def delete(app: App, name: str, yes: bool) -> None:
     """Delete the policy NAME; it goes from all clusters."""
     with app.hub() as hub:
         plural, document = _find(hub, name)
-        hub.delete(resources.path(plural, name))
-    out.note(f'{document["kind"]} "{name}" deleted')
+        count = len((document.get("status") or {}).get("clusters") or ())
+        out.confirm(f'Delete {document["kind"]} "{name}"? Its {count} clusters allow again what it refuses.', yes)
+        uid = str(document["metadata"].get("uid", ""))
+        hub.delete(
+            resources.path(plural, name),
+            {"apiVersion": "v1", "kind": "DeleteOptions", "preconditions": {"uid": uid}},
+        )
+    out.note(f'{document["kind"]} "{name}" is deleted')
 
 
 def _find(hub: Hub, name: str) -> tuple[str, Document]:
