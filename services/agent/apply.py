@@ -31,12 +31,15 @@ from services.agent.owned import (
     find_refusal,
     is_owned,
 )
+from services.agent.pod_security import Level, Unlevel, label, unlabel
 
 OBJECT_APPLIED = "object_applied"
 OBJECT_DELETED = "object_deleted"
 NAMESPACE_MADE = "namespace_made"
 NAMESPACE_ADORNED = "namespace_adorned"
 NAMESPACE_RELEASED = "namespace_released"
+NAMESPACE_LEVELLED = "namespace_levelled"
+NAMESPACE_UNLEVELLED = "namespace_unlevelled"
 NAMESPACES = "/api/v1/namespaces"
 OLD_RIGHTS = "the agent lacks a right in this cluster: apply the import manifest of this version again"
 log = structlog.get_logger(__name__)
@@ -177,6 +180,12 @@ class Applier:
                 await self._apply(step, outcome)
             case Release():
                 await self._release(step)
+            case Level():
+                await label(self._client, f"{NAMESPACES}/{step.namespace}", step)
+                log.info(NAMESPACE_LEVELLED, namespace=step.namespace, part=step.part)
+            case Unlevel():
+                await unlabel(self._client, f"{NAMESPACES}/{step.namespace}", step)
+                log.info(NAMESPACE_UNLEVELLED, namespace=step.namespace)
             case Make():
                 await self._make(step.claim, outcome)
             case Adorn():

@@ -73,6 +73,11 @@ def is_claim(document: Document) -> bool:
     return document.get("apiVersion") == CLAIM_VERSION and document.get("kind") == CLAIM_KIND
 
 
+def is_order(document: Document) -> bool:
+    """Whether a document of a part is no object of the cluster but something that the agent is told to do."""
+    return document.get("apiVersion") == CLAIM_VERSION
+
+
 def parse_claim(document: Document, part: str) -> Claim:
     """The claim that `part` (its name) makes."""
     name = str((document.get("metadata") or {}).get("name") or "")

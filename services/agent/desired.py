@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import random
 import time
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 
 import structlog
@@ -28,11 +28,13 @@ from services.agent.claims import (
     find_marks,
     is_adorned,
     is_claim,
+    is_order,
     parse_claim,
 )
 from services.agent.diff import is_met
-from services.agent.enforce import Enforcer
+from services.agent.enforce import Enforcer, all_claims
 from services.agent.owned import BASE_KINDS, mark, part_label
+from services.agent.pod_security import Orders, plan_levels, read_orders, with_level
 from services.agent.state import Kept, State
 
 POLL_S = 300.0
@@ -79,7 +81,9 @@ class DesiredKeeper:
         self._enforce_at = monotonic()
         """When everything is looked at."""
         self.kinds_changed = asyncio.Event()
+        self.trials_changed = asyncio.Event()
         self._claims: dict[str, Claim] = {}
+        self._orders: Orders = ()
         self._drifts: dict[str, tuple[int, float]] = {}
         """Label value of a part → how often it was put right in a row, and when last."""
         self._due: dict[str, float] = {}
@@ -120,6 +124,11 @@ class DesiredKeeper:
         # An agent that knew no claims has remembered them as a kind of object.
         return frozenset({*BASE_KINDS, *self._kept.kinds} - {(CLAIM_VERSION, CLAIM_KIND)})
 
+    @property
+    def parts(self) -> Mapping[str, tuple[str, Sequence[Document]]]:
+        """The last fetched set."""
+        return self._kept.parts
+
     def look_at_all(self) -> None:
         """Something may have been missed."""
         self._soon("_enforce_at", LOOK_AT_ALL_S)
@@ -149,6 +158,10 @@ class DesiredKeeper:
             self.tampered(claim.part)
         elif claim is None and find_marks(found):
             self.tampered(part_label(f"projects/{labels_of(found).get(PROJECT, '')}"))
+        if self._orders:
+            claimed = [c for c in all_claims(self._kept.parts) if c[0].namespace == name] if claim is not None else []
+            for step in plan_levels(self._orders, {name: found}, claimed):
+                self.tampered(step.part)
         self._appeared.add(name)
         if name in self._absent:
             self._absent -= {name}
@@ -203,7 +216,7 @@ class DesiredKeeper:
     async def _keep(self, parts: dict[str, tuple[str, list[dict[str, object]]]]) -> bool:
         if parts == self._kept.parts:
             return False
-        applied = (o for _hash, objects in parts.values() for o in objects if not is_claim(o))
+        applied = (o for _hash, objects in parts.values() for o in objects if not is_order(o))
         kinds = {*self._kept.kinds, *((str(o["apiVersion"]), str(o["kind"])) for o in applied)}
         changed = {
             name for name in parts.keys() | self._kept.parts.keys() if parts.get(name) != self._kept.parts.get(name)
@@ -220,8 +233,12 @@ class DesiredKeeper:
         return True
 
     def _read_claims(self) -> None:
+        self._orders = read_orders(self._kept.parts)
         claims = (
-            parse_claim(o, name) for name, (_hash, objects) in self._kept.parts.items() for o in objects if is_claim(o)
+            with_level(parse_claim(o, name), self._orders)
+            for name, (_hash, objects) in self._kept.parts.items()
+            for o in objects
+            if is_claim(o)
         )
         self._claims = {claim.namespace: claim for claim in claims}
 
@@ -270,6 +287,10 @@ class DesiredKeeper:
         labels = {part_label(name): name for name in parts}
         for label in {*labels, *made.failures} if only is None else {*only, *made.failures}:
             self._note(label, labels.get(label, ""), "; ".join(made.failures.get(label, ()))[:_MAX_ERROR])
+        for label, name in labels.items():
+            if name in self._results and (only is None or label in only):
+                remarks = made.remarks.get(label, "")[:_MAX_ERROR]
+                self._results[name] = self._results[name].model_copy(update={"remarks": remarks})
         for label, touched in made.touched.items():
             self._note_repair(
                 label, self._results.get(labels.get(label, "")), before.get(labels.get(label, "")), touched
@@ -283,6 +304,7 @@ class DesiredKeeper:
             self._look_at(self._parts_with(name))
         self.applied = {report.name: report.hash for report in self._results.values() if not report.error}
         self.applied_set = set_hash(self.applied)
+        self.trials_changed.set()
         return [report for _name, report in sorted(self._results.items())]
 
     def _note(self, label: str, name: str, error: str) -> None:

@@ -19,9 +19,10 @@ from libs.common.contracts.methods import REPORT_APPLIED
 from libs.common.kube.client import METADATA_LIST, KubeClient
 from libs.common.kube.discovery import ApiResource, Discovery
 from libs.common.kube.objects import Document, Ref, labels_of
-from services.agent.apply import release
+from services.agent.apply import NAMESPACES, release
 from services.agent.claims import PROJECT, find_marks
 from services.agent.owned import AGENT_PART, BINDING_KINDS, PART, ROLE_KINDS, SELECTOR, is_owned
+from services.agent.pod_security import MARK, has_mark, unlabel, unlevel_step
 from services.agent.state import State
 
 REMOVAL_BUDGET_S = 120.0
@@ -102,14 +103,14 @@ class Detacher:
     ) -> dict[Ref, tuple[ApiResource, Document]]:
         found: dict[Ref, tuple[ApiResource, Document]] = {}
         looks = [(resource, SELECTOR) for resource in resources]
-        looks += [(resource, PROJECT) for resource in resources if _is_namespaces(resource)]
+        looks += [(resource, label) for resource in resources if _is_namespaces(resource) for label in (PROJECT, MARK)]
         for resource, selector in looks:
             try:
                 async for page in self._client.pages(
                     resource.collection_path(), selector=selector, accept=METADATA_LIST
                 ):
                     for item in page.get("items") or ():
-                        ours = is_owned(item) if selector == SELECTOR else bool(find_marks(item))
+                        ours = is_owned(item) if selector == SELECTOR else bool(find_marks(item)) or has_mark(item)
                         if ours and labels_of(item).get(PART) != AGENT_PART:
                             metadata = item["metadata"]
                             ref = Ref(
@@ -147,7 +148,10 @@ class Detacher:
     async def _release(self, ref: Ref, item: Document, problems: dict[str, str]) -> None:
         """A namespace holds people's work: what is ours on it goes, it stays."""
         try:
-            await release(self._client, ref.name, str(item["metadata"]["uid"]), find_marks(item))
+            if has_mark(item):
+                await unlabel(self._client, f"{NAMESPACES}/{ref.name}", unlevel_step(ref.name, item))
+            if find_marks(item):
+                await release(self._client, ref.name, str(item["metadata"]["uid"]), find_marks(item))
             problems.pop(str(ref), None)
         except (errors.Denied, errors.Invalid, errors.BadRequest) as exc:
             problems[str(ref)] = f"{ref} keeps the labels of its project: {exc.message}"

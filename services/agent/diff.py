@@ -17,6 +17,7 @@ from typing import Any
 from libs.common.kube.objects import Document, Ref, is_satisfied, labels_of, ref_of
 from services.agent.claims import Adorn, Make, Release, find_marks
 from services.agent.owned import BINDING_KINDS, PART, RBAC_GROUP, ROLE_KINDS, mark, part_label
+from services.agent.pod_security import Level, Unlevel
 from services.agent.quantities import KINDS as QUANTITY_KINDS
 from services.agent.quantities import normalise
 
@@ -43,7 +44,7 @@ class Apply:
     is_new: bool = False
 
 
-Step = Delete | Apply | Release | Make | Adorn
+Step = Delete | Apply | Release | Make | Adorn | Level | Unlevel
 
 
 def diff_parts(desired: Mapping[str, Sequence[Document]], actual: Mapping[Ref, Document]) -> list[Step]:

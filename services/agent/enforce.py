@@ -10,10 +10,22 @@ from typing import Any
 import structlog
 
 from libs.common.kube.objects import Document, Ref, labels_of
+from libs.common.policies.names import POLICY
 from services.agent.apply import OLD_RIGHTS, Applier, Observed, Outcome
-from services.agent.claims import Adorn, Claim, Make, Release, diff_claims, find_claim_refusal, is_claim, parse_claim
+from services.agent.claims import (
+    Adorn,
+    Claim,
+    Make,
+    Release,
+    diff_claims,
+    find_claim_refusal,
+    is_claim,
+    is_order,
+    parse_claim,
+)
 from services.agent.diff import Delete, Step, diff_objects
 from services.agent.owned import AGENT_PART, BINDING_KINDS, PART, part_label
+from services.agent.pod_security import Level, Orders, Unlevel, plan_levels, read_orders, with_level
 
 Parts = Mapping[str, tuple[str, Sequence[Document]]]
 """Part name → (hash, objects)."""
@@ -30,6 +42,8 @@ class Round:
     failures: dict[str, list[str]] = field(default_factory=dict)
     touched: dict[str, list[str]] = field(default_factory=dict)
     absent: frozenset[str] = frozenset()
+    remarks: dict[str, str] = field(default_factory=dict)
+    """What the cluster finds wrong with what it has accepted, by label value of a part."""
     concerns_all: bool = False
     """Something was found that parts outside of this round rest on."""
 
@@ -49,12 +63,15 @@ class Enforcer:
         if only is not None and len(only) > PARTS_AT_ONCE:
             only = None
         outcome = Outcome(strangers=set() if only is None else set(self._strangers))
-        desired = {name: [o for o in objects if not is_claim(o)] for name, (_hash, objects) in parts.items()}
-        here, elsewhere = _read_claims(parts, only, outcome)
+        desired = {name: [o for o in objects if not is_order(o)] for name, (_hash, objects) in parts.items()}
+        orders = read_orders(parts)
+        here, elsewhere = _read_claims(parts, only, orders, outcome)
         observed = await self._applier.observe_owned(kinds, only or ())
         mine = {ref: found for ref, found in observed.objects.items() if labels_of(found).get(PART) != AGENT_PART}
         _note_refused(desired, observed, only, outcome)
-        names = None if only is None else {claim.namespace for claim in here}
+        # Which namespaces a template speaks of, only a look at all of them tells.
+        levels = _are_levels_due(parts, orders, only)
+        names = None if only is None or levels else {claim.namespace for claim in here}
         namespaces = await self._applier.observe_namespaces(names)
         plan = diff_claims(
             here, namespaces, held={ref.namespace for ref in mine}, claimed=elsewhere - {claim.namespace for claim in here},
@@ -69,17 +86,27 @@ class Enforcer:
             name: [o for o in objects if _namespace_of(o) not in outcome.blocked] for name, objects in desired.items()
         }
         takes, gives = diff_objects(wanted, mine, only)
-        await self._applier.take([*takes, *plan.steps, *gives], outcome)
+        steps = plan_levels(orders, namespaces, all_claims(parts)) if levels else []
+        await self._applier.take([*takes, *plan.steps, *steps, *gives], outcome)
         await self._unbind_strangers(mine, outcome)
         found_strangers = not outcome.strangers <= self._strangers
         self._strangers = outcome.strangers
         if outcome.writes:
             log.info(DESIRED_APPLIED, writes=outcome.writes, failures=len(outcome.failures))
         touched = {
-            part: list(dict.fromkeys(_tell(step, observed.changers | outcome.changers) for step in steps))
+            part: list(dict.fromkeys(_tell(step, observed.changers | outcome.changers) for step in repairs))
             for part, steps in outcome.done.items()
+            if (
+                repairs := [
+                    step
+                    for step in steps
+                    if not (isinstance(step, Unlevel) or (isinstance(step, Level) and step.is_new))
+                ]
+            )
         }
-        return Round(outcome.failures, touched, frozenset(outcome.absent), only is not None and found_strangers)
+        return Round(
+            outcome.failures, touched, frozenset(outcome.absent), find_remarks(mine), only is not None and found_strangers
+        )  # fmt: skip
 
     async def _unbind_strangers(self, mine: Mapping[Ref, Document], outcome: Outcome) -> None:
         """A role of ours that somebody replaced by one of their own is bound by us no longer: its rules are not the hub's."""
@@ -93,7 +120,41 @@ class Enforcer:
         await self._applier.take(steps, outcome)
 
 
-def _read_claims(parts: Parts, only: AbstractSet[str] | None, outcome: Outcome) -> tuple[list[Claim], set[str]]:
+def all_claims(parts: Parts) -> list[tuple[Claim, str]]:
+    """Each claim of all parts, with the Pod Security level that its project wants."""
+    return [
+        (parse_claim(document, name), str((document.get("spec") or {}).get("podSecurity") or ""))
+        for name, (_hash, objects) in parts.items()
+        for document in objects
+        if is_claim(document) and not find_claim_refusal(document)
+    ]
+
+
+def find_remarks(mine: Mapping[Ref, Document]) -> dict[str, str]:
+    """What each API server found in the CEL of policies when it checked the types; the rest it says when they are applied."""
+    remarks: dict[str, str] = {}
+    for ref, found in sorted(mine.items()):
+        checked = ((found.get("status") or {}).get("typeChecking") or {}) if ref.kind == POLICY else {}
+        told = [
+            f"{w.get('fieldRef', '')}: {' '.join(str(w.get('warning', '')).split())}"
+            for w in checked.get("expressionWarnings") or ()
+        ]
+        if told:
+            remarks.setdefault(labels_of(found).get(PART, ""), "; ".join(told))
+    return remarks
+
+
+def _are_levels_due(parts: Parts, orders: Orders, only: AbstractSet[str] | None) -> bool:
+    """Whether this round is about the levels of namespaces: it has a template's part, or that of one that is gone."""
+    if only is None:
+        return True
+    others = {part_label(name) for name in parts} - {label for label, _spec in orders}
+    return not only <= others
+
+
+def _read_claims(
+    parts: Parts, only: AbstractSet[str] | None, orders: Orders, outcome: Outcome
+) -> tuple[list[Claim], set[str]]:
     """The claims of the parts of this round, but for those that are refused; and the namespaces that other parts claim."""
     claims: list[Claim] = []
     elsewhere: set[str] = set()
@@ -105,7 +166,7 @@ def _read_claims(parts: Parts, only: AbstractSet[str] | None, outcome: Outcome) 
             if not is_here:
                 elsewhere.add(document["metadata"]["name"])
                 continue
-            claim, refusal = parse_claim(document, name), find_claim_refusal(document)
+            claim, refusal = with_level(parse_claim(document, name), orders), find_claim_refusal(document)
             if refusal:
                 outcome.blocked[claim.namespace] = f"the agent refuses what the hub asked for: {refusal}"
                 outcome.fail(claim.part, outcome.blocked[claim.namespace])
@@ -134,7 +195,7 @@ def _tell(step: Step, changers: Mapping[Ref, str]) -> str:
     match step:
         case Make() | Adorn():
             return f'Namespace "{step.claim.namespace}"'
-        case Release():
+        case Release() | Level() | Unlevel():
             return f'Namespace "{step.namespace}"'
         case _:
             changer = changers.get(step.ref, "")

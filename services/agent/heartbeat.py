@@ -15,6 +15,7 @@ from libs.common.bus.base import Bus
 from libs.common.contracts import subjects
 from libs.common.contracts.messages import Heartbeat
 from libs.common.kube.client import KubeClient
+from libs.common.policies.names import NO_REVIEW
 from libs.common.version import VERSION
 
 EVERY_S = 10.0
@@ -23,6 +24,7 @@ PROBE_EVERY_S = 10.0
 PROBE_TIMEOUT_S = 5.0
 VERSION_EVERY_S = 300.0
 API_SERVER_UNHEALTHY = "api_server_unhealthy"
+NAME_UNKNOWN = "agent_name_unknown"
 API_SERVER_RECOVERED = "api_server_recovered"
 log = structlog.get_logger(__name__)
 
@@ -37,6 +39,8 @@ class ApiServerProbe:
         self.healthy = False
         self.message = "not asked yet"
         self.version = ""
+        self.username = ""
+        """Whom the API server takes us for."""
 
     async def run(self) -> None:
         while True:
@@ -52,6 +56,7 @@ class ApiServerProbe:
                 self.version = str(
                     (await self._client.get("/version", timeout_s=PROBE_TIMEOUT_S)).get("gitVersion") or ""
                 )[:64]
+                await self._ask_who()
                 self._version_at = self._monotonic()
             self.healthy, self.message = True, ""
         except errors.HerdsmanError as exc:
@@ -60,6 +65,19 @@ class ApiServerProbe:
             self.healthy, self.message = False, exc.message[:512]
         if self.healthy and not before:
             log.info(API_SERVER_RECOVERED, version=self.version)
+
+    async def _ask_who(self) -> None:
+        review = {"apiVersion": "authentication.k8s.io/v1", "kind": "SelfSubjectReview"}
+        try:
+            answer = await self._client.create(
+                "/apis/authentication.k8s.io/v1/selfsubjectreviews", review, timeout_s=PROBE_TIMEOUT_S
+            )
+            self.username = str(((answer.get("status") or {}).get("userInfo") or {}).get("username") or "")[:512]
+        except errors.NotFound:
+            self.username = NO_REVIEW
+        except errors.Denied as exc:
+            # No sign of ill health: what waits for the name says that it does.
+            log.warning(NAME_UNKNOWN, error=exc.message)
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,7 +134,7 @@ class HeartbeatSender:
     def compose(self) -> Heartbeat:
         s = self._sources
         return Heartbeat(
-            agent_version=VERSION, kubernetes_version=s.probe.version, api_server_healthy=s.probe.healthy,
+            agent_version=VERSION, kubernetes_version=s.probe.version, username=s.probe.username, api_server_healthy=s.probe.healthy,
             api_server_message=s.probe.message, node_count=s.node_count(), tunnels=s.tunnels(), applied_set=s.applied_set(),
             trusted_ca=s.trusted_ca(), carrier=s.carrier(),
         )  # fmt: skip

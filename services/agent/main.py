@@ -40,6 +40,7 @@ from services.agent.identity import digest_of, read_token, register, trust
 from services.agent.observe_namespaces import NamespaceObserver
 from services.agent.observe_nodes import NodeObserver
 from services.agent.state import FileState, Identity, Kept, SecretState, State
+from services.agent.trials import Trials
 from services.agent.tunnel import Tunnel
 
 REPLACEMENT_TIMEOUT_S = 30.0
@@ -172,6 +173,13 @@ class Agent:
                 client=self.client, authorities=self.authorities,
             )  # fmt: skip
             probe = ApiServerProbe(self.client)
+
+            def acting_as(user: str, groups: tuple[str, ...]) -> KubeClient:
+                return KubeClient(
+                    self.endpoint, user_agent=f"herdsman-agent/{VERSION}", connections=2, as_user=user, as_groups=groups
+                )
+
+            trials = Trials(self.client, discovery, bus, uid, desired, acting_as)
             heartbeat = HeartbeatSender(
                 bus, uid, Sources(probe, lambda: nodes.count, lambda: tunnel.open, lambda: desired.applied_set, lambda: self.authorities.digest, lambda: tunnel.carrier),
                 lambda: self.health.turn("heartbeat"),
@@ -199,6 +207,7 @@ class Agent:
                 tasks.create_task(heartbeat.run(), name="heartbeat")
                 tasks.create_task(detach_when_told(), name="desired")
                 tasks.create_task(Guard(self.client, discovery, applier, desired).run(), name="guard")
+                tasks.create_task(trials.run(), name="trials")
                 tasks.create_task(nodes.run(), name="nodes")
                 tasks.create_task(namespaces.run(), name="namespaces")
                 tasks.create_task(_open_when_settled(tunnel, desired), name="tunnel")

@@ -9,6 +9,8 @@ from typing import Any
 
 from libs.common.access.principal import USER_PREFIX
 from libs.common.kube.objects import Document, content_hash, labels_of
+from libs.common.policies.names import BINDING, NAME_PREFIX, POLICY
+from libs.common.policies.names import GROUP as ADMISSION
 
 FIELD_MANAGER = "herdsman"
 MANAGED_BY = "app.kubernetes.io/managed-by"
@@ -76,7 +78,10 @@ def find_refusal(document: Document) -> str:
     if is_protected(str(metadata.get("namespace") or "")):
         # Whatever it is: a quota or a policy there stops the cluster's own pods, a Secret there is the agent's key.
         return f'{kind} "{name}" is in namespace "{metadata["namespace"]}", which belongs to the cluster itself'
-    if str(document.get("apiVersion", "")).partition("/")[0] != RBAC_GROUP:
+    group = str(document.get("apiVersion", "")).partition("/")[0]
+    if group == ADMISSION:
+        return _find_admission_refusal(document)
+    if group != RBAC_GROUP:
         return ""
     if not str(name).startswith(USER_PREFIX):
         return f'{kind} "{name}" is not called {USER_PREFIX}…'
@@ -88,4 +93,17 @@ def find_refusal(document: Document) -> str:
     for subject in document.get("subjects") or () if kind in BINDING_KINDS else ():
         if subject.get("kind") != "Group" or not str(subject.get("name", "")).startswith(USER_PREFIX):
             return f'{kind} "{name}" binds {subject.get("kind")} "{subject.get("name")}", which is no group called {USER_PREFIX}…'
+    return ""
+
+
+def _find_admission_refusal(document: Document) -> str:
+    """Policies are judged by the API server itself; a webhook would have every request depend on something of ours."""
+    kind, name = document.get("kind"), str((document.get("metadata") or {}).get("name") or "")
+    if kind not in (POLICY, BINDING):
+        return f'{kind} "{name}" is no policy that the API server judges by itself'
+    if not name.startswith(NAME_PREFIX):
+        return f'{kind} "{name}" is not called {NAME_PREFIX}…'
+    conditions = ((document.get("spec") or {}).get("matchConditions") or ()) if kind == POLICY else ()
+    if kind == POLICY and not any(c.get("name") in ("not-herdsman", "trial") for c in conditions):
+        return f'{kind} "{name}" would count for what the agent itself does'
     return ""

@@ -53,6 +53,7 @@ _SEEN_IN_NAMESPACES = {
 }  # fmt: skip
 _SEEN_IN_CLUSTER = {
     "": ["nodes", "nodes/status", "persistentvolumes", "persistentvolumes/status"],
+    "admissionregistration.k8s.io": ["validatingadmissionpolicies", "validatingadmissionpolicybindings"],
     "apiextensions.k8s.io": ["customresourcedefinitions"],
     "metrics.k8s.io": ["nodes"],
     "networking.k8s.io": ["ingressclasses"],
@@ -104,6 +105,8 @@ def render_builtins() -> list[RoleTemplate]:
               hub=[PolicyRule(verbs=ALL, api_groups=["*"], resources=["*"])]),
         _role("auditor", "global", "Auditor", "Reads the audit log and the recorded sessions of all clusters, and the policies that say what is in them.",
               hub=[_hub(READ, "auditevents", "auditpolicies", "sessionrecordings")]),
+        _role("policy-manager", "global", "Policy manager", "Writes the security policies of clusters and sees what they would break; inside clusters nothing.",
+              hub=[_hub([*READ, *WRITE], "admissionpolicies", "podsecuritytemplates"), _hub(READ, "policytrials", "clusters", "projects")]),
         _role("read-only", "global", "Read only", "Sees everything on the hub but the audit log and recorded sessions, and changes nothing; inside clusters nothing.",
               hub=[_hub(READ, *sorted(kind.plural for kind in RESOURCE_TYPES))]),
         _role("user", "global", "User", "May sign in and see what is theirs, and nothing else."),
@@ -115,7 +118,7 @@ def render_builtins() -> list[RoleTemplate]:
               rules=[PolicyRule(verbs=ALL, api_groups=["*"], resources=["*"]), PolicyRule(verbs=ALL, non_resource_urls=["*"])],
               hub=[
                   _hub([*READ, "update", "patch", "delete"], "clusters"), _hub(READ, "nodes"),
-                  _hub(["create"], "clusters/registration"), _hub(READ, "auditevents"),
+                  _hub(["create"], "clusters/registration"), _hub(READ, "auditevents"), _hub(READ, "policytrials"),
                   _hub(READ + WRITE, "roletemplatebindings"), _hub([*READ, "create", "delete"], "registrationtokens"),
               ]),
         _role("cluster-node-manager", "cluster", "Cluster node manager", "Cordons, drains and labels nodes; sees workloads, no secrets.",

@@ -7,11 +7,12 @@ from typing import Any
 from libs.common.access.live import start_live_grants
 from libs.common.apiserver.strategy import Strategy
 from libs.common.apiserver.writer import ResourceWriter
-from libs.common.contracts.methods import WRITE
+from libs.common.contracts.methods import REPORT_TRIAL, WRITE
 from libs.common.reconcile import Reconciler, follow
 from libs.common.resources.access import RoleTemplate, RoleTemplateBinding
 from libs.common.resources.clusters import Cluster
 from libs.common.resources.identity import User
+from libs.common.resources.policies import AdmissionPolicy, PodSecurityTemplate, PolicyTrial
 from libs.common.resources.projects import Project
 from libs.common.resources.requests import AccessPolicy, AccessRequest
 from libs.common.runtime.host import Host
@@ -23,12 +24,15 @@ from services.authz.builtins import ensure_builtins
 from services.authz.config import AuthzConfig
 from services.authz.creators import CreatorDefaults, keys_of_gone, keys_of_made
 from services.authz.policy_of_requests import AccessPolicyStrategy
+from services.authz.policy_reconciler import PolicyReconciler, keys_of_cluster, keys_of_policy, keys_of_trial
+from services.authz.policy_strategies import admission_strategy, pod_security_strategy
 from services.authz.reconciler import BindingReconciler, Naming, keys_of_binding
 from services.authz.request_strategy import AccessRequestStrategy
 from services.authz.requests import RequestReconciler, keys_of_request, requests_of_binding, requests_of_policy
 from services.authz.strategies import AuditPolicyStrategy
 from services.authz.subject_reconciler import ProviderSpread, SubjectReconciler
 from services.authz.subjects import Subjects
+from services.authz.trials import Trials
 
 
 async def build(host: Host[AuthzConfig]) -> None:
@@ -47,6 +51,9 @@ async def build(host: Host[AuthzConfig]) -> None:
     )
     policies_seen = await host.informer("authz", "accesspolicies")
     requests_seen = await host.informer("authz", "accessrequests")
+    admission_seen = await host.informer("authz", "admissionpolicies")
+    pod_security_seen = await host.informer("authz", "podsecuritytemplates")
+    trials_seen = await host.informer("authz", "policytrials")
     templates, bindings = Objects(templates_seen, RoleTemplate), Objects(bindings_seen, RoleTemplateBinding)
     subjects = Subjects(bindings, lambda name: telling.add(name), lambda provider: spreading.add(provider))
     telling = Reconciler("binding subjects", SubjectReconciler(store, subjects, host.now).reconcile)
@@ -96,11 +103,27 @@ async def build(host: Host[AuthzConfig]) -> None:
     follow(bindings_seen, closer, requests_of_binding(requests))
     host.spawn("access requests", closer.run())
 
+    limits: dict[str, Objects[Any]] = {
+        "AdmissionPolicy": Objects(admission_seen, AdmissionPolicy),
+        "PodSecurityTemplate": Objects(pod_security_seen, PodSecurityTemplate),
+    }
+    clusters = Objects(clusters_seen, Cluster)
+    telling_limits = Reconciler(
+        "policies", PolicyReconciler(store, limits, clusters, Objects(trials_seen, PolicyTrial), host.now).reconcile
+    )
+    follow(admission_seen, telling_limits, keys_of_policy)
+    follow(pod_security_seen, telling_limits, keys_of_policy)
+    follow(trials_seen, telling_limits, keys_of_trial)
+    follow(clusters_seen, telling_limits, keys_of_cluster(limits))
+    host.spawn("policies", telling_limits.run())
+
     giving, guard = BindingStrategy(templates, grants), BreakGlassGuard(policies, grants.bindings)
     strategies: dict[str, Strategy[Any]] = {
         "roletemplates": GuardedRoleStrategy(templates, grants.bindings, guard),
         "roletemplatebindings": giving,
         "auditpolicies": AuditPolicyStrategy(),
+        "admissionpolicies": admission_strategy(),
+        "podsecuritytemplates": pod_security_strategy(),
         "accesspolicies": AccessPolicyStrategy(templates, guard, grants),
         "accessrequests": AccessRequestStrategy(
             store, policies, requests, templates, grants.bindings, Objects(users_seen, User), giving, grants
@@ -108,3 +131,4 @@ async def build(host: Host[AuthzConfig]) -> None:
     }
     writer = ResourceWriter(store, strategies, host.verifier, grants, host.now)
     await host.serve(WRITE["authz"], writer.handle)
+    await host.serve(REPORT_TRIAL, Trials(store, limits, clusters, host.now).handle)

@@ -33,6 +33,9 @@ TABLE = {
     "grant": Entry(f"{_COMMANDS}.grants:grant", "Give a role to a user, for good or for a while."),
     "revoke": Entry(f"{_COMMANDS}.grants:revoke", "Take a role away again."),
     "access": Entry(f"{_COMMANDS}.access:access", "See who can do what and why; ask for a role, approve, deny."),
+    "policy": Entry(
+        f"{_COMMANDS}.policies:policy", "Security policies: what clusters refuse, and what that would break."
+    ),
     "project": Entry(f"{_COMMANDS}.projects:project", "Group namespaces of clusters, with quotas and members."),
     "role": Entry(f"{_COMMANDS}.roles:role", "List, show, create and delete the roles that can be granted."),
     "token": Entry(f"{_COMMANDS}.tokens:token", "List, create, exchange and revoke tokens."),

@@ -24,6 +24,7 @@ from services.cluster_controller.credentials import AgentIssuer, Push, follow_re
 from services.cluster_controller.desired import DesiredSets
 from services.cluster_controller.liveness import Liveness
 from services.cluster_controller.model import DEPARTED, REVOCATIONS
+from services.cluster_controller.policies import Policies
 from services.cluster_controller.reconciler import ClusterReconciler, watch_liveness
 from services.cluster_controller.registration import Registration
 from services.cluster_controller.strategies import ClusterStrategy, RegistrationTokenStrategy
@@ -45,6 +46,9 @@ async def build(host: Host[ClusterControllerConfig]) -> None:
     token_informer = await host.informer(kind.bucket, tokens_kind.plural)
     role_informer = await host.informer("authz", "roletemplates")
     project_informer = await host.informer("project", "projects")
+    policy_informers = [
+        await host.informer("authz", plural) for plural in ("admissionpolicies", "podsecuritytemplates")
+    ]
     revocations = await host.informer(kind.bucket, REVOCATIONS)
     departed = await host.informer(kind.bucket, DEPARTED)
     await host.synced()
@@ -58,7 +62,8 @@ async def build(host: Host[ClusterControllerConfig]) -> None:
     clusters, tokens = Clusters(cluster_informer), Objects(token_informer, RegistrationToken)
     liveness = Liveness(host.monotonic())
     projects = Projects(project_informer)
-    desired = DesiredSets(grants, projects)
+    policies = Policies(clusters, *policy_informers)
+    desired = DesiredSets(grants, projects, policies)
     reconciling = ClusterReconciler(store, clusters, tokens, desired, liveness, host.bus, now, host.monotonic)
     reconciler = Reconciler("clusters", reconciling.reconcile, workers=RECONCILE_WORKERS)
 
@@ -70,11 +75,13 @@ async def build(host: Host[ClusterControllerConfig]) -> None:
     follow(cluster_informer, reconciler, lambda change: (change.key.removeprefix(kind.key("")),), prefix=kind.plural)
     follow(role_informer, reconciler, all_clusters)
     follow(project_informer, reconciler, projects.touched, prefix="projects")
+    for informer in policy_informers:
+        follow(informer, reconciler, policies.touched)
     sweeper = Sweeper(store, clusters, tokens, revocations, departed, config.agent_jwt_ttl_s, now)
 
     writer = ResourceWriter(
         store,
-        {kind.plural: ClusterStrategy(grants.bindings), tokens_kind.plural: RegistrationTokenStrategy()},
+        {kind.plural: ClusterStrategy(grants.bindings, policies.all), tokens_kind.plural: RegistrationTokenStrategy()},
         host.verifier,
         grants,
         now,

@@ -20,7 +20,7 @@ from libs.common.store.base import Store
 from libs.common.store.objects import Objects, encode_last, modify, read
 from services.cluster_controller.desired import DesiredSets
 from services.cluster_controller.liveness import Liveness
-from services.cluster_controller.render import ROLES_PART
+from services.cluster_controller.render_projects import PARTS_PREFIX
 from services.cluster_controller.rules import DETACHED, Known, decide_release, has_our_finalizer, update_status
 from services.cluster_controller.store import release_cluster
 from services.cluster_controller.view import Clusters
@@ -51,7 +51,7 @@ class ClusterReconciler:
         self._now = now
         self._monotonic = monotonic
         self._told: dict[str, tuple[str, str]] = {}
-        """Cluster uid → hash of the desired set, and of its roles, in the last notice."""
+        """Cluster uid → hash of the desired set, and of what many clusters have alike, in the last notice."""
 
     async def reconcile(self, name: str) -> Outcome:
         cluster = self._clusters.get(name)
@@ -69,13 +69,14 @@ class ClusterReconciler:
     async def _tell(self, uid: str, desired: Mapping[str, str]) -> None:
         """Tell the agent, once, that its cluster should hold something else."""
         beat, told = self._liveness.heartbeat(uid), self._told.get(uid)
-        now = (set_hash(desired), desired[ROLES_PART])
+        shared = {name: hash_ for name, hash_ in desired.items() if not name.startswith(PARTS_PREFIX)}
+        now = (set_hash(desired), set_hash(shared))
         if beat is None:
             # Whoever comes back asks by itself.
             self._told.pop(uid, None)
         elif told is None or told[0] != now[0]:
             if (beat.applied_set or set_hash(beat.applied)) != now[0]:
-                # Roles are the same everywhere: all agents are told of them at once. A project waits for nobody.
+                # Roles and policies are the same in many clusters: all agents are told of them at once. A project waits for nobody.
                 everywhere = told is None or told[1] != now[1]
                 spread_s = min(SPREAD_LIMIT_S, len(self._clusters) * SPREAD_EACH_S) if everywhere else 0.0
                 await self._bus.publish(subjects.notice(uid), Notice(hash=now[0], spread_s=spread_s))

@@ -23,6 +23,7 @@ NAMESPACES_PER_PART = 64
 RBAC = "rbac.authorization.k8s.io"
 OBJECT_NAME = "herdsman-project"
 """Of the ResourceQuota, LimitRange and NetworkPolicy in a namespace: names that allow no colon."""
+DNS_NAMESPACE = "kube-system"
 PROJECT_LABEL = "management.herdsman.dev/project"
 """The agent keeps it on each namespace, with the project's name."""
 
@@ -92,10 +93,23 @@ def _render_policies(project: Project, entry: ProjectNamespace) -> Iterator[dict
     if any(given.values()):
         limit = {"type": "Container", **{key: dict(value) for key, value in given.items() if value}}
         yield {"apiVersion": "v1", "kind": "LimitRange", "metadata": metadata, "spec": {"limits": [limit]}}
-    if project.spec.isolated:
-        same = {"namespaceSelector": {"matchLabels": {PROJECT_LABEL: project.name}}}
-        spec = {"podSelector": {}, "policyTypes": ["Ingress"], "ingress": [{"from": [same]}]}
+    if project.spec.isolated or project.spec.default_deny:
+        spec = _render_network(project)
         yield {"apiVersion": "networking.k8s.io/v1", "kind": "NetworkPolicy", "metadata": metadata, "spec": spec}
+
+
+def _render_network(project: Project) -> dict[str, Any]:
+    """Who reaches the pods, and whom they reach. Names must be found: a pod that cannot ask DNS reaches nothing at all."""
+    same = [{"namespaceSelector": {"matchLabels": {PROJECT_LABEL: project.name}}}] if project.spec.isolated else []
+    spec: dict[str, Any] = {"podSelector": {}, "policyTypes": ["Ingress"], "ingress": [{"from": same}] if same else []}
+    if project.spec.default_deny:
+        dns = {
+            "to": [{"namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": DNS_NAMESPACE}}}],
+            "ports": [{"protocol": "UDP", "port": 53}, {"protocol": "TCP", "port": 53}],
+        }
+        spec["policyTypes"] = ["Ingress", "Egress"]
+        spec["egress"] = [dns, *([{"to": same}] if same else [])]
+    return spec
 
 
 def _render_binding(project: Project, namespace: str, role: str) -> dict[str, Any]:

@@ -85,6 +85,7 @@ def _update_connected(cluster: Cluster, known: Known, now: datetime) -> None:
             status.agent.last_heartbeat = now
         status.agent.version = beat.agent_version
         status.agent.trusted_ca, status.agent.carrier = beat.trusted_ca, beat.carrier
+        status.agent.username = beat.username or status.agent.username
         if beat.kubernetes_version:
             status.kubernetes_version = beat.kubernetes_version
         if beat.node_count is not None:
@@ -144,7 +145,12 @@ def merge_reports(applied: Sequence[AppliedPart], reports: Sequence[PartReport],
     for report in sorted(reports, key=lambda r: r.name):
         old = before.get(report.name)
         fresh = AppliedPart(
-            name=report.name, hash=report.hash, applied_at=now, objects=report.objects, error=report.error
+            name=report.name,
+            hash=report.hash,
+            applied_at=now,
+            objects=report.objects,
+            error=report.error,
+            remarks=report.remarks,
         )
         _note_repairs(fresh, old, report, now)
         if old is not None and old.model_copy(update={"applied_at": now}) == fresh:

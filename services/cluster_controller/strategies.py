@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable
+
 from libs.common import errors
 from libs.common.access.bindings import BindingIndex
 from libs.common.access.lasting import grants_until
@@ -10,6 +12,7 @@ from libs.common.resources.access import BindingScope
 from libs.common.resources.clusters import Cluster, ImportSpec, RegistrationToken
 from libs.common.resources.selectors import is_selected
 from services.cluster_controller.model import FINALIZER, FORCE_DELETE, RESERVED_NAMES
+from services.cluster_controller.policies import Policy, check_labels
 
 _TOLD = 5
 
@@ -21,8 +24,9 @@ class ClusterStrategy(Strategy[Cluster]):
     name_is_label = True
     keeps_creator = True
 
-    def __init__(self, bindings: BindingIndex) -> None:
+    def __init__(self, bindings: BindingIndex, policies: Callable[[], Iterable[Policy]] = tuple) -> None:
         self._bindings = bindings
+        self._policies = policies
 
     async def prepare(self, ctx: WriteContext, old: Cluster | None, new: Cluster) -> Cluster:
         if new.spec.imported is None:
@@ -58,6 +62,7 @@ class ClusterStrategy(Strategy[Cluster]):
             )
         if old is not None:
             self._check_labels(ctx, old, new)
+            check_labels(self._policies(), ctx, old, new)
 
     def _check_labels(self, ctx: WriteContext, old: Cluster, new: Cluster) -> None:
         """Labels that bring roles into the cluster give them, so they take what giving them takes. Raises Denied.

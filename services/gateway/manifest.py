@@ -61,6 +61,14 @@ RULES: tuple[tuple[str, dict[str, Any]], ...] = (
         },
     ),
     (
+        "Policies of the hub are kept applied here, judged by the API server itself. No right to any webhook.",
+        {
+            "apiGroups": ["admissionregistration.k8s.io"],
+            "resources": ["validatingadmissionpolicies", "validatingadmissionpolicybindings"],
+            "verbs": ["get", "list", "watch", "create", "patch", "delete"],
+        },
+    ),
+    (
         "When the cluster leaves the hub, the agent removes its own namespace last, and with it itself.",
         {"apiGroups": [""], "resources": ["namespaces"], "resourceNames": [NAMESPACE], "verbs": ["delete"]},
     ),

@@ -26,7 +26,7 @@ DOMAINS = (
 """Whoever writes labels and annotations of these on a namespace speaks to the cluster, or to what it runs on."""
 MAX_ANNOTATION = 4096
 MILLI = NANOS // 1000
-FIELDS = ("quota", "container_limits", "isolated", "pod_security", "labels", "annotations")
+FIELDS = ("quota", "container_limits", "isolated", "default_deny", "guarded", "pod_security", "labels", "annotations")
 """What takes the right to change projects/policies; as the document calls them, by `_camel`."""
 
 
@@ -42,6 +42,10 @@ def check_policies(project: Project) -> list[Cause]:
     for index, namespace in enumerate(spec.namespaces):
         causes += _check_amounts(f"spec.namespaces[{index}].share", namespace.share, quota=True)
     causes += _check_containers(project)
+    if spec.guarded and not (spec.isolated or spec.default_deny):
+        causes.append(
+            Cause("spec.guarded", "Forbidden: it counts together with isolated or defaultDeny", "FieldValueForbidden")
+        )
     for key, value in spec.labels.items():
         causes += _check_key(f"spec.labels[{key}]", key)
         if why := label_value_error(value):

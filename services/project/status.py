@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from datetime import datetime
+from datetime import datetime, timedelta
 
 from libs.common.contracts.messages import NamespaceObservation
 from libs.common.quantity import format_quantity, parse_quantity
@@ -14,7 +14,8 @@ from libs.common.resources.projects import ObservedNamespace, Project, ProjectCl
 PARTS = "projects/"
 MAX_WITH_USE = 500
 """In a project of more namespaces the status has the sum of what they use alone: an object has a largest size."""
-APPLIED = "Applied"
+APPLIED, DRIFTED = "Applied", "Drifted"
+DRIFT_SHOWN_S = 3600.0
 Look = Callable[[str, str], NamespaceObservation | None]
 """Name of a cluster and of a namespace → what was seen of it, None = nothing is known."""
 IsAbsent = Callable[[str, str], bool]
@@ -34,6 +35,7 @@ def render_status(
     if len(status.namespaces) > MAX_WITH_USE:
         status.namespaces = [n.model_copy(update={"used": {}}) for n in status.namespaces]
     _set_applied(project, status, now)
+    _set_drifted(project, status, clusters, now)
     status.observed_generation = project.metadata.generation
     return status
 
@@ -103,6 +105,20 @@ def _namespaces(project: Project, look: Look, is_absent: IsAbsent) -> list[Obser
         elif key in before:
             found.append(before[key])
     return found
+
+
+def _set_drifted(project: Project, status: ProjectStatus, clusters: Mapping[str, Cluster], now: datetime) -> None:
+    """That somebody changed something of the project in a cluster stays to be seen for an hour, although it was put right at once."""
+    for entry in status.clusters:
+        cluster = clusters.get(entry.name)
+        for part in cluster.status.applied if cluster is not None else ():
+            at = part.repaired_at
+            if at is not None and is_part_of(part.name, project.name) and now - at < timedelta(seconds=DRIFT_SHOWN_S):
+                told = f"{entry.name}: put right at {format_time(at)}: {part.repaired}"[:1024]
+                status.set_condition(DRIFTED, True, "Repaired", told, now, project.metadata.generation)
+                return
+    if status.condition(DRIFTED) is not None:
+        status.set_condition(DRIFTED, False, "AsItShouldBe", "", now, project.metadata.generation)
 
 
 def _set_applied(project: Project, status: ProjectStatus, now: datetime) -> None:

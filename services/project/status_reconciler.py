@@ -19,12 +19,14 @@ from libs.common.store.base import Entry, Store
 from libs.common.store.objects import Objects, modify
 from services.project.claims import claim_key, decode_claim
 from services.project.observed import Observed
-from services.project.status import render_status
+from services.project.status import DRIFTED, render_status
 
 if TYPE_CHECKING:
     from libs.common.store.informer import Change, Informer
 
 USE_EVERY_S = 10.0
+LOOK_AGAIN_S = 300.0
+"""How late it may be told that a drift is over."""
 
 
 class StatusReconciler:
@@ -46,8 +48,10 @@ class StatusReconciler:
             self._written.pop(name, None)
             return DONE
         wanted = self._render(project)
+        drifted = wanted.condition(DRIFTED)
+        done = After(LOOK_AGAIN_S) if drifted is not None and drifted.status == "True" else DONE
         if wanted == project.status:
-            return DONE
+            return done
         left = self._written.get(name, -USE_EVERY_S) + USE_EVERY_S - self._monotonic()
         if left > 0 and _without_use(wanted) == _without_use(project.status):
             return After(left)
@@ -64,7 +68,7 @@ class StatusReconciler:
             await modify(self._store, Project, name, mutate, now=self._now)
         except errors.NotFound:
             return DONE
-        return DONE
+        return done
 
     def _render(self, project: Project) -> ProjectStatus:
         names = {n.cluster for n in project.spec.namespaces}
@@ -111,5 +115,5 @@ def keys_of_seen(claims: Informer, cluster: str, namespaces: Iterable[str]) -> s
 def _facts(entry: Entry) -> object:
     cluster = codec.decode(Cluster, entry.value, entry.revision)
     connected = cluster.status.condition("Connected")
-    parts = [(p.name, p.hash, p.error) for p in cluster.status.applied]
+    parts = [(p.name, p.hash, p.error, p.repaired_at) for p in cluster.status.applied]
     return cluster.uid, connected.status if connected else "", parts, cluster.status.behind

@@ -40,7 +40,7 @@ TEMPLATES = BY_MODEL[ProjectTemplate]
 COUNTS = "madeof"
 LABEL = "management.herdsman.dev/template"
 MANAGER = "herdsman-project-template"
-COPIED = ("quota", "container_limits", "isolated", "pod_security", "labels", "annotations")
+COPIED = ("quota", "container_limits", "isolated", "default_deny", "guarded", "pod_security", "labels", "annotations")
 
 
 def render_spec(template: ProjectTemplate, name: str, display_name: str = "", description: str = "") -> ProjectSpec:

@@ -15,6 +15,7 @@ ALLOWED = {
     "namespaces": "get,list,watch,create,patch",
     "resourcequotas,limitranges": "get,list,watch,create,patch,delete",
     "networking.k8s.io networkpolicies": "get,list,watch,create,patch,delete",
+    "admissionregistration.k8s.io validatingadmissionpolicies,validatingadmissionpolicybindings": "get,list,watch,create,patch,delete",
     "namespaces [herdsman-system]": "delete",
     "/readyz,/livez,/version": "get",
 }

@@ -117,20 +117,11 @@ class As(KubeClient):
     """The same client under another identity."""
 
     def __init__(self, client: KubeClient, user: str, groups: Iterable[str]) -> None:
-        super().__init__(client.endpoint, user_agent="tests")
-        self._user, self._groups, self._whole = user, list(groups), client
+        super().__init__(client.endpoint, user_agent="tests", as_user=user, as_groups=tuple(groups))
+        self._whole = client
 
     async def _open(self) -> Any:
         return await self._whole._open()
-
-    async def _headers(self, accept: str) -> Any:
-        from multidict import CIMultiDict
-
-        headers = CIMultiDict(await super()._headers(accept))
-        headers["Impersonate-User"] = self._user
-        for group in self._groups:
-            headers.add("Impersonate-Group", group)
-        return headers
 
 
 def split(rules: Iterable[Mapping[str, Any]]) -> Iterator[Right]:

@@ -28,7 +28,7 @@ _SHOWN: dict[str, frozenset[str]] = {
     "authorization.k8s.io": _ALL, "coordination.k8s.io": _ALL, "discovery.k8s.io": _ALL, "events.k8s.io": _ALL,
     "flowcontrol.apiserver.k8s.io": _ALL, "metrics.k8s.io": _ALL, "networking.k8s.io": _ALL, "node.k8s.io": _ALL,
     "rbac.authorization.k8s.io": _ALL, "scheduling.k8s.io": _ALL, "storage.k8s.io": _ALL,
-    GROUP: frozenset({"auditpolicies", "clusters", "federatedcredentials", "nodes", "projects", "roletemplatebindings", "roletemplates"}),
+    GROUP: frozenset({"admissionpolicies", "auditpolicies", "clusters", "federatedcredentials", "nodes", "podsecuritytemplates", "projects", "roletemplatebindings", "roletemplates"}),
 }  # fmt: skip
 _NEVER_GROUPS = frozenset({"authentication.k8s.io", "certificates.k8s.io"})
 _NEVER = frozenset({("", "secrets"), ("", "serviceaccounts/token")})

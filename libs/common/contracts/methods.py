@@ -87,6 +87,7 @@ REGISTER_AGENT = Method("cluster_controller", "register_agent", m.AgentRegistrat
 
 RENEW_AGENT = Method("cluster_controller", "renew", m.AgentRenewal, m.AgentCredential, for_agents=True)
 GET_DESIRED = Method("cluster_controller", "desired", m.DesiredQuery, m.DesiredSet, for_agents=True)
+REPORT_TRIAL = Method("authz", "trial", m.TrialReport, m.Empty, for_agents=True)
 REPORT_APPLIED = Method("cluster_controller", "applied", m.AppliedReport, m.Empty, for_agents=True)
 
 METHODS: tuple[Method[Any, Any], ...] = (
@@ -94,5 +95,5 @@ METHODS: tuple[Method[Any, Any], ...] = (
     BEGIN_DEVICE, ANSWER_DEVICE, FETCH_DEVICE,
     BEGIN_SECOND_FACTOR, CONFIRM_SECOND_FACTOR, REMOVE_SECOND_FACTOR, EXTEND_SESSION, NOTE_TOKEN_USE, SIGN_IN_OPTIONS,
     BEGIN_REDIRECT, FINISH_REDIRECT, SEARCH_PRINCIPALS, TEST_PROVIDER, SCIM, AUDIT_IDENTITY, MAKE_PROJECT, CREATE_NAMESPACE, MOVE_NAMESPACE, ISSUE_REGISTRATION,
-    CHECK_REGISTRATION, REGISTER_AGENT, RENEW_AGENT, GET_DESIRED, REPORT_APPLIED,
+    CHECK_REGISTRATION, REGISTER_AGENT, RENEW_AGENT, GET_DESIRED, REPORT_APPLIED, REPORT_TRIAL,
 )  # fmt: skip

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from typing import Any
@@ -64,3 +65,12 @@ def parse_event(line: bytes, doing: str) -> WatchEvent:
     if event.type == "ERROR":
         raise error_of_status(event.object, doing)
     return event
+
+
+_WARNING = re.compile(r'299 \S+ "((?:[^"\\]|\\.)*)"')
+
+
+def parse_warning(header: str) -> str:
+    """The text of a Warning header as API servers send it (RFC 7234 5.5, code 299); empty for any other."""
+    found = _WARNING.match(header)
+    return re.sub(r"\\(.)", r"\1", found[1]) if found else ""

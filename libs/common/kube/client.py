@@ -11,7 +11,7 @@ import json
 import random
 import ssl
 import time
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Mapping, Sequence
 from types import TracebackType
 from typing import Any, Self
 from urllib.parse import urlsplit
@@ -19,7 +19,7 @@ from urllib.parse import urlsplit
 import aiohttp
 
 from libs.common import errors
-from libs.common.kube.answers import WatchEvent, parse_event, read_limited, read_lines
+from libs.common.kube.answers import WatchEvent, parse_event, parse_warning, read_limited, read_lines
 from libs.common.kube.credential import ClientCertificate
 from libs.common.kube.endpoint import Endpoint
 from libs.common.kube.failures import error_of_answer, error_of_exception
@@ -43,12 +43,16 @@ class KubeClient:
     """Use as an async context manager. Safe for many tasks at once; at most `connections` requests run at a time."""
 
     def __init__(
-        self, endpoint: Endpoint, *, user_agent: str, connections: int = 16, retry_budget_s: float = 30.0
-    ) -> None:
+        self, endpoint: Endpoint, *, user_agent: str, connections: int = 16, retry_budget_s: float = 30.0,
+        as_user: str = "", as_groups: Sequence[str] = (),
+    ) -> None:  # fmt: skip
         self.endpoint = endpoint
         self._user_agent = user_agent
         self._connections = connections
         self._retry_budget_s = retry_budget_s
+        self._identity = (
+            [("Impersonate-User", as_user), *(("Impersonate-Group", g) for g in as_groups)] if as_user else []
+        )
         self._session: aiohttp.ClientSession | None = None
         self._certificate: ClientCertificate | None = None
         self._opening = asyncio.Lock()
@@ -107,6 +111,32 @@ class KubeClient:
     async def merge(self, path: str, patch: Mapping[str, Any], *, timeout_s: float = 30.0) -> dict[str, Any]:
         """JSON merge patch."""
         return await self._call("PATCH", path, f"patch {path}", body=patch, content_type=MERGE, timeout_s=timeout_s)
+
+    async def rehearse(
+        self, method: str, path: str, document: Mapping[str, Any], *, timeout_s: float = 30.0
+    ) -> tuple[list[str], errors.HerdsmanError | None]:
+        """A POST, or a PATCH with a merge patch, that changes nothing: what the server warned of, and with what it refused, if it did.
+
+        One try. Raises Unavailable, Timeout, Unauthenticated and TooManyRequests: then the server has not said.
+        """
+        headers = await self._headers(JSON, MERGE if method == "PATCH" else JSON)
+        doing = f"rehearse {method} {path}"
+        limits = aiohttp.ClientTimeout(total=timeout_s, connect=min(CONNECT_TIMEOUT_S, timeout_s))
+        try:
+            session = await self._open()
+            async with session.request(
+                method, self._url(path), params={"dryRun": "All"}, data=json.dumps(document).encode(), headers=headers, timeout=limits,
+                allow_redirects=False, **self._extras(),
+            ) as answer:  # fmt: skip
+                warnings = [text for raw in answer.headers.getall("Warning", ()) if (text := parse_warning(raw))]
+                refusal = None if 200 <= answer.status < 300 else await self._refusal(answer, doing)
+                if refusal is None:
+                    await read_limited(answer, doing)
+        except _FAILURES as exc:
+            raise error_of_exception(exc, self.endpoint.url, doing) from exc
+        if isinstance(refusal, errors.Unavailable | errors.Timeout | errors.Unauthenticated | errors.TooManyRequests):
+            raise refusal
+        return warnings, refusal
 
     async def delete(
         self, path: str, *, uid: str = "", propagation: str = "Background", timeout_s: float = 30.0
@@ -214,10 +244,9 @@ class KubeClient:
         self, method: str, path: str, doing: str, params: Mapping[str, str] | None, accept: str,
         body: Mapping[str, Any] | None, content_type: str, timeout_s: float,
     ) -> bytes:  # fmt: skip
-        headers = await self._headers(accept)
+        headers = await self._headers(accept, content_type if body is not None else "")
         data = None
         if body is not None:
-            headers["Content-Type"] = content_type
             data = json.dumps(body, separators=(",", ":"), ensure_ascii=False).encode()
         limits = aiohttp.ClientTimeout(total=timeout_s, connect=min(CONNECT_TIMEOUT_S, timeout_s))
         try:
@@ -242,11 +271,13 @@ class KubeClient:
         body = await answer.content.read(64 << 10)
         return error_of_answer(answer.status, body, answer.headers.get("Retry-After", ""), doing)
 
-    async def _headers(self, accept: str) -> dict[str, str]:
-        headers = {"Accept": accept, "User-Agent": self._user_agent}
+    async def _headers(self, accept: str, content_type: str = "") -> list[tuple[str, str]]:
+        headers = [("Accept", accept), ("User-Agent", self._user_agent), *self._identity]
+        if content_type:
+            headers.append(("Content-Type", content_type))
         authorization = await self.endpoint.credential.authorization()
         if authorization is not None:
-            headers["Authorization"] = authorization
+            headers.append(("Authorization", authorization))
         return headers
 
     async def _open(self) -> aiohttp.ClientSession:

@@ -35,6 +35,9 @@ class AgentStatus(Model):
     carrier: str = Field(
         default="", description="What carries its reverse connections: plain, or websocket where nothing else passes."
     )
+    username: str = Field(
+        default="", description="Whom the cluster takes the agent for; policies do not count for what it writes."
+    )
 
 
 class AppliedPart(Model):
@@ -50,6 +53,7 @@ class AppliedPart(Model):
     )
     repaired: str = Field(default="", description="What it put right last, and who had changed it where that is known.")
     repaired_at: Time | None = None
+    remarks: str = Field(default="", description="What the cluster finds wrong with what it has accepted.")
 
 
 class ClusterStatus(ConditionedStatus):

@@ -49,6 +49,14 @@ class ProjectSpec(Model):
     isolated: bool = Field(
         default=False, description="True: pods are reached from namespaces of the same project in the cluster alone."
     )
+    default_deny: bool = Field(
+        default=False,
+        description="True: pods are neither reached nor reach anything but DNS; together with isolated, also namespaces of the same project.",
+    )
+    guarded: bool = Field(
+        default=False,
+        description="True: the cluster refuses what would get around isolated and defaultDeny, by others than the hub: another project's label on a namespace, NetworkPolicies that allow more.",
+    )
     pod_security: Literal["", "privileged", "baseline", "restricted"] = Field(
         default="", description="The Pod Security level that the namespaces enforce; empty = what the cluster does."
     )
@@ -84,7 +92,7 @@ class ObservedNamespace(Model):
 
 
 class ProjectStatus(ConditionedStatus):
-    """Condition: Applied."""
+    """Conditions: Applied; Drifted while a cluster's was put right within the last hour."""
 
     clusters: list[ProjectCluster] = Field(default_factory=list)
     namespaces: list[ObservedNamespace] = Field(default_factory=list)
@@ -117,6 +125,8 @@ class ProjectTemplateSpec(Model):
     )
     container_limits: ContainerLimits = Field(default_factory=ContainerLimits)
     isolated: bool = False
+    default_deny: bool = False
+    guarded: bool = False
     pod_security: Literal["", "privileged", "baseline", "restricted"] = ""
     labels: dict[str, str] = Field(default_factory=dict, max_length=64)
     annotations: dict[str, str] = Field(default_factory=dict, max_length=64)

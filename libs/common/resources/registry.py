@@ -9,7 +9,18 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from libs.common.resources import access, audit, clusters, federation, identity, nodes, projects, providers, requests
+from libs.common.resources import (
+    access,
+    audit,
+    clusters,
+    federation,
+    identity,
+    nodes,
+    policies,
+    projects,
+    providers,
+    requests,
+)
 from libs.common.resources.meta import Resource
 from libs.common.resources.selectors import LabelSelector, describe_selector
 
@@ -104,6 +115,26 @@ def _used(doc: Document) -> str:
     """`pods 3/10, limits.cpu 500m/2`; empty without a quota."""
     quota, used = doc.get("spec", {}).get("quota", {}), doc.get("status", {}).get("used", {})
     return ", ".join(f"{name} {used.get(name, '?')}/{quota[name]}" for name in sorted(quota))
+
+
+def _chosen(doc: Document) -> str:
+    """Of policies: which clusters they are for."""
+    choice = doc.get("spec", {}).get("clusters", {})
+    if choice.get("global"):
+        return "global"
+    if choice.get("selector"):
+        return describe_selector(LabelSelector.model_validate(choice["selector"]).requirements)
+    return ",".join(choice.get("names", ()))
+
+
+def _violations(doc: Document) -> str:
+    """Of policies: objects that violate it, of all clusters in which it was tried; empty = in none yet."""
+    tried = [c["violations"] for c in doc.get("status", {}).get("clusters", ()) if c.get("violations") is not None]
+    return str(sum(tried)) if tried else ""
+
+
+def _level(mode: str) -> Callable[[Document], Any]:
+    return lambda doc: doc.get("spec", {}).get(mode, {}).get("level", "")
 
 
 def _ready(doc: Document) -> str:
@@ -230,6 +261,48 @@ RESOURCE_TYPES: tuple[ResourceType, ...] = (
         selectable=("spec.user", "spec.role", "spec.policy", "spec.breakGlass", "status.phase", "status.unreviewed"),
         cluster_path="spec.scope.cluster",
         owner_path="spec.user",
+    ),
+    ResourceType(
+        "admissionpolicies", "admissionpolicy", policies.AdmissionPolicy, "authz", short_names=("ap",),
+        columns=(
+            Column("Stage", "spec.stage"),
+            Column("Clusters", "spec.clusters", render=_chosen),
+            Column("Applied", "status.clusters", render=_applied_clusters),
+            Column("Violations", "status.clusters", render=_violations, description="Objects that violate it, where it was tried."),
+            Column("Drifted", "status.conditions", priority=1, render=_condition("Drifted")),
+            Column("Description", "spec.description", priority=1),
+        ),
+        selectable=("spec.stage",),
+    ),
+    ResourceType(
+        "podsecuritytemplates", "podsecuritytemplate", policies.PodSecurityTemplate, "authz", short_names=("pst",),
+        columns=(
+            Column("Stage", "spec.stage"),
+            Column("Enforce", "spec.enforce", render=_level("enforce")),
+            Column("Audit", "spec.audit", render=_level("audit")),
+            Column("Warn", "spec.warn", render=_level("warn")),
+            Column("Clusters", "spec.clusters", render=_chosen),
+            Column("Applied", "status.clusters", render=_applied_clusters),
+            Column("Violations", "status.clusters", render=_violations, description="Pods that violate it, where it was tried."),
+            Column("Drifted", "status.conditions", priority=1, render=_condition("Drifted")),
+            Column("Description", "spec.description", priority=1),
+        ),
+        selectable=("spec.stage",),
+    ),
+    ResourceType(
+        "policytrials", "policytrial", policies.PolicyTrial, "authz", verbs=READ_VERBS,
+        columns=(
+            Column("Policy", "spec.policy"),
+            Column("Cluster", "spec.cluster"),
+            Column("Version", "status.generation", "integer"),
+            Column("Looked", "status.looked", "integer"),
+            Column("Violations", "status.violations", "integer"),
+            Column("Complete", "status.complete", "boolean"),
+            Column("Tried", "status.at", "date"),
+            Column("Message", "status.message", priority=1),
+        ),
+        selectable=("spec.policy", "spec.policyKind", "spec.cluster"),
+        cluster_path="spec.cluster",
     ),
     ResourceType(
         "projects", "project", projects.Project, "project",

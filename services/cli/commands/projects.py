@@ -56,6 +56,8 @@ def show(app: App, name: str, output: str | None) -> None:
         "display name": spec.get("displayName") or "",
         "description": spec.get("description") or "",
         "isolated": "yes" if spec.get("isolated") else "no",
+        "default deny": "yes" if spec.get("defaultDeny") else "",
+        "guarded": "yes" if spec.get("guarded") else "",
         "pod security": spec.get("podSecurity") or "as the cluster does",
         "quota": _amounts(spec.get("quota") or {}) or "none",
         "used": _amounts(status.get("used") or {}),

@@ -17,6 +17,8 @@ from libs.common.contracts.messages.agents import (
     NodesObserved,
     Notice,
     PartReport,
+    TrialOffender,
+    TrialReport,
 )
 from libs.common.contracts.messages.identity_events import IdentityEvent, IdentityEvents, SignInCount, SignInCounts
 from libs.common.contracts.messages.projects import (
@@ -161,5 +163,7 @@ __all__ = [
     "TokenRevoked",
     "TokenUse",
     "TokenUses",
+    "TrialOffender",
+    "TrialReport",
     "WriteOptions",
 ]

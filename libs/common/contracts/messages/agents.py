@@ -27,6 +27,9 @@ class Heartbeat(BaseModel):
     carrier: str = Field(
         default="", max_length=16, description="What carries its reverse connections: plain or websocket."
     )
+    username: str = Field(
+        default="", max_length=512, description="Whom the cluster takes the agent for; `-` = the cluster cannot say."
+    )
 
 
 class NodeObservation(BaseModel):
@@ -112,6 +115,34 @@ class PartReport(BaseModel):
         default=0, description="How often the agent put right what somebody else had changed, since it started."
     )
     repaired: str = Field(default="", max_length=1024, description="What it put right last.")
+    remarks: str = Field(
+        default="", max_length=1024, description="What the cluster finds wrong with what it has accepted."
+    )
+
+
+class TrialOffender(BaseModel):
+    """One object that a policy would refuse."""
+
+    resource: str = Field(default="", max_length=128)
+    namespace: str = Field(default="", max_length=63)
+    name: str = Field(default="", max_length=300)
+    message: str = Field(default="", max_length=600)
+
+
+class TrialReport(BaseModel):
+    """What an agent found when it tried a policy on what is in its cluster; `trial` is the id that the order had."""
+
+    policy_kind: str = Field(max_length=32)
+    policy: str = Field(max_length=63)
+    policy_uid: str = Field(max_length=64)
+    generation: int
+    trial: str = Field(max_length=64)
+    looked: int = Field(default=0, ge=0)
+    violations: int = Field(default=0, ge=0)
+    untried: int = Field(default=0, ge=0)
+    complete: bool = False
+    offenders: list[TrialOffender] = Field(default_factory=list, max_length=50)
+    message: str = Field(default="", max_length=1024)
 
 
 class AppliedReport(BaseModel):
