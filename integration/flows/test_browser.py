@@ -66,6 +66,10 @@ class Screen:
         body = playwright.expect(self.page.locator("body"))
         await body.to_contain_text(text, timeout=timeout_s * 1000, use_inner_text=True)
 
+    async def open(self, part: str) -> None:
+        """By the link to it: Clusters, Projects, Access or Account."""
+        await self.page.locator("#nav").get_by_role("link", name=part).click()
+
     async def focused(self) -> str:
         return await self.page.evaluate("document.activeElement.id")
 

@@ -58,3 +58,27 @@ async def test_nothing_but_its_files_is_served(hub):
 def test_the_page_holds_nothing_that_its_own_policy_refuses():
     page = read_files()["index.html"].body.decode()
     assert not re.search(r"<script(?![^>]*src=)|<style|style=|\son\w+=|javascript:|https?://", page)
+
+
+def test_scripts_load_and_look_for_what_is_there_alone():
+    files = {name: file.body.decode() for name, file in read_files().items()}
+    ids = re.findall(r'\bid="([^"]+)"', files["index.html"])
+    assert len(ids) == len(set(ids))
+    scripts = {name: text for name, text in files.items() if name.endswith(".js")}
+    loaded, todo = set(), ["app.js"]
+    while todo:
+        name = todo.pop()
+        loaded.add(name)
+        todo += [found for found in re.findall(r'"/ui/([\w.-]+)\?v=', scripts[name]) if found not in loaded]
+    assert loaded == scripts.keys()
+    for name, text in scripts.items():
+        # Fields of the dialog are made when it is opened.
+        wanted = {found for found in re.findall(r'element\("([\w-]+)"\)', text) if not found.startswith("ask-")}
+        assert wanted <= set(ids), name
+
+
+def test_no_script_makes_markup_or_style_of_texts():
+    for name, file in read_files().items():
+        if name.endswith(".js"):
+            text = file.body.decode()
+            assert not re.search(r"innerHTML|outerHTML|insertAdjacentHTML|document\.write|DOMParser|eval\(|new Function|\.style\b|srcdoc", text), name  # fmt: skip

@@ -120,6 +120,7 @@ async def test_a_person_signs_in_at_the_provider_and_is_back_signed_in(issuer, t
                 await page.fill("#password", PASSWORD)
                 await page.click("button[type=submit]")
                 await playwright.expect(page.locator("body")).to_contain_text("Signed in as jane", timeout=10_000)
+                await page.locator("#nav").get_by_role("link", name="Account").click()
                 await playwright.expect(page.locator("#token-rows")).to_contain_text("this one")
                 # A reload keeps the session; its token is in no script's reach.
                 await page.reload()

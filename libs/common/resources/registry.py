@@ -311,6 +311,8 @@ RESOURCE_TYPES: tuple[ResourceType, ...] = (
             Column("Namespaces", "spec.namespaces", "integer", render=lambda d: len(d.get("spec", {}).get("namespaces", ()))),
             Column("Applied", "status.clusters", render=_applied_clusters),
             Column("Used", "status.used", render=_used),
+            Column("Status", "status.conditions", priority=1, render=_condition("Applied", "reason")),
+            Column("Message", "status.conditions", priority=1, render=_condition("Applied", "message")),
         ),
     ),
     ResourceType(

@@ -1,41 +1,37 @@
-// The hub's page: sign in, see clusters, sign out. Its other parts lie beside it: `hub.js` asks, `life.js` watches the session's end, `tokens.js` and
-// `account.js` fill their tables, `device.js` and `login.js` let machines in, `factor.js` sets up a second factor, `leave.js` signs out.
-import { API, call, element, firstShown, hasProof, onSubmit, page, row, say, untilDone } from "/ui/hub.js";
+// The hub's page: signing in and out, and what stands around its parts. `hub.js` asks, `route.js` shows one part after another (`clusters.js`,
+// `projects.js`, `access.js`, `account.js`), `life.js` watches the session's end, `login.js` lets a command line in, `leave.js` signs out.
+import { call, element, firstShown, hasProof, onSubmit, page, say, untilDone } from "/ui/hub.js";
 import * as life from "/ui/life.js";
-import { forgetNewToken, showTokens } from "/ui/tokens.js";
-import { showAccount } from "/ui/account.js";
-import { forgetDevice, showDevice } from "/ui/device.js";
-import { forgetFactor, showFactor } from "/ui/factor.js";
+import * as route from "/ui/route.js";
+import { forgetRights, may } from "/ui/rights.js";
+import { showFactor } from "/ui/factor.js";
 import { tellLeft } from "/ui/leave.js";
 import { forgetLogin, returnTo, showLogin } from "/ui/login.js";
+import { shown } from "/ui/text.js";
+import "/ui/account.js";
+import "/ui/clusters.js";
+import "/ui/projects.js";
+import "/ui/access.js";
 
-const REFRESH_MS = 5000;
 const PROBLEM_COOKIE = "__Host-herdsman-problem=";
-let timer = null;
-let failed = false;
 
+// One of the forms before anything else, or ("pages") the parts themselves.
 function show(id) {
-  for (const part of ["sign-in", "new-password", "clusters", "second-factor"]) element(part).hidden = part !== id;
-  // An account at a provider has its second factor there.
-  if (id === "clusters") element("second-factor").hidden = page.session.provider !== "local";
-  document.body.classList.toggle("signed-out", id !== "clusters");
+  for (const part of ["sign-in", "new-password", "second-factor"]) element(part).hidden = part !== id;
+  document.body.classList.toggle("signed-out", id !== "pages");
   element("who").hidden = element("sign-out").hidden = id === "sign-in";
   if (element(id) instanceof HTMLFormElement) firstShown(element(id), "input").focus();
 }
 
 function end() {
   page.session = null;
-  failed = false;
-  clearTimeout(timer);
-  forgetNewToken();
-  forgetDevice();
-  forgetFactor();
+  route.end();
+  element("nav-projects").hidden = true;
   forgetLogin();
-  for (const part of ["factor-device", "factor-codes"]) element(part).hidden = true;
+  forgetRights();
   askForCode(false);
   life.end();
   for (const form of document.forms) form.reset();
-  for (const rows of ["rows", "token-rows", "account-rows"]) element(rows).replaceChildren();
   show("sign-in");
 }
 page.ended = end;
@@ -47,33 +43,8 @@ function askForCode(wanted) {
   if (!wanted) element("code").value = "";
 }
 
-function clusterRow(cluster) {
-  const status = cluster.status || {};
-  const problem = (status.conditions || []).find((c) => c.type === "Connected" && c.status !== "True");
-  const cells = [cluster.metadata.name, status.phase, status.kubernetesVersion, status.nodeCount, problem && problem.message];
-  const line = row(cells);
-  line.cells[1].dataset.phase = status.phase || "Pending";
-  if (status.nodeCount !== undefined) line.cells[3].dataset.label = status.nodeCount === 1 ? "node" : "nodes";
-  return line;
-}
-
-async function refresh() {
-  clearTimeout(timer);
-  if (!page.session) return;
-  try {
-    const list = await call("GET", `${API}/clusters?limit=500`);
-    element("rows").replaceChildren(...list.items.map(clusterRow));
-    element("none").hidden = list.items.length > 0;
-    element("table").hidden = list.items.length === 0;
-    // Its own complaint is over; what somebody else said stays.
-    if (failed) say("");
-    failed = false;
-  } catch (error) {
-    failed = Boolean(page.session);
-    say(error.message, true);
-  }
-  if (page.session) timer = setTimeout(refresh, REFRESH_MS);
-}
+// Somebody may have been let in meanwhile.
+addEventListener("hashchange", showParts);
 
 async function showProviders() {
   const { options } = await call("GET", "/v1/sign-in");
@@ -96,7 +67,7 @@ function redirect(option) {
 }
 
 function enter() {
-  element("who").textContent = `Signed in as ${page.session.user}`;
+  element("who").replaceChildren("Signed in as ", shown(page.session.user));
   if (page.session.must_change_password) {
     // After a reload nobody here knows the password that it was signed in with.
     element("current-row").hidden = page.session.password !== undefined;
@@ -114,11 +85,22 @@ function enter() {
   element("how").textContent =
     `herdsman login ${location.origin}\nherdsman kubeconfig --merge\nkubectl --context herdsman get clusters`;
   life.begin();
-  show("clusters");
-  refresh();
-  showDevice();
+  show("pages");
+  route.begin();
   showLogin();
-  for (const fill of [showTokens, showAccount]) fill().catch((error) => say(error.message, true));
+  showParts();
+}
+
+// A part in which there is nothing for this person is not offered.
+async function showParts() {
+  const mine = page.session;
+  if (!mine) return;
+  try {
+    const allowed = (await may("list", "projects")) || (await may("list", "projecttemplates"));
+    if (mine === page.session) element("nav-projects").hidden = !allowed;
+  } catch (error) {
+    if (page.session) say(error.message, true);
+  }
 }
 
 onSubmit("sign-in", async () => {

@@ -1,12 +1,13 @@
 // Letting a machine without a browser in: the person gives the code that it shows, sees what asks and from where, and decides.
 import { call, element, onSubmit, say } from "/ui/hub.js";
+import { shown } from "/ui/text.js";
 
 let code = "";
 
-function ask(shown) {
-  element("device-what").textContent = shown ? shown.description || "A command line" : "";
-  element("device-from").textContent = shown ? shown.client_address : "";
-  element("device-decide").hidden = !shown;
+function ask(asks) {
+  element("device-what").replaceChildren(shown(asks ? asks.description || "A command line" : ""));
+  element("device-from").textContent = asks ? asks.client_address : "";
+  element("device-decide").hidden = !asks;
 }
 
 export function forgetDevice() {

@@ -1,20 +1,21 @@
 // Letting in the command line that opened this page: its code is in the address, and the answer takes the browser back to it, on this machine.
 import { call, element, page, say } from "/ui/hub.js";
+import { shown } from "/ui/text.js";
 
 const LINK = /^#login=([A-Z]{4}-[A-Z]{4})$/;
 let code = "";
 
 // Where a sign-in at a provider comes back to: what this page was opened for is not lost on the way.
-export const returnTo = () => `/ui/${LINK.test(location.hash) || location.hash === "#device" ? location.hash : ""}`;
+export const returnTo = () => `/ui/${/^#[\w.~%/?=&+-]{0,1024}$/.test(location.hash) ? location.hash : ""}`;
 
-function ask(shown) {
-  element("let-in-what").textContent = shown ? shown.description || "A command line" : "";
-  element("let-in-from").textContent = shown ? shown.client_address : "";
-  element("let-in-who").textContent = shown ? page.session.user : "";
-  element("let-in-code").textContent = shown ? code : "";
-  element("let-in").hidden = !shown;
+function ask(asks) {
+  element("let-in-what").replaceChildren(shown(asks ? asks.description || "A command line" : ""));
+  element("let-in-from").textContent = asks ? asks.client_address : "";
+  element("let-in-who").replaceChildren(shown(asks ? page.session.user : ""));
+  element("let-in-code").textContent = asks ? code : "";
+  element("let-in").hidden = !asks;
   // One question at a time: the rest of the page waits.
-  document.body.classList.toggle("letting-in", Boolean(shown));
+  document.body.classList.toggle("letting-in", Boolean(asks));
 }
 
 export function forgetLogin() {
@@ -29,9 +30,9 @@ export async function showLogin() {
   if (!found || !page.session) return;
   const mine = (code = found[1]);
   try {
-    const shown = await call("POST", "/v1/devices/answer", { user_code: mine, browser: true });
+    const asks = await call("POST", "/v1/devices/answer", { user_code: mine, browser: true });
     if (code !== mine || !page.session) return;
-    ask(shown);
+    ask(asks);
     element("let-in-deny").focus();
   } catch (error) {
     fail(error);

@@ -1,19 +1,14 @@
 // One's own sessions and tokens: listed, revoked, and API tokens made. The text of a new one is shown once and kept nowhere.
-import { API, call, copy, element, onSubmit, page, row, say, when } from "/ui/hub.js";
+import { API, GROUP, call, copy, element, list, onSubmit, page, path, row, say, when } from "/ui/hub.js";
+import { button, fill } from "/ui/table.js";
 
 const PURPOSES = { session: "Browser", login: "Command line", exec: "kubectl", kubeconfig: "Kubeconfig", api: "API token", federated: "Workload" };
 const LABELS = ["", "", "From", "Since", "Last used", "Until"];
 
 export async function showTokens() {
-  const selected = encodeURIComponent(`spec.user=${page.session.user}`);
-  const found = [];
-  let next = "";
-  do {
-    const list = await call("GET", `${API}/tokens?limit=500&fieldSelector=${selected}${next && `&continue=${encodeURIComponent(next)}`}`);
-    found.push(...list.items);
-    next = (list.metadata || {}).continue || "";
-  } while (next);
-  element("token-rows").replaceChildren(...found.map(tokenRow));
+  const mine = page.session;
+  const found = await list("tokens", { fields: `spec.user=${mine.user}`, pages: Infinity });
+  if (mine === page.session) fill(element("token-rows"), found.items, (token) => token.metadata.name, tokenRow);
 }
 
 function tokenRow(token) {
@@ -26,23 +21,19 @@ function tokenRow(token) {
     [what + (own ? " (this one)" : ""), description, spec.clientAddress, when(metadata.creationTimestamp), when(status.lastUsed), when(spec.expiresAt)],
     LABELS,
   );
-  const button = document.createElement("button");
-  button.type = "button";
-  button.textContent = "Revoke";
-  button.setAttribute("aria-label", `Revoke ${line.cells[0].textContent} ${description}`.trim());
-  button.addEventListener("click", async () => {
-    button.disabled = true;
+  const revoke = button("revoke", "Revoke", `${line.cells[0].textContent} ${description}`.trim(), async () => {
+    revoke.disabled = true;
     try {
-      await call("DELETE", `${API}/tokens/${encodeURIComponent(metadata.name)}`);
+      await call("DELETE", path("tokens", metadata.name));
       if (own) page.ended();
       else await showTokens();
       say(own ? "You are signed out." : "It is revoked.");
     } catch (error) {
-      button.disabled = false;
+      revoke.disabled = false;
       say(error.message, true);
     }
   });
-  line.insertCell().append(button);
+  line.insertCell().append(revoke);
   return line;
 }
 
@@ -58,10 +49,10 @@ onSubmit("make-token", async () => {
     description: element("token-description").value.trim(), clusters, readOnly: element("token-read-only").checked,
     ttlSeconds: Number(element("token-days").value) * 86400,
   };
-  const made = await call("POST", `${API}/tokenrequests`, { apiVersion: "management.herdsman.dev/v1", kind: "TokenRequest", spec });
+  const issued = await call("POST", `${API}/tokenrequests`, { apiVersion: `${GROUP}/v1`, kind: "TokenRequest", spec });
   element("make-token").reset();
-  element("new-token").textContent = made.status.token;
-  element("made-until").textContent = when(made.status.expiresAt);
+  element("new-token").textContent = issued.status.token;
+  element("made-until").textContent = when(issued.status.expiresAt);
   element("made").hidden = false;
   element("copy").focus();
   await showTokens();

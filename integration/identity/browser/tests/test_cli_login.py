@@ -201,7 +201,7 @@ async def test_a_person_is_signed_in_by_the_browser_of_the_machine_and_a_refusal
         # What was answered is over, and the page goes on as ever.
         await screen.page.goto(page)
         await screen.shows("this code is unknown, or its time is over")
-        await screen.shows("(this one)")
+        await screen.shows("Work with kubectl")
 
 
 async def test_ctrl_c_ends_the_wait_of_both_ways(hub, tmp_path):

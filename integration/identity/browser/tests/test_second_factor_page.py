@@ -66,6 +66,7 @@ async def set_up(screen: Screen) -> tuple[str, list[str]]:
 async def test_a_person_sets_up_a_second_factor_signs_in_with_it_and_removes_it(hub):
     async with browsing(hub) as screen:
         await sign_in(screen)
+        await screen.open("Account")
         await screen.shows("Second factor")
         secret, codes = await set_up(screen)
         async with screen.page.expect_download() as downloading:
@@ -110,6 +111,7 @@ async def test_where_a_second_factor_is_required_it_comes_before_anything_else(h
         await screen.shows("until you have set one up, nothing else is allowed")
         await set_up(screen)
         await screen.page.click("#codes-done")
+        await screen.open("Account")
         await screen.shows("(this one)")
         assert await screen.page.evaluate(STATUS, CLUSTERS) == 200
         assert screen.problems == []

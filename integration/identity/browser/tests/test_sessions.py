@@ -68,6 +68,7 @@ async def sign_in(screen: Screen) -> None:
     await screen.page.locator("#user").fill("ada")
     await screen.page.locator("#password").fill(PASSWORD)
     await screen.page.keyboard.press("Enter")
+    await screen.open("Account")
     await screen.shows("(this one)")
 
 

@@ -54,7 +54,7 @@ async def sign_in(screen: Screen, hub: Hub, *, asked: bool = True) -> None:
         await screen.page.get_by_role("button", name="Sign-in").click()
         await screen.page.get_by_role("button", name="Continue").click()
     await screen.shows("Signed in as jane")
-    await screen.shows("(this one)")
+    await screen.shows("Work with kubectl")
 
 
 async def names_of_cookies(screen: Screen) -> set[str]:
@@ -153,6 +153,7 @@ async def test_who_signed_in_with_a_password_of_the_hub_is_signed_out_and_nothin
         await screen.page.locator("#user").fill("admin")
         await screen.page.locator("#password").fill(Path(hub.record()["admin_password_file"]).read_text().strip())
         await screen.page.keyboard.press("Enter")
+        await screen.open("Account")
         await screen.shows("(this one)")
         await screen.page.get_by_role("button", name="Sign out").click()
         await screen.shows(DONE)
