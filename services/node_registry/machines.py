@@ -7,7 +7,7 @@ more than the node's name, or that others have, too. What agents say of them is 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -103,15 +103,15 @@ def _age(facts: Facts) -> tuple[float, str]:
     return (facts.last_observed.timestamp() if facts.last_observed else 0.0, facts.name)
 
 
-def make_machine(fresh: Facts, taken: AbstractSet[str]) -> str:
+def make_machine(fresh: Facts, is_taken: Callable[[str], bool]) -> str:
     """The id of a machine that was not known: the same whenever it is made, and another in each cluster, so that ids tell nobody of
-    what is in clusters that they don't see. `taken`: those of the cluster's other nodes.
+    what is in clusters that they don't see. `is_taken`: whether another node has it.
     """
     strongest = next(
         (f"{kind}={fresh.ids[kind]}" for kind in KINDS if kind in fresh.ids), f"node={fresh.node_uid or fresh.name}"
     )
     made = _digest(fresh.cluster_uid, strongest)
-    return made if made not in taken else _digest(fresh.cluster_uid, strongest, fresh.node_uid or fresh.name)
+    return made if not is_taken(made) else _digest(fresh.cluster_uid, strongest, fresh.node_uid or fresh.name)
 
 
 def _digest(*parts: str) -> str:

@@ -30,8 +30,8 @@ class Registrar:
         )  # fmt: skip
         changes = [history.render_registered(before.node_name if before is not None else "", fresh.spec.node_name, now)]
         if before is None:
-            others = (self._view.facts[name] for name in self._view.of_cluster(facts.cluster_uid) if name != fresh.name)
-            status.machine, status.first_seen = machines.make_machine(facts, {other.machine for other in others}), now
+            status.machine = machines.make_machine(facts, lambda machine: self._view.is_taken(machine, fresh.name))
+            status.first_seen = now
         else:
             _carry_on(fresh, before, now)
             if rules.is_rebooted(before.boot_id, status.boot_id):

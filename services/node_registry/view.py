@@ -30,6 +30,7 @@ class View:
         self.names: dict[str, str] = {}
         self.facts: dict[str, Facts] = {}
         self._of_cluster: defaultdict[str, set[str]] = defaultdict(set)
+        self._as: defaultdict[str, set[str]] = defaultdict(set)
         self._with: defaultdict[Identifier, set[str]] = defaultdict(set)
         self._gone: OrderedDict[str, tuple[Facts, float | None]] = OrderedDict()
         self._gone_with: defaultdict[tuple[str, Identifier], set[str]] = defaultdict(set)
@@ -45,6 +46,10 @@ class View:
 
     def forget_cluster(self, cluster_uid: str) -> None:
         self._of_cluster.pop(cluster_uid, None)
+
+    def is_taken(self, machine: str, but_by: str) -> bool:
+        """Whether a node other than the one of this name is this machine."""
+        return bool(self._as.get(machine, set()) - {but_by})
 
     def sharing(self, ids: Iterable[Identifier]) -> list[Facts]:
         """The nodes of all clusters that have one of these."""
@@ -83,6 +88,9 @@ class View:
         before, after = self.facts.pop(name, None), None
         if before is not None:
             self._of_cluster[before.cluster_uid].discard(name)
+            self._as[before.machine].discard(name)
+            if not self._as[before.machine]:
+                del self._as[before.machine]
             for identifier in before.identifiers:
                 self._with[identifier].discard(name)
                 if not self._with[identifier]:
@@ -90,6 +98,7 @@ class View:
         if stored is not None:
             after = self.facts[name] = facts_of(stored)
             self._of_cluster[after.cluster_uid].add(name)
+            self._as[after.machine].add(name)
             for identifier in after.identifiers:
                 self._with[identifier].add(name)
         if before is not None and (after is None or after.node_uid != before.node_uid):

@@ -91,7 +91,9 @@ def test_a_node_that_lives_beside_it_is_another_machine_unless_one_kernel_runs_b
 def test_no_machine_passes_from_one_cluster_to_another():
     elsewhere = facts("n1", cluster="west", living=False, systemUUID=UUID)
     assert find_predecessor(facts("n1", systemUUID=UUID), None, [elsewhere], [elsewhere], NOW) is None
-    assert make_machine(facts(systemUUID=UUID), set()) != make_machine(facts(cluster="west", systemUUID=UUID), set())
+    assert make_machine(facts(systemUUID=UUID), set().__contains__) != make_machine(
+        facts(cluster="west", systemUUID=UUID), set().__contains__
+    )
 
 
 def test_another_machine_that_takes_the_name_begins_anew():
@@ -102,10 +104,10 @@ def test_another_machine_that_takes_the_name_begins_anew():
 
 def test_a_clone_gets_an_id_of_its_own_and_always_the_same():
     fresh = facts("n2", machineID=DISK)
-    base = make_machine(fresh, set())
-    other = make_machine(fresh, {base})
+    base = make_machine(fresh, set().__contains__)
+    other = make_machine(fresh, {base}.__contains__)
     assert other != base
-    assert make_machine(fresh, {base}) == other
+    assert make_machine(fresh, {base}.__contains__) == other
 
 
 def test_a_collision_names_the_clusters_own_nodes_and_never_those_of_others():
