@@ -27,6 +27,7 @@ TABLE = {
     "kubeconfig": Entry(f"{_COMMANDS}.kubeconfig:kubeconfig", "Get a kubeconfig for your clusters and the hub."),
     "credential": Entry(f"{_COMMANDS}.credential:credential", "Give kubectl a short-lived token (kubectl calls this)."),
     "cluster": Entry(f"{_COMMANDS}.clusters:cluster", "Import, list, show and delete clusters."),
+    "node": Entry(f"{_COMMANDS}.nodes:node", "List nodes, show one, and see what happened to it."),
     "user": Entry(f"{_COMMANDS}.users:user", "Create, list, disable and delete users."),
     "provider": Entry(f"{_COMMANDS}.providers:provider", "List, test and search identity providers."),
     "group": Entry(f"{_COMMANDS}.groups:group", "Create, fill, list and delete groups of users."),

@@ -52,18 +52,18 @@ def render_table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     )
 
 
-def print_list(hub: Hub, plural: str, form: str | None, *, fields: str = "", empty: str = "") -> None:
+def print_list(hub: Hub, plural: str, form: str | None, *, fields: str = "", labels: str = "", empty: str = "") -> None:
     """A list of one kind: the hub's own table, or the objects."""
     from services.cli import resources
 
     if form in (None, "wide"):
-        columns, rows = resources.table(hub, plural, fields=fields, wide=form == "wide")
+        columns, rows = resources.table(hub, plural, fields=fields, labels=labels, wide=form == "wide")
         if rows:
             click.echo(render_table(columns, rows))
         else:
             note(empty or f"no {plural}")
         return
-    items = list(resources.list_items(hub, plural, fields=fields))
+    items = list(resources.list_items(hub, plural, fields=fields, labels=labels))
     if form == "name":
         for item in items:
             click.echo(f"{plural}/{item['metadata']['name']}")

@@ -42,11 +42,15 @@ def list_items(hub: Hub, plural: str, *, fields: str = "", labels: str = "") -> 
         query["continue"] = cursor
 
 
-def table(hub: Hub, plural: str, *, fields: str = "", wide: bool = False) -> tuple[list[str], list[list[str]]]:
+def table(
+    hub: Hub, plural: str, *, fields: str = "", labels: str = "", wide: bool = False
+) -> tuple[list[str], list[list[str]]]:
     """Column names and rows as the hub prints them: the same columns that kubectl shows."""
     query = {"limit": str(_PAGE)}
     if fields:
         query["fieldSelector"] = fields
+    if labels:
+        query["labelSelector"] = labels
     columns: list[str] = []
     chosen: list[int] = []
     rows: list[list[str]] = []

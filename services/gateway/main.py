@@ -14,6 +14,7 @@ from libs.common.resources.registry import RESOURCE_TYPES
 from libs.common.runtime.host import Host
 from services.gateway.app import build_app, make_runner
 from services.gateway.config import GatewayConfig
+from services.gateway.nodes import NODES
 from services.gateway.state import State
 from services.gateway.token_feed import TOKENS, TokenFeed
 from services.gateway.token_reader import TokenReader
@@ -36,6 +37,7 @@ async def build(host: Host[GatewayConfig]) -> None:
     state = State(
         config=config, bus=host.bus, verifier=host.verifier, grants=grants, caches=caches, now=host.now,
         monotonic=host.monotonic, waiting_for=host.waiting_for, ca=ca, feed=feed, tokens=TokenReader(host.store(TOKENS.bucket), grants),
+        nodes=host.store(NODES.bucket),
     )  # fmt: skip
 
     # A revoked token or a changed right ends the watches that it opened.

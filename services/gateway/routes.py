@@ -20,6 +20,7 @@ from services.gateway.devices import Devices
 from services.gateway.documents import Documents
 from services.gateway.health import Health
 from services.gateway.namespaces import Namespaces
+from services.gateway.nodes import Nodes
 from services.gateway.pages import Pages, read_files
 from services.gateway.principals import Principals
 from services.gateway.projects import Projects
@@ -105,6 +106,7 @@ def render_routes(state: State) -> list[Route]:
         Route("POST", "/v1/second-factor/remove", second_factor.remove),
         Route("POST", "/v1/agents/register", agents.register, "patience"),
         Route("GET", "/v1/import/{token}.yaml", agents.manifest, "patience"),
+        Route("GET", "/v1/nodes/{name}/history", Nodes(state).history),
         Route("GET", "/v1/recordings", recordings.collection),
         Route("GET", "/v1/recordings/{name}", recordings.read),
         Route("GET", "/v1/recordings/{name}/events", recordings.events),

@@ -15,6 +15,7 @@ from libs.common.recording.log import RecordingLog
 from libs.common.resources import codec
 from libs.common.resources.meta import check_name
 from libs.common.resources.registry import ResourceType
+from libs.common.store.base import Store
 from services.gateway.config import GatewayConfig
 from services.gateway.token_feed import TokenFeed
 from services.gateway.token_reader import TokenReader
@@ -34,6 +35,8 @@ class State:
     caches: Mapping[str, WatchCache]
     feed: TokenFeed
     tokens: TokenReader
+    nodes: Store
+    """The bucket of nodes, for what is read in it on demand."""
     now: Callable[[], datetime]
     monotonic: Callable[[], float]
     waiting_for: Callable[[], list[str]]

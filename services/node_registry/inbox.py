@@ -15,10 +15,14 @@ MAX_NODES = 10_000
 
 @dataclass(slots=True)
 class Pending:
-    """`listed`: names of the newest complete listing, if one came; nodes that are not in it and not seen since are gone."""
+    """`listed`: names of the newest complete listing, if one came; nodes that are not in it and not seen since are gone.
+
+    `revision`: how far the agent was when it listed.
+    """
 
     nodes: dict[str, NodeObservation] = field(default_factory=dict)
     listed: set[str] | None = None
+    revision: str = ""
 
 
 class Inbox:
@@ -30,6 +34,7 @@ class Inbox:
         pending = self._pending.setdefault(cluster_uid, Pending())
         if message.complete:
             pending.listed = {node.name for node in message.nodes} | set(message.present)
+            pending.revision = message.revision
             pending.nodes = {name: node for name, node in pending.nodes.items() if name in pending.listed}
         refused = 0
         for node in message.nodes:
@@ -55,3 +60,4 @@ class Inbox:
         elif newer.listed is None:
             newer.nodes = {**taken.nodes, **newer.nodes}
             newer.listed = None if taken.listed is None else taken.listed | newer.nodes.keys()
+            newer.revision = taken.revision

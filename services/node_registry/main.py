@@ -12,33 +12,46 @@ from libs.common.reconcile import Reconciler, follow
 from libs.common.resources.nodes import Node
 from libs.common.runtime.host import Host
 from libs.common.store.objects import Objects
+from services.node_registry.collisions import CollisionReconciler
 from services.node_registry.config import NodeRegistryConfig
+from services.node_registry.history_log import HistoryLog
 from services.node_registry.inbox import Inbox
-from services.node_registry.reconciler import Living, NodeReconciler, keys_of_cluster, keys_of_node
+from services.node_registry.pace import Pace
+from services.node_registry.reconciler import NodeReconciler, keys_of_cluster, keys_of_node
+from services.node_registry.registrar import Registrar
+from services.node_registry.view import View
 
 
 async def build(host: Host[NodeRegistryConfig]) -> None:
     store = host.store("node_registry")
-    grants = await start_live_grants(host)
+    # The view comes first: it wants to hear the first listing, too, for what is in tombstones.
     nodes_seen = await host.informer("node_registry", "nodes")
     clusters_seen = await host.informer("cluster_controller", "clusters")
+    view = View(clusters_seen, nodes_seen, host.monotonic)
+    grants = await start_live_grants(host)
     await host.synced()
 
-    inbox, living = Inbox(), Living(clusters_seen, nodes_seen)
-    nodes = Objects(nodes_seen, Node)
-    reconciler = NodeReconciler(store, host.store("cluster_controller"), inbox, living, nodes, host.now)
+    inbox, nodes = Inbox(), Objects(nodes_seen, Node)
+    registrar = Registrar(view, HistoryLog(store), host.now)
+    reconciler = NodeReconciler(
+        store, host.store("cluster_controller"), inbox, view, nodes, registrar, Pace(host.monotonic), host.now
+    )
     writers = Reconciler("nodes", reconciler.reconcile, workers=host.config.workers)
     follow(clusters_seen, writers, keys_of_cluster)
-    follow(nodes_seen, writers, keys_of_node(living))
+    follow(nodes_seen, writers, keys_of_node(view))
     host.spawn("node writers", writers.run())
+
+    collisions = Reconciler("node collisions", CollisionReconciler(store, view, host.now).reconcile, workers=2)
+    view.subscribe(collisions.add)
+    host.spawn("node collisions", collisions.run())
 
     async def observe(message: NodesObserved, context: Message) -> None:
         cluster_uid = context.tokens[0]
-        if cluster_uid not in living.names:
+        if cluster_uid not in view.names:
             return  # an agent of a deleted cluster, or one that this copy does not know yet: it lists again
         refused = inbox.put(cluster_uid, message)
         if refused:
-            host.log.warning("observations_refused", cluster=living.names[cluster_uid], count=refused)
+            host.log.warning("observations_refused", cluster=view.names[cluster_uid], count=refused)
         writers.add(cluster_uid)
 
     await host.listen(subjects.observation("*", "nodes"), NodesObserved, observe, queue="node_registry")

@@ -8,8 +8,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from libs.common.bus.wire import pack
+from libs.common.contracts.messages.agents import MAX_NODE_LABELS, MAX_NODE_TAINTS
 from libs.common.resources.nodes import NodeStatus
-from services.agent.observe_nodes import chunk_observations, pack_node, render_node
+from services.agent.observe_nodes import chunk_observations, pack_node, render_labels, render_node
 
 
 def node(name: str = "n1", heartbeat: str = "2026-01-01T00:00:00Z", ready: str = "True", **spec: Any) -> dict[str, Any]:
@@ -32,6 +33,47 @@ def test_a_node_becomes_the_fields_of_a_node_status() -> None:
     assert (status.ready, status.unschedulable, status.roles) == (True, True, ["control-plane"])
     assert (status.internal_ip, status.kubelet_version, status.capacity["cpu"]) == ("10.0.0.1", "v1.36.3", "2")
     assert status.condition("Ready") is not None
+
+
+def test_what_identifies_the_machine_and_where_it_is_are_told() -> None:
+    status = NodeStatus.model_validate(render_node({
+        "metadata": {"name": "n1", "labels": {}},
+        "spec": {"providerID": "aws:///a/i-1", "podCIDRs": ["10.1.0.0/24"], "taints": [{"key": "b", "effect": "NoExecute"}, {"key": "a", "value": "v", "effect": "NoSchedule"}]},
+        "status": {"nodeInfo": {"machineID": "m", "systemUUID": "s", "bootID": "b"}, "addresses": [{"type": "Hostname", "address": "h"}]},
+    }))  # fmt: skip
+    assert (status.provider_id, status.machine_id, status.system_uuid, status.boot_id) == (
+        "aws:///a/i-1",
+        "m",
+        "s",
+        "b",
+    )
+    assert (status.pod_cidrs, [t.key for t in status.taints], status.addresses[0].address) == (
+        ["10.1.0.0/24"],
+        ["a", "b"],
+        "h",
+    )
+
+
+def test_too_many_labels_and_taints_are_cut_and_counted_and_those_of_kubernetes_stay() -> None:
+    labels = {f"a{n:04}": "x" for n in range(1000)} | {
+        "topology.kubernetes.io/zone": "z",
+        "kubernetes.io.evil.com/x": "y",
+    }
+    kept, left_out = render_labels(labels)
+    assert (len(kept), left_out) == (MAX_NODE_LABELS, 1002 - MAX_NODE_LABELS)
+    assert kept["topology.kubernetes.io/zone"] == "z"
+    taints = [{"key": f"k{n}", "effect": "NoSchedule"} for n in range(500)]
+    rendered = render_node({"metadata": {"name": "n1"}, "spec": {"taints": taints}}, left_out)
+    assert len(rendered["taints"]) == MAX_NODE_TAINTS
+    assert rendered["leftOut"] == {"labels": 1002 - MAX_NODE_LABELS, "taints": 500 - MAX_NODE_TAINTS}
+
+
+def test_the_resource_version_travels_with_a_node_and_is_no_news() -> None:
+    old, new = node(), node()
+    old["metadata"]["resourceVersion"], new["metadata"]["resourceVersion"] = "1", "2"
+    assert pack_node(old) == pack_node(new)
+    (message,) = chunk_observations({"n1": pack_node(new)}, complete=True, revisions={"n1": "2"})
+    assert (message.nodes[0].revision, message.nodes[0].labels["x"]) == ("2", "y")
 
 
 def test_ready_is_unknown_when_the_node_controller_says_so() -> None:

@@ -87,7 +87,7 @@ class Hub:
         self.waiting: list[str] = []
         self.state = State(
             config=GatewayConfig.model_validate(settings), bus=self.bus, verifier=self.keys.verifier, grants=self.grants,
-            caches=self.caches, feed=self.feed, tokens=TokenReader(self.stores["identity"], self.grants), now=now, monotonic=monotonic, waiting_for=lambda: self.waiting, ca="-----BEGIN CERTIFICATE-----\nAA==\n-----END CERTIFICATE-----\n",
+            caches=self.caches, feed=self.feed, tokens=TokenReader(self.stores["identity"], self.grants), nodes=self.stores["node_registry"], now=now, monotonic=monotonic, waiting_for=lambda: self.waiting, ca="-----BEGIN CERTIFICATE-----\nAA==\n-----END CERTIFICATE-----\n",
         )  # fmt: skip
         self.stack = AsyncExitStack()
         self.session: aiohttp.ClientSession

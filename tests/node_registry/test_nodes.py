@@ -1,65 +1,14 @@
 from __future__ import annotations
 
-from contextlib import asynccontextmanager
-
 import pytest
 
 from libs.common import errors
-from libs.common.contracts.messages import NodeObservation, NodesObserved
-from libs.common.resources.nodes import Node
+from libs.common.contracts.messages import NodesObserved
 from services.node_registry import rules
 from services.node_registry.inbox import MAX_NODES, Inbox
-from services.node_registry.reconciler import (
-    LAST_OBSERVED_EVERY_S,
-    Living,
-    NodeReconciler,
-    keys_of_cluster,
-    keys_of_node,
-)
+from services.node_registry.reconciler import LAST_OBSERVED_EVERY_S, keys_of_cluster, keys_of_node
 from tests.access import made
-from tests.access.hub import running_hub
-
-EAST = made.cluster("east")
-
-
-def seen(name="n1", uid="u1", **status) -> NodeObservation:
-    return NodeObservation(name=name, uid=uid, status={"ready": True, "kubeletVersion": "v1.36.1", **status})
-
-
-def listing(*nodes, present=()) -> NodesObserved:
-    return NodesObserved(nodes=list(nodes), complete=True, present=list(present))
-
-
-class Registry:
-    def __init__(self, hub) -> None:
-        self.hub, self.inbox = hub, Inbox()
-        self.living = Living(hub.informers["clusters"], hub.informers["nodes"])
-        self.reconciler = NodeReconciler(
-            hub.stores["node_registry"],
-            hub.stores["cluster_controller"],
-            self.inbox,
-            self.living,
-            hub.objects(Node),
-            hub.now,
-        )
-
-    async def observe(self, message: NodesObserved, uid: str = EAST.uid) -> None:
-        self.inbox.put(uid, message)
-        await self.reconciler.reconcile(uid)
-        await self.hub.settle()
-
-    def names(self) -> set[str]:
-        return set(self.hub.objects(Node).names())
-
-    async def node(self, name: str = "east.n1") -> Node:
-        return await self.hub.get(Node, name)
-
-
-@asynccontextmanager
-async def running(clock):
-    async with running_hub(clock) as hub:
-        await hub.put(EAST)
-        yield Registry(hub)
+from tests.node_registry.made import EAST, listing, running, seen
 
 
 async def test_a_node_is_named_after_its_cluster_and_keeps_its_uids(clock):
@@ -142,7 +91,7 @@ async def test_nodes_go_with_their_cluster_and_not_before(clock):
 async def test_a_copy_that_is_behind_costs_no_nodes(clock):
     async with running(clock) as r:
         await r.observe(listing(seen()))
-        del r.living.names[EAST.uid]
+        del r.view.names[EAST.uid]
         with pytest.raises(errors.Unavailable):
             await r.reconciler.reconcile(EAST.uid)
         assert r.names() == {"east.n1"}
@@ -181,7 +130,8 @@ async def test_what_could_not_be_written_is_tried_again(clock, monkeypatch):
     "bad",
     [
         seen(name="../etc"), seen(name="UPPER"), seen(name="x" * 250), seen(roles="not a list"),
-        seen(osImage="x" * 5000), seen(capacity={str(n): "1" for n in range(300)}),
+        seen(osImage="x" * 5000), seen(capacity={str(n): "1" for n in range(300)}), seen(capacity={str(n): "x" * 4000 for n in range(20)}),
+        seen(addresses=[[[[[[[[]]]]]]]]),
     ],
 )  # fmt: skip
 async def test_a_strange_observation_is_refused_and_the_others_written(clock, bad):
@@ -204,7 +154,7 @@ async def test_what_was_left_while_the_service_was_away_is_found_at_start(clock)
         await r.observe(listing(seen()))
         await r.hub.delete(EAST)
         keys = []
-        r.hub.informers["nodes"].subscribe(lambda c: keys.extend(keys_of_node(r.living)(c)), replay=True)
+        r.hub.informers["nodes"].subscribe(lambda c: keys.extend(keys_of_node(r.view)(c)), replay=True)
         assert keys == [EAST.uid]
 
 

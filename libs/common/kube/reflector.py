@@ -45,7 +45,7 @@ Seen = Listed | Changed | Deleted
 
 
 class Reflector:
-    """`healthy` says whether the last request was answered; a caller may show it."""
+    """`healthy` says whether the last request was answered; a caller may show it. `listed_at`: resourceVersion of the newest listing."""
 
     def __init__(
         self, client: KubeClient, path: str, *, selector: str = "", metadata_only: bool = False, page: int = PAGE_SIZE
@@ -57,6 +57,7 @@ class Reflector:
         self._watch_as = METADATA if metadata_only else JSON
         self._page = page
         self._version = ""
+        self.listed_at = ""
         self.healthy = False
 
     async def run(self) -> AsyncIterator[Seen]:
@@ -94,6 +95,7 @@ class Reflector:
         ):
             metadata = page.get("metadata") or {}
             version = str(metadata.get("resourceVersion") or "")
+            self.listed_at = version
             last = not metadata.get("continue")
             yield Listed(page.get("items") or [], first, last)
             first = False

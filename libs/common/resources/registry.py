@@ -140,7 +140,22 @@ def _level(mode: str) -> Callable[[Document], Any]:
 def _ready(doc: Document) -> str:
     status = doc.get("status", {})
     word = {True: "Ready", False: "NotReady", None: "Unknown"}[status.get("ready")]
-    return f"{word},SchedulingDisabled" if status.get("unschedulable") else word
+    word = f"{word},SchedulingDisabled" if status.get("unschedulable") else word
+    return f"{word},IdentityCollision" if _condition("IdentityCollision")(doc) == "True" else word
+
+
+def _label_of_node(key: str) -> Callable[[Document], Any]:
+    def render(doc: Document) -> Any:
+        return (doc.get("metadata", {}).get("labels") or {}).get(key, "")
+
+    return render
+
+
+def _taints(doc: Document) -> str:
+    return ",".join(
+        f"{t['key']}{'=' if t.get('value') else ''}{t.get('value', '')}:{t.get('effect', '')}"
+        for t in doc.get("status", {}).get("taints", ())
+    )
 
 
 RESOURCE_TYPES: tuple[ResourceType, ...] = (
@@ -335,8 +350,13 @@ RESOURCE_TYPES: tuple[ResourceType, ...] = (
             Column("OS-Image", "status.osImage", priority=1),
             Column("Kernel-Version", "status.kernelVersion", priority=1),
             Column("Container-Runtime", "status.containerRuntime", priority=1),
+            Column("Zone", "metadata.labels", priority=1, render=_label_of_node("topology.kubernetes.io/zone")),
+            Column("Instance-Type", "metadata.labels", priority=1, render=_label_of_node("node.kubernetes.io/instance-type")),
+            Column("Taints", "status.taints", priority=1, render=_taints),
+            Column("Reboots", "status.reboots", "integer", priority=1),
+            Column("Machine", "status.machine", priority=1),
         ),
-        selectable=("spec.cluster", "spec.nodeName"),
+        selectable=("spec.cluster", "spec.nodeName", "status.machine"),
         cluster_path="spec.cluster",
     ),
     ResourceType(

@@ -32,11 +32,21 @@ class Heartbeat(BaseModel):
     )
 
 
+MAX_NODE_LABELS = 128
+"""Labels of a node that the hub is told. More than Kubernetes and a dozen operators set together; beyond it the hub is told that some are left out."""
+MAX_NODE_TAINTS = MAX_NODE_ADDRESSES = MAX_NODE_CONDITIONS = MAX_NODE_RESOURCES = 32
+
+
 class NodeObservation(BaseModel):
-    """One node as the agent saw it: fields of `NodeStatus`, camelCase."""
+    """One node as the agent saw it: fields of `NodeStatus`, camelCase, and the node's labels.
+
+    `revision`: the object's resourceVersion in its cluster. Of two observations of one node that with the lower one is the older.
+    """
 
     name: str
     uid: str = ""
+    revision: str = ""
+    labels: dict[str, Any] = Field(default_factory=dict)
     status: dict[str, Any]
 
 
@@ -44,10 +54,13 @@ class NodesObserved(BaseModel):
     """All or some nodes of a cluster. `complete`: nodes that are neither in `nodes` nor in `present` are gone.
 
     A listing that one message cannot hold comes as several; the last is `complete` and names in `present` what the others held.
+    `revision`: the newest resourceVersion that the agent had seen of any node, or of a listing, when it said so: a node that came later
+    is not gone.
     """
 
     nodes: list[NodeObservation]
     complete: bool = False
+    revision: str = ""
     present: list[str] = Field(default_factory=list)
 
 
