@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
 from typing import Any
@@ -12,7 +12,7 @@ import structlog
 from libs.common.kube.objects import Document, Ref, labels_of
 from services.agent.apply import OLD_RIGHTS, Applier, Observed, Outcome
 from services.agent.claims import Adorn, Claim, Make, Release, diff_claims, find_claim_refusal, is_claim, parse_claim
-from services.agent.diff import Delete, Step, diff_objects
+from services.agent.diff import Apply, Delete, Step, diff_objects
 from services.agent.owned import AGENT_PART, BINDING_KINDS, PART, part_label
 
 Parts = Mapping[str, tuple[str, Sequence[Document]]]
@@ -32,6 +32,10 @@ class Round:
     absent: frozenset[str] = frozenset()
     concerns_all: bool = False
     """Something was found that parts outside of this round rest on."""
+    moving: frozenset[str] = frozenset()
+    """Label values of the parts between which objects are still to be moved: a round for one of them must look at all."""
+    is_cut: bool = False
+    """Whether moves were left for another round."""
 
 
 class Enforcer:
@@ -41,9 +45,14 @@ class Enforcer:
         self._applier = applier
         self._strangers: set[str] = set()
 
-    async def run(self, parts: Parts, kinds: Iterable[tuple[str, str]], only: AbstractSet[str] | None = None) -> Round:
+    async def run(
+        self, parts: Parts, kinds: Iterable[tuple[str, str]], only: AbstractSet[str] | None = None,
+        is_awaited: Callable[[], bool] = lambda: False,
+    ) -> Round:  # fmt: skip
         """Bring the cluster to `parts`, or with `only` what belongs to the parts with these label values.
 
+        Objects that only go from one part to another are marked anew in a round that has nothing else to do, and until `is_awaited`: nobody's
+        right depends on it, and somebody may wait for the next round.
         Raises Unavailable, Timeout, Unauthenticated when the API server can't be worked with.
         """
         if only is not None and len(only) > PARTS_AT_ONCE:
@@ -69,17 +78,28 @@ class Enforcer:
             name: [o for o in objects if _namespace_of(o) not in outcome.blocked] for name, objects in desired.items()
         }
         takes, gives = diff_objects(wanted, mine, only)
-        await self._applier.take([*takes, *plan.steps, *gives], outcome)
+        moves = [step for step in gives if isinstance(step, Apply) and step.moved_from]
+        await self._applier.take([*takes, *plan.steps, *gives[: len(gives) - len(moves)]], outcome)
+        has_written, unmoved = outcome.writes > 0, list(moves)
+        while unmoved and not has_written:
+            await self._applier.take([unmoved.pop(0)], outcome)
+            if is_awaited():
+                break
         await self._unbind_strangers(mine, outcome)
         found_strangers = not outcome.strangers <= self._strangers
         self._strangers = outcome.strangers
         if outcome.writes:
             log.info(DESIRED_APPLIED, writes=outcome.writes, failures=len(outcome.failures))
         touched = {
-            part: list(dict.fromkeys(_tell(step, observed.changers | outcome.changers) for step in steps))
+            part: list(dict.fromkeys(_tell(step, observed.changers | outcome.changers) for step in others))
             for part, steps in outcome.done.items()
+            if (others := [step for step in steps if not (isinstance(step, Apply) and step.moved_from)])
         }
-        return Round(outcome.failures, touched, frozenset(outcome.absent), only is not None and found_strangers)
+        moved = {step.ref for steps in outcome.done.values() for step in steps if isinstance(step, Apply)}
+        moving = frozenset(label for step in moves if step.ref not in moved for label in (step.part, step.moved_from))
+        return Round(
+            outcome.failures, touched, frozenset(outcome.absent), only is not None and found_strangers, moving, bool(unmoved)
+        )  # fmt: skip
 
     async def _unbind_strangers(self, mine: Mapping[Ref, Document], outcome: Outcome) -> None:
         """A role of ours that somebody replaced by one of their own is bound by us no longer: its rules are not the hub's."""

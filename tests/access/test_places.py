@@ -55,9 +55,9 @@ def naive_is_allowed(grants, bindings, caller, verb, plural, name, cluster, proj
     for role, scope in counting(grants, bindings, caller):
         in_cluster = role.scope == "cluster" and bool(cluster) and (scope.all or scope.cluster == cluster)
         in_project = role.scope == "project" and bool(project) and scope.project == project
-        if (role.scope == "global" and scope.all) or in_cluster or in_project:
-            if role.hub_set.allows(verb, GROUP, plural, "", name):
-                return True
+        counts = (role.scope == "global" and scope.all) or in_cluster or in_project
+        if counts and role.hub_set.allows(verb, GROUP, plural, "", name):
+            return True
     return False
 
 

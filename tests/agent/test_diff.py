@@ -232,3 +232,10 @@ def test_the_agent_refuses_bindings_that_only_a_faulty_hub_would_ask_for() -> No
     assert "User" in find_refusal(binding("herdsman:a", "herdsman:a", [{"kind": "User", "name": "herdsman:eve"}]))
     assert "cluster-admin" in find_refusal(role("cluster-admin", []))
     assert find_refusal(config("m", "1")) == ""
+
+
+def test_what_only_moves_to_another_part_comes_last_and_says_so() -> None:
+    moved, changed = config("a", "1"), config("z", "2")
+    actual = {ref_of(moved): mark(moved, "old"), ref_of(changed): mark(config("z", "1"), "old")}
+    steps = diff_parts({"new": [moved, changed]}, actual)
+    assert [(s.ref.name, s.moved_from) for s in steps if isinstance(s, Apply)] == [("z", ""), ("a", "old")]
