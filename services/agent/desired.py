@@ -88,6 +88,8 @@ class DesiredKeeper:
         """Label value of a part → how often it was put right in a row, and when last."""
         self._due: dict[str, float] = {}
         """Label value of a part → when it is looked at by itself."""
+        self._moving: frozenset[str] = frozenset()
+        """Label values of parts between which objects are not moved yet. Forgotten with the process: its first round looks at everything."""
         self._failures: dict[str, int] = {}
         self._absent: frozenset[str] = frozenset()
         self._appeared: set[str] = set()
@@ -280,10 +282,15 @@ class DesiredKeeper:
         """
         parts = self._kept.parts
         self._appeared.clear()
+        if only is not None:
+            only = only | self._moving
         for label in list(self._due) if only is None else only:
             self._due.pop(label, None)
         before = dict(self._results)
-        made = await self._enforcer.run(parts, self.kinds, only)
+        made = await self._enforcer.run(parts, self.kinds, only, self._is_awaited)
+        self._moving = made.moving
+        if made.is_cut:
+            self._look_at(made.moving)
         labels = {part_label(name): name for name in parts}
         for label in {*labels, *made.failures} if only is None else {*only, *made.failures}:
             self._note(label, labels.get(label, ""), "; ".join(made.failures.get(label, ()))[:_MAX_ERROR])
@@ -306,6 +313,10 @@ class DesiredKeeper:
         self.applied_set = set_hash(self.applied)
         self.trials_changed.set()
         return [report for _name, report in sorted(self._results.items())]
+
+    def _is_awaited(self) -> bool:
+        """Whether there is something to do that does not wait for objects to be moved from part to part."""
+        return min(self._pull_at, *self._due.values(), self._enforce_at) <= self._monotonic()
 
     def _note(self, label: str, name: str, error: str) -> None:
         """What became of a part. One that is no more (`name` empty) and can't be removed is told by its label: the hub should know it, too."""

@@ -36,12 +36,16 @@ class Delete:
 
 @dataclass(frozen=True, slots=True)
 class Apply:
-    """`is_new`: nothing that is marked as ours has this name, but somebody else's object may."""
+    """`is_new`: nothing that is marked as ours has this name, but somebody else's object may.
+
+    `moved_from`: it is all that it should be, but still marked as of the part with this label value.
+    """
 
     ref: Ref
     document: dict[str, Any]
     part: str
     is_new: bool = False
+    moved_from: str = ""
 
 
 Step = Delete | Apply | Release | Make | Adorn | Level | Unlevel
@@ -82,7 +86,7 @@ def diff_objects(
         elif not is_met(found, step.document):
             narrowed = _narrow(found, step.document)
             if narrowed is None:
-                additions.append(step)
+                additions.append(replace(step, moved_from=_moved_from(found, step)))
                 continue
             narrowings.append(Apply(ref, narrowed, step.part))
             if narrowed is not step.document:
@@ -98,7 +102,9 @@ def diff_objects(
         *sorted((r for r in removals if isinstance(r, Release)), key=lambda r: r.namespace),
     ]
     # Who waits for something new does not wait for what there is to be written again, as when a large project's parts are cut anew.
-    gives: list[Step] = [*sorted(additions, key=lambda a: (not a.is_new, _place(a.ref.kind), a.ref))]
+    gives: list[Step] = [
+        *sorted(additions, key=lambda a: (not a.is_new, bool(a.moved_from), _place(a.ref.kind), a.ref))
+    ]
     return takes, gives
 
 
@@ -130,6 +136,14 @@ def is_met(found: Document, desired: Document) -> bool:
     if desired.get("kind") in QUANTITY_KINDS:
         found, desired = ({**d, "spec": normalise(d.get("spec"))} for d in (found, desired))
     return is_satisfied(found, desired)
+
+
+def _moved_from(found: Document, step: Apply) -> str:
+    """Label value of the part that the object is marked with, when that is all that is not as it should be; else empty."""
+    before = labels_of(found).get(PART, "")
+    metadata = step.document["metadata"]
+    same = {**step.document, "metadata": {**metadata, "labels": {**metadata["labels"], PART: before}}}
+    return before if before != step.part and is_met(found, same) else ""
 
 
 def _narrow(found: Document, desired: dict[str, Any]) -> dict[str, Any] | None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
 from typing import Any
@@ -23,7 +23,7 @@ from services.agent.claims import (
     is_order,
     parse_claim,
 )
-from services.agent.diff import Delete, Step, diff_objects
+from services.agent.diff import Apply, Delete, Step, diff_objects
 from services.agent.owned import AGENT_PART, BINDING_KINDS, PART, part_label
 from services.agent.pod_security import Level, Orders, Unlevel, plan_levels, read_orders, with_level
 
@@ -46,6 +46,10 @@ class Round:
     """What the cluster finds wrong with what it has accepted, by label value of a part."""
     concerns_all: bool = False
     """Something was found that parts outside of this round rest on."""
+    moving: frozenset[str] = frozenset()
+    """Label values of the parts between which objects are still to be moved: a round for one of them must look at all."""
+    is_cut: bool = False
+    """Whether moves were left for another round."""
 
 
 class Enforcer:
@@ -55,9 +59,14 @@ class Enforcer:
         self._applier = applier
         self._strangers: set[str] = set()
 
-    async def run(self, parts: Parts, kinds: Iterable[tuple[str, str]], only: AbstractSet[str] | None = None) -> Round:
+    async def run(
+        self, parts: Parts, kinds: Iterable[tuple[str, str]], only: AbstractSet[str] | None = None,
+        is_awaited: Callable[[], bool] = lambda: False,
+    ) -> Round:  # fmt: skip
         """Bring the cluster to `parts`, or with `only` what belongs to the parts with these label values.
 
+        Objects that only go from one part to another are marked anew in a round that has nothing else to do, and until `is_awaited`: nobody's
+        right depends on it, and somebody may wait for the next round.
         Raises Unavailable, Timeout, Unauthenticated when the API server can't be worked with.
         """
         if only is not None and len(only) > PARTS_AT_ONCE:
@@ -87,7 +96,13 @@ class Enforcer:
         }
         takes, gives = diff_objects(wanted, mine, only)
         steps = plan_levels(orders, namespaces, all_claims(parts)) if levels else []
-        await self._applier.take([*takes, *plan.steps, *steps, *gives], outcome)
+        moves = [step for step in gives if isinstance(step, Apply) and step.moved_from]
+        await self._applier.take([*takes, *plan.steps, *steps, *gives[: len(gives) - len(moves)]], outcome)
+        has_written, unmoved = outcome.writes > 0, list(moves)
+        while unmoved and not has_written:
+            await self._applier.take([unmoved.pop(0)], outcome)
+            if is_awaited():
+                break
         await self._unbind_strangers(mine, outcome)
         found_strangers = not outcome.strangers <= self._strangers
         self._strangers = outcome.strangers
@@ -96,16 +111,12 @@ class Enforcer:
         touched = {
             part: list(dict.fromkeys(_tell(step, observed.changers | outcome.changers) for step in repairs))
             for part, steps in outcome.done.items()
-            if (
-                repairs := [
-                    step
-                    for step in steps
-                    if not (isinstance(step, Unlevel) or (isinstance(step, Level) and step.is_new))
-                ]
-            )
+            if (repairs := [step for step in steps if _is_repair(step)])
         }
+        moved = {step.ref for steps in outcome.done.values() for step in steps if isinstance(step, Apply)}
+        moving = frozenset(label for step in moves if step.ref not in moved for label in (step.part, step.moved_from))
         return Round(
-            outcome.failures, touched, frozenset(outcome.absent), find_remarks(mine), only is not None and found_strangers
+            outcome.failures, touched, frozenset(outcome.absent), find_remarks(mine), only is not None and found_strangers, moving, bool(unmoved)
         )  # fmt: skip
 
     async def _unbind_strangers(self, mine: Mapping[Ref, Document], outcome: Outcome) -> None:
@@ -185,6 +196,13 @@ def _note_refused(
         if refused and (only is None or label in only):
             kinds = ", ".join(sorted(kind for _version, kind in refused))
             outcome.fail(label, f"{OLD_RIGHTS} (it may not look at {kinds})")
+
+
+def _is_repair(step: Step) -> bool:
+    """Whether a step that was taken may have put right what somebody changed: levels that begin or end and objects that change part do not."""
+    if isinstance(step, Apply):
+        return not step.moved_from
+    return not (isinstance(step, Unlevel) or (isinstance(step, Level) and step.is_new))
 
 
 def _namespace_of(document: Document) -> str:

@@ -20,6 +20,7 @@ from services.cluster_controller.model import role_name
 PARTS_PREFIX = "projects/"
 NAMESPACES_PER_PART = 64
 """A project with more of them in one cluster is several parts, so that a change sends and applies a part, and each fits a message."""
+PLACE_BITS = 32
 RBAC = "rbac.authorization.k8s.io"
 OBJECT_NAME = "herdsman-project"
 """Of the ResourceQuota, LimitRange and NetworkPolicy in a namespace: names that allow no colon."""
@@ -123,20 +124,26 @@ def _render_binding(project: Project, namespace: str, role: str) -> dict[str, An
 
 
 def _split(project: str, entries: Sequence[ProjectNamespace]) -> Iterator[tuple[str, list[ProjectNamespace]]]:
-    """A namespace stays in its part when others come and go, but for the moments at which the number of parts doubles."""
-    count = 1
-    while count * NAMESPACES_PER_PART < len(entries):
-        count *= 2
-    if count == 1:
-        if entries:
-            yield f"{PARTS_PREFIX}{project}", list(entries)
-        return
-    groups: dict[int, list[ProjectNamespace]] = {}
-    for entry in entries:
-        place = int.from_bytes(hashlib.sha256(entry.namespace.encode()).digest()[:4], "big") % count
-        groups.setdefault(place, []).append(entry)
-    for place, group in sorted(groups.items()):
-        yield f"{PARTS_PREFIX}{project}/{place}", group
+    """A part that is full is cut in two by the next bit of its namespaces' hashes, and no other part changes.
+
+    A part is named by its bits without the zeros at the end: the half with 0 keeps the name of the whole, and the first is `projects/x`.
+    """
+    placed = [(f"{int.from_bytes(_digest(entry), 'big'):0{PLACE_BITS}b}", entry) for entry in entries]
+    waiting = [("", placed)] if placed else []
+    while waiting:
+        bits, group = waiting.pop()
+        if len(group) <= NAMESPACES_PER_PART or len(bits) == PLACE_BITS:
+            name = bits.rstrip("0")
+            yield f"{PARTS_PREFIX}{project}/{name}" if name else f"{PARTS_PREFIX}{project}", [e for _, e in group]
+            continue
+        for bit in "01":
+            half = [(place, entry) for place, entry in group if place[len(bits)] == bit]
+            if half:
+                waiting.append((bits + bit, half))
+
+
+def _digest(entry: ProjectNamespace) -> bytes:
+    return hashlib.sha256(entry.namespace.encode()).digest()[: PLACE_BITS // 8]
 
 
 def _age(project: Project) -> tuple[str, str]:

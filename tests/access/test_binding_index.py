@@ -109,6 +109,8 @@ async def test_the_kept_snapshot_is_the_one_compiled_anew_whatever_happened(cloc
             kept = w.live.current
             for part in ("held", "clusters", "users", "projects", "next_expiry"):
                 assert getattr(kept, part) == getattr(fresh, part), part
+            for part in ("everywhere", "selected", "projects"):
+                assert getattr(kept.places, part) == getattr(fresh.places, part), part
             for who in (ADA, BOB):
                 caller = made.caller(who)
                 assert kept.visible_clusters(caller) == fresh.visible_clusters(caller)
@@ -127,6 +129,7 @@ async def test_a_snapshot_shares_what_did_not_change_and_an_older_one_stays_as_i
         after = w.live.current
         assert (after.users, after.clusters, after.projects) == (before.users, before.clusters, before.projects)
         assert after.users is before.users
-        assert after.projects_as is before.projects_as
         assert before.held == {}
         assert after.held
+        assert before.places.clusters == {}
+        assert after.places.clusters.keys() == {"east"}

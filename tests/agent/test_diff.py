@@ -241,3 +241,10 @@ def test_the_agent_puts_nothing_into_namespaces_of_the_cluster_itself(kind: str,
     document = {"apiVersion": "v1", "kind": kind, "metadata": {"name": "herdsman:x", "namespace": namespace}}
     assert namespace in find_refusal(document)
     assert find_refusal({**document, "metadata": {"name": "herdsman:x", "namespace": "shop"}}) == ""
+
+
+def test_what_only_moves_to_another_part_comes_last_and_says_so() -> None:
+    moved, changed = config("a", "1"), config("z", "2")
+    actual = {ref_of(moved): mark(moved, "old"), ref_of(changed): mark(config("z", "1"), "old")}
+    steps = diff_parts({"new": [moved, changed]}, actual)
+    assert [(s.ref.name, s.moved_from) for s in steps if isinstance(s, Apply)] == [("z", ""), ("a", "old")]

@@ -108,6 +108,19 @@ def test_one_more_namespace_changes_one_part() -> None:
     assert sum(before.get(name) != part for name, part in after.items()) == 1
 
 
+@given(st.integers(0, 300))
+@settings(max_examples=25, deadline=None)
+def test_one_more_namespace_cuts_one_part_at_most_and_leaves_the_others_alone(count: int) -> None:
+    places = [f"edge/n{n}" for n in range(count + 1)]
+    before, after = (group_namespaces("edge", [project("web", *p)]) for p in (places[:-1], places))
+    held = [
+        {name: {e.namespace for e in entries} for name, (_p, entries) in parts.items()} for parts in (before, after)
+    ]
+    lost = [name for name, namespaces in held[0].items() if not namespaces <= held[1].get(name, set())]
+    assert len(lost) <= 1
+    assert all(len(namespaces) <= NAMESPACES_PER_PART for namespaces in held[1].values())
+
+
 async def put(hub: Hub, made: Project) -> None:
     await hub.projects_store.create(BY_MODEL[Project].key(made.name), encode_unique(made))
 

@@ -1,13 +1,13 @@
 """The compiled grants: one immutable snapshot that answers who may do what on the hub, and with which groups in a cluster.
 
-Pure: no clock, no I/O. `compile_grants` builds a snapshot from resources; `live.LiveGrants` keeps one current and is what services
-hold. Everybody who decides asks here: the front door, the gateway, every owner. What a snapshot does not know gives nothing.
+Pure: no clock, no I/O. What it knows is a `snapshot.Snapshot`. `compile_grants` builds one from resources; `live.LiveGrants` keeps one current and
+is what services hold. Everybody who decides asks here: the front door, the gateway, every owner. What a snapshot does not know gives nothing.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
 
@@ -16,59 +16,22 @@ from libs.common.access.bindings import AnyBinding, BindingIndex, fact_of
 from libs.common.access.held import NOTHING, Held, held_by, merge_held
 from libs.common.access.implied import IMPLIED_RULES, is_own, is_own_right
 from libs.common.access.local_groups import LocalGroups
+from libs.common.access.places import find_places
 from libs.common.access.principal import Principal, cluster_group, project_group
 from libs.common.access.roles import EffectiveRole, resolve_roles
-from libs.common.access.rules import READ_VERBS, RuleSet
+from libs.common.access.rules import READ_VERBS
+from libs.common.access.snapshot import Snapshot, project_fact, user_fact
 from libs.common.resources.access import BindingScope, PolicyRule, RoleTemplate
 from libs.common.resources.clusters import Cluster
 from libs.common.resources.identity import Group, User
 from libs.common.resources.meta import GROUP
 from libs.common.resources.projects import Project
 from libs.common.resources.registry import BY_PLURAL, field_at
-from libs.common.resources.selectors import Requirement, is_selected
 
 
 @dataclass(frozen=True, slots=True)
-class UserFact:
-    uid: str
-    principal_id: str
-    enabled: bool
-    group_ids: tuple[str, ...] = ()
-    """Accounts at providers and their groups, whether or not they count at the moment: never too few."""
-
-
-@dataclass(frozen=True, slots=True)
-class ProjectFact:
-    uid: str
-    created_at: datetime | None
-    clusters: frozenset[str]
-
-    def is_meant(self, uid: str, bound_at: datetime | None) -> bool:
-        """Whether a binding with this uid, or without one made at that time, is for this project and not for an earlier one of its name."""
-        if uid:
-            return uid == self.uid
-        return bound_at is None or self.created_at is None or bound_at >= self.created_at
-
-
-@dataclass(frozen=True, slots=True)
-class Grants:
-    """One moment's grants. `clusters` maps the name of each living cluster to its uid, `labels` that of each with labels to these."""
-
-    roles: Mapping[str, EffectiveRole] = field(default_factory=dict)
-    held: Mapping[str, Held] = field(default_factory=dict)
-    clusters: Mapping[str, str] = field(default_factory=dict)
-    labels: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
-    users: Mapping[str, UserFact] = field(default_factory=dict)
-    projects: Mapping[str, ProjectFact] = field(default_factory=dict)
-    projects_as: object = field(default_factory=object, compare=False, repr=False)
-    """Stands for `projects` as they are: with any other `projects` it is another object."""
-    local_groups: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
-    """User's uid → principal ids of the hub's own groups that the user is in."""
-    local_group_ids: frozenset[str] = frozenset()
-    """Principal ids of all groups of the hub's own."""
-    next_expiry: datetime | None = None
-    """When the next binding expires: from then on this snapshot says too much."""
-    _selected: dict[tuple[Requirement, ...], frozenset[str]] = field(default_factory=dict, compare=False, repr=False)
+class Grants(Snapshot):
+    """The decisions."""
 
     # ── checks on hub objects ────────────────────────────────────────────────────────────────────────────────────────
 
@@ -90,18 +53,12 @@ class Grants:
             owner = owner or name
         if is_own_right(verb, plural, subresource, own=bool(owner) and owner == principal.user):
             return True
-        parts = self._parts(principal)
-        if plural == "clusters" and verb in READ_VERBS and not subresource:
-            for held in parts:
-                if self._is_member(held, cluster):
-                    return True
-        for held in parts:
-            if (
-                held.everywhere or held.selected or (cluster and cluster in held.clusters) or (project and project in held.projects)
-            ):  # fmt: skip
-                for hub_set in self._hub_sets(held, cluster, project):
-                    if hub_set.allows(verb, GROUP, plural, subresource, name):
-                        return True
+        ids = principal.principal_ids
+        if plural == "clusters" and verb in READ_VERBS and not subresource and self._is_member(ids, cluster):
+            return True
+        for role in self.roles_at(ids, cluster, project):
+            if role.hub_set.allows(verb, GROUP, plural, subresource, name):
+                return True
         return False
 
     def is_allowed_on(
@@ -179,18 +136,16 @@ class Grants:
         """The groups that stand for the caller's roles in one cluster, sorted; () = no business there."""
         if not self._may_enter(principal, cluster_name, cluster_uid):
             return ()
-        groups: list[str] = []
-        only = principal.projects
-        for held in self._parts(principal):
-            here = self._reach(held).get(cluster_name)
-            if not only and (here is not None or held.everywhere or held.selected):
-                # A token for some projects is not good for the cluster's own roles, though whoever has these has its projects, too.
-                groups += [cluster_group(cluster_name, r.name) for r in self.roles_in_cluster(held, cluster_name)]
-            for name in here or ():
-                if not only or name in only:
-                    uid = self.projects[name].uid
-                    groups += [project_group(name, uid, r.name) for r in self.roles_in_project(held, name)]
-        return tuple(sorted(set(groups)))
+        ids, only = principal.principal_ids, principal.projects
+        groups: set[str] = set()
+        if not only:
+            # A token for some projects is not good for the cluster's own roles, though whoever has these has its projects, too.
+            groups.update(cluster_group(cluster_name, r.name) for r in self.cluster_roles_at(ids, cluster_name))
+        for name in self._reached(ids, cluster_name):
+            if not only or name in only:
+                uid = self.projects[name].uid
+                groups.update(project_group(name, uid, r.name) for r in self.project_roles_at(ids, name))
+        return tuple(sorted(groups))
 
     def project_roles(
         self, principal: Principal, cluster_name: str, cluster_uid: str
@@ -200,12 +155,11 @@ class Grants:
         found: dict[str, list[EffectiveRole]] = {}
         if not self._may_enter(principal, cluster_name, cluster_uid):
             return found
-        for held in self._parts(principal):
-            for name in self._reach(held).get(cluster_name, ()):
-                if not principal.projects or name in principal.projects:
-                    roles = list(self.roles_in_project(held, name))
-                    if roles:
-                        found.setdefault(name, []).extend(roles)
+        ids, only = principal.principal_ids, principal.projects
+        for name in self._reached(ids, cluster_name):
+            roles = list(self.project_roles_at(ids, name)) if not only or name in only else []
+            if roles:
+                found[name] = roles
         return found
 
     def is_allowed_inside(
@@ -252,67 +206,17 @@ class Grants:
         }
         return sorted(lacking)
 
+    def with_held(self, held: Mapping[str, Held]) -> Grants:
+        """The same moment, where this is all that anybody holds."""
+        named = {name for each in held.values() for name in each.projects if name in self.projects}
+        places = find_places(held, {name: self.projects[name].clusters for name in named})
+        return replace(self, held=held, places=places)
+
     def has_role(self, principal_id: str, role: str) -> bool:
         """Whether this very principal id (not its groups) holds `role` on the whole hub or in every cluster."""
         return role in self.roles and role in self.held.get(principal_id, NOTHING).everywhere
 
     # ── what is held where ───────────────────────────────────────────────────────────────────────────────────────────
-
-    def roles_everywhere(self, held: Held, scope: str) -> Iterator[EffectiveRole]:
-        """Roles of the given scope that were bound with `global: true`."""
-        for name in held.everywhere:
-            if (role := self.roles.get(name)) is not None and role.scope == scope:
-                yield role
-
-    def roles_in_cluster(self, held: Held, cluster: str) -> Iterator[EffectiveRole]:
-        """Cluster roles that count in this living cluster, those of every cluster and those by its labels included."""
-        uid = self.clusters.get(cluster)
-        if uid is None:
-            return
-        yield from self.roles_everywhere(held, "cluster")
-        for bound in held.clusters.get(cluster, ()):
-            role = self.roles.get(bound.role)
-            if role is not None and role.scope == "cluster" and bound.cluster_uid in ("", uid):
-                yield role
-        if held.selected:
-            labels = self.labels.get(cluster, {})
-            for selected in held.selected:
-                role = self.roles.get(selected.role)
-                if role is not None and role.scope == "cluster" and is_selected(selected.selector, labels):
-                    yield role
-
-    def roles_by_selector(self, held: Held, selector: tuple[Requirement, ...]) -> Iterator[EffectiveRole]:
-        """Cluster roles that count in every cluster that this selects, whatever happens to labels: by this selector, or by a wider one."""
-        yield from self.roles_everywhere(held, "cluster")
-        for selected in held.selected:
-            role = self.roles.get(selected.role)
-            if role is not None and role.scope == "cluster" and set(selected.selector) <= set(selector):
-                yield role
-
-    def find_selected(self, selector: tuple[Requirement, ...]) -> frozenset[str]:
-        """Names of the living clusters whose labels fit; looked for once in a snapshot."""
-        found = self._selected.get(selector)
-        if found is None:
-            found = frozenset(name for name in self.clusters if is_selected(selector, self.labels.get(name, {})))
-            self._selected[selector] = found
-        return found
-
-    def roles_in_project(self, held: Held, project: str) -> Iterator[EffectiveRole]:
-        """Project roles that count in this living project."""
-        fact = self.projects.get(project)
-        if fact is None:
-            return
-        for bound in held.projects.get(project, ()):
-            role = self.roles.get(bound.role)
-            if role is not None and role.scope == "project" and fact.is_meant(bound.project_uid, bound.bound_at):
-                yield role
-
-    def _hub_sets(self, held: Held, cluster: str, project: str) -> Iterator[RuleSet]:
-        yield from (r.hub_set for r in self.roles_everywhere(held, "global"))
-        if cluster:
-            yield from (r.hub_set for r in self.roles_in_cluster(held, cluster))
-        if project:
-            yield from (r.hub_set for r in self.roles_in_project(held, project))
 
     def _roles_anywhere(self, held: Held) -> Iterator[EffectiveRole]:
         yield from self.roles_everywhere(held, "global")
@@ -326,32 +230,22 @@ class Grants:
         for project in held.projects:
             yield from self.roles_in_project(held, project)
 
-    def _is_member(self, held: Held, cluster: str) -> bool:
+    def _is_member(self, ids: Sequence[str], cluster: str) -> bool:
         """Whether any role counts in this living cluster, its own or that of a project there."""
-        here = self._reach(held).get(cluster)
-        if here is None and not held.everywhere and not held.selected:
-            return False
-        if any(True for _ in self.roles_in_cluster(held, cluster)):
+        for _ in self.cluster_roles_at(ids, cluster):
             return True
-        return cluster in self.clusters and any(True for name in here or () for _ in self.roles_in_project(held, name))
+        if cluster not in self.clusters:
+            return False
+        return any(True for name in self._reached(ids, cluster) for _ in self.project_roles_at(ids, name))
 
-    def _reach(self, held: Held) -> Mapping[str, tuple[str, ...]]:
-        """Name of each cluster that a binding reaches, itself or by a project → the living projects there that bindings name.
-
-        Whether these count, `roles_in_cluster` and `roles_in_project` say.
-
-        Found once for a holder, and again when any project has changed: at each decision it would be most of the work.
-        """
-        projects_as, reach = held.reach
-        if projects_as is not self.projects_as:
-            found: dict[str, list[str]] = {cluster: [] for cluster in held.clusters}
-            for name in held.projects:
-                if (fact := self.projects.get(name)) is not None:
-                    for cluster in fact.clusters:
-                        found.setdefault(cluster, []).append(name)
-            reach = {cluster: tuple(names) for cluster, names in found.items()}
-            object.__setattr__(held, "reach", (self.projects_as, reach))
-        return reach
+    def _reached(self, ids: Sequence[str], cluster: str) -> set[str]:
+        """The living projects with namespaces in a cluster that bindings of these ids name; whether they count, `project_roles_at` says."""
+        here = self.places.clusters.get(cluster)
+        return (
+            set()
+            if here is None
+            else {name for i in ids if (held := here.get(i)) is not None for name in held.projects}
+        )
 
     def _seen_clusters(self, held: Held) -> set[str] | None:
         if any(True for _ in self.roles_everywhere(held, "cluster")):
@@ -390,24 +284,12 @@ class Grants:
         return self._is_active(principal)
 
     def _parts(self, principal: Principal) -> list[Held]:
-        """What each of the caller's ids holds. Decisions look into one after the other: a union would have to be made anew for each caller."""
+        """What each of the caller's ids holds."""
         get = self.held.get
         return [held for i in principal.principal_ids if (held := get(i)) is not None]
 
     def _held(self, principal: Principal) -> Held:
         return merge_held(self._parts(principal))
-
-
-def user_fact(user: User) -> UserFact:
-    return UserFact(
-        user.uid, user.status.principal_id or f"local:user:{user.uid}", user.spec.enabled and not user.deleting,
-        tuple(sorted({i for account in user.status.identities for i in (account.principal_id, *account.groups)})),
-    )  # fmt: skip
-
-
-def project_fact(project: Project) -> ProjectFact:
-    clusters = frozenset(n.cluster for n in project.spec.namespaces)
-    return ProjectFact(project.uid, project.metadata.creation_timestamp, clusters)
 
 
 def find_next_expiry(bindings: Iterable[AnyBinding], now: datetime) -> datetime | None:
@@ -427,13 +309,15 @@ def compile_grants(
     for group in groups:
         members.put(group.name, group)
     held = {principal: held_by(index.of_principal(principal), now) for principal in index.principals()}
+    facts_of = {p.name: project_fact(p) for p in projects if not p.deleting}
     return Grants(
         roles=resolve_roles(role_templates),
         held={principal: part for principal, part in held.items() if part != NOTHING},
         clusters={c.name: c.uid for c in clusters},
         labels={c.name: c.metadata.labels for c in clusters if c.metadata.labels},
         users={u.name: user_fact(u) for u in users},
-        projects={p.name: project_fact(p) for p in projects if not p.deleting},
+        projects=facts_of,
+        places=find_places(held, {name: fact.clusters for name, fact in facts_of.items()}),
         local_groups=members.by_uid,
         local_group_ids=members.ids,
         next_expiry=find_next_expiry(facts, now),

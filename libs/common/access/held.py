@@ -1,7 +1,7 @@
 """What one principal id holds by its bindings: role names by scope, nothing resolved yet.
 
 Kept free of roles, clusters and projects on purpose: those are looked up in the snapshot at the check, so that a change of one binding
-costs one principal, and a change of a role or cluster costs none. `grants` and `live` build these.
+costs one principal, and a change of a role or cluster costs none. `grants` and `live` build these; `places` finds the same by the place.
 """
 
 from __future__ import annotations
@@ -9,9 +9,12 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
+from typing import TypeVar
 
 from libs.common.access.bindings import AnyBinding, fact_of
 from libs.common.resources.selectors import Requirement
+
+R = TypeVar("R", "ClusterRole", "ProjectRole")
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,16 +44,12 @@ class ProjectRole:
 
 @dataclass(frozen=True, slots=True)
 class Held:
-    """`everywhere`: global roles, and cluster roles that count in every cluster; the role itself says which it is."""
+    """`everywhere`: global roles, and cluster roles that count in every cluster; the role itself says which it is. Tuples are sorted, each role once."""
 
     everywhere: frozenset[str] = frozenset()
-    clusters: Mapping[str, frozenset[ClusterRole]] = field(default_factory=dict)
-    projects: Mapping[str, frozenset[ProjectRole]] = field(default_factory=dict)
+    clusters: Mapping[str, tuple[ClusterRole, ...]] = field(default_factory=dict)
+    projects: Mapping[str, tuple[ProjectRole, ...]] = field(default_factory=dict)
     selected: frozenset[SelectedRole] = frozenset()
-    reach: tuple[object, Mapping[str, tuple[str, ...]]] = field(
-        default=(None, {}), init=False, compare=False, repr=False
-    )
-    """Remembered by `Grants` for one state of all projects (`Grants._reach`)."""
 
 
 NOTHING = Held()
@@ -80,8 +79,8 @@ def held_by(bindings: Iterable[AnyBinding], now: datetime) -> Held:
             projects.setdefault(fact.project, set()).add(ProjectRole(fact.role, fact.bound_at, fact.project_uid))
     return Held(
         frozenset(everywhere),
-        {name: frozenset(roles) for name, roles in clusters.items()},
-        {name: frozenset(roles) for name, roles in projects.items()},
+        {name: _ordered(roles) for name, roles in clusters.items()},
+        {name: _ordered(roles) for name, roles in projects.items()},
         frozenset(selected),
     )
 
@@ -91,12 +90,17 @@ def merge_held(parts: Iterable[Held]) -> Held:
     parts = [part for part in parts if part is not NOTHING]
     if len(parts) <= 1:
         return parts[0] if parts else NOTHING
-    clusters: dict[str, frozenset[ClusterRole]] = {}
-    projects: dict[str, frozenset[ProjectRole]] = {}
+    clusters: dict[str, tuple[ClusterRole, ...]] = {}
+    projects: dict[str, tuple[ProjectRole, ...]] = {}
     for part in parts:
         for name, cluster_roles in part.clusters.items():
-            clusters[name] = clusters.get(name, frozenset()) | cluster_roles
+            clusters[name] = _ordered({*clusters.get(name, ()), *cluster_roles})
         for name, project_roles in part.projects.items():
-            projects[name] = projects.get(name, frozenset()) | project_roles
+            projects[name] = _ordered({*projects.get(name, ()), *project_roles})
     everywhere = frozenset[str]().union(*(part.everywhere for part in parts))
     return Held(everywhere, clusters, projects, frozenset[SelectedRole]().union(*(part.selected for part in parts)))
+
+
+def _ordered(roles: set[R]) -> tuple[R, ...]:
+    """A tuple takes a fifth of the memory of a set, and there is one for each holder and place."""
+    return tuple(roles) if len(roles) == 1 else tuple(sorted(roles, key=repr))

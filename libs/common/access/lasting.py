@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 from libs.common.access.bindings import AnyBinding, BindingIndex
@@ -23,7 +22,7 @@ def grants_until(grants: Grants, principal: Principal, bindings: Bindings, until
     """
     index = _indexed(bindings)
     moment = (until or FOREVER) - timedelta(microseconds=1)
-    return replace(grants, held={i: held_by(index.of_principal(i), moment) for i in principal.principal_ids})
+    return grants.with_held({i: held_by(index.of_principal(i), moment) for i in principal.principal_ids})
 
 
 def find_lacking_of(

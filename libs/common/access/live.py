@@ -13,10 +13,12 @@ from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
 
 from libs.common import errors
 from libs.common.access.bindings import BindingIndex, Expiries, fact_of
-from libs.common.access.grants import Grants, ProjectFact, UserFact, project_fact, user_fact
+from libs.common.access.grants import Grants
 from libs.common.access.held import NOTHING, Held, held_by
 from libs.common.access.local_groups import LocalGroups
+from libs.common.access.places import PlaceIndex
 from libs.common.access.roles import EffectiveRole, resolve_roles
+from libs.common.access.snapshot import ProjectFact, UserFact, project_fact, user_fact
 from libs.common.observe import log as observe
 from libs.common.resources import codec
 from libs.common.resources.access import RoleTemplate, RoleTemplateBinding
@@ -81,7 +83,7 @@ class LiveGrants:
         self._labels: Facts[Mapping[str, str]] = Facts()
         self._users: Facts[UserFact] = Facts()
         self._projects: Facts[ProjectFact] = Facts()
-        self._projects_as = object()
+        self._places = PlaceIndex()
         self._groups = LocalGroups()
         self._roles_changed = False
         self._changed = False
@@ -176,7 +178,7 @@ class LiveGrants:
         project = None if entry is None else codec.decode(Project, entry.value, entry.revision)
         fact = None if project is None or project.deleting else project_fact(project)
         if self._projects.put(name, fact):
-            self._projects_as = object()
+            self._places.put_project(name, frozenset() if fact is None else fact.clusters)
             self._mark()
 
     def _on_group(self, name: str, entry: Entry | None) -> None:
@@ -204,8 +206,9 @@ class LiveGrants:
             for fact in facts:
                 if fact.not_after is not None and fact.is_counting(now):
                     self._expiries.put(fact.name, fact.not_after)
-            held = held_by(facts, now)
-            self._held.put(principal, None if held == NOTHING else held)
+            before, held = self._held.get(principal) or NOTHING, held_by(facts, now)
+            if self._held.put(principal, None if held == NOTHING else held):
+                self._places.put(principal, before, held)
         if self._roles_changed:
             self._roles = resolve_roles(self._templates.values())
         self._changed_principals.clear()
@@ -213,7 +216,7 @@ class LiveGrants:
         self._grants = Grants(
             roles=self._roles, held=self._held.copy(), clusters=self._clusters.copy(),
             labels=self._labels.copy(), users=self._users.copy(),
-            projects=self._projects.copy(), projects_as=self._projects_as, local_groups=self._groups.by_uid,
+            projects=self._projects.copy(), places=self._places.view(), local_groups=self._groups.by_uid,
             local_group_ids=self._groups.ids, next_expiry=self._expiries.next(),
         )  # fmt: skip
         self._wake.set()
