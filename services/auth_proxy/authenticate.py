@@ -119,7 +119,7 @@ class Authenticator:
     def authenticate(self, head: RequestHead) -> Caller | None:
         """Who calls; None when no credential came. Raises Unauthenticated for any that is not good, NotRemembered before `fetch`."""
         known = head.block.memo
-        if isinstance(known, Caller) and self._is_current(known):
+        if isinstance(known, Caller) and self.is_current(known):
             # The same bytes on the same connection: they were checked, and nothing that was true then has changed.
             return known
         credential = find_credential(head)
@@ -191,7 +191,8 @@ class Authenticator:
         caller.fact.used = moment
         return caller
 
-    def _is_current(self, caller: Caller) -> bool:
+    def is_current(self, caller: Caller) -> bool:
+        """Whether a caller that was found by a credential earlier would be found by it now; then that counts as a use."""
         moment = self._now().timestamp()
         if (
             self._callers.get(caller.principal.token) is not caller

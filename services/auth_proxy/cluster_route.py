@@ -10,12 +10,13 @@ import re
 from collections.abc import Callable
 
 from libs.common import errors
+from libs.common.access.grants import Grants
 from libs.common.access.live import HasGrants
 from libs.common.access.owed import explain
 from libs.common.audit.request import RequestInfo
 from libs.common.relay import impersonation, rebuild, status
 from libs.common.relay.decision import Decision, Relay, Reshape
-from libs.common.relay.head import MAX_HEAD, RequestHead, ResponseHead, parse_request
+from libs.common.relay.head import MAX_HEAD, Block, RequestHead, ResponseHead, parse_request
 from libs.common.relay.impersonation import Wish
 from libs.common.relay.names import CLUSTER_RESPONSE_DROPPED, KUBERNETES_PLAIN, KUBERNETES_REQUEST, UNBUFFERED
 from libs.common.relay.session import Session
@@ -36,6 +37,7 @@ _UNCLEAN = re.compile(rb"[^\x21-\x7e]|\\")
 # An answer from a cluster may come from anything that runs there; in a browser it must not act as the hub's own page. And an nginx in
 # front must pass a watch's events on as they come: it holds them back by default until a buffer is full.
 _OWN_HEADERS = b"Content-Security-Policy: sandbox\r\nX-Content-Type-Options: nosniff\r\n" + UNBUFFERED
+_READS = (b"GET", b"HEAD")
 _LONG_VERBS = frozenset({"watch", "proxy"})
 _LONG_PARTS = frozenset({"proxy", "log", "exec", "attach", "portforward"})
 
@@ -66,6 +68,10 @@ class ClusterRoute:
         self._calls.check_room()
         try:
             name, target = split_target(head.target)
+            way = head.block.onward
+            if isinstance(way, _Way) and way.name == name and self._holds(way, head):
+                caller = way.caller
+                return self._go(head, session, way, target)
             check_only_servers_write(head)
             wish = impersonation.parse_wish(head)
             caller = self._authenticator.authenticate(head)
@@ -73,14 +79,25 @@ class ClusterRoute:
                 raise errors.Unauthenticated(
                     "no token came with the request: sign in, or take a kubeconfig from the hub"
                 )
-            return self._relay(head, session, caller, name, target, wish)
+            way = self._find_way(head, caller, name, wish)
+            if wish is None and not head.upgrade:
+                head.block.onward = way
+            return self._go(head, session, way, target, wish)
         except errors.HerdsmanError as exc:
             self._calls.refused(head, session, exc, caller, name)
             raise
 
-    def _relay(
-        self, head: RequestHead, session: Session, caller: Caller, name: str, target: bytes, wish: Wish | None
-    ) -> Decision:
+    def _holds(self, way: _Way, head: RequestHead) -> bool:
+        """Whether `_find_way` would find the same for these fields now. What it looks at beside them is looked at here."""
+        return (
+            self._authenticator.is_current(way.caller)
+            and self._grants.current is way.grants
+            and self._clusters(way.uid) is way.cluster
+            and (not way.reads_only or head.method in _READS)
+        )
+
+    def _find_way(self, head: RequestHead, caller: Caller, name: str, wish: Wish | None) -> _Way:
+        """The decision on who calls which cluster, and the end of the head that says so. Raises Denied and BadRequest."""
         check_scope(head, caller, name)
         grants = self._grants.current
         uid = grants.clusters.get(name, "")
@@ -99,33 +116,68 @@ class ClusterRoute:
             identity += b"".join(line + b"\r\n" for line in impersonation.render(wish, impersonation.FROM_HUB))
         # The token that a browser hides in a subprotocol is taken out for WebSockets only: elsewhere the name must not pass at all.
         allowed = KUBERNETES_REQUEST if head.upgrade == b"websocket" else KUBERNETES_PLAIN
-        built = rebuild.request_head(head, target, allowed=allowed, host=b"kubernetes", identity=identity)
-        if len(built) > MAX_HEAD:
-            raise status.HeadTooLarge(
-                f"the request's head with your {len(block.groups)} groups in the cluster is larger than 64 KiB: "
-                "ask with a shorter query, or for fewer roles"
-            )
-        rebuild.check_identity(built, identity)
+        tail = rebuild.request_tail(head, allowed=allowed, host=b"kubernetes", identity=identity)
+        rebuild.check_identity(tail, identity)
         reshape = self._reshapes.get(name)
         if reshape is None:
             reshape = self._reshapes[name] = make_reshape(name)
-        call = self._calls.admit(head, session, caller, target, name, uid, block.groups)
+        return _Way(name, uid, caller, grants, cluster, block.groups, tail, reshape)
+
+    def _go(
+        self, head: RequestHead, session: Session, way: _Way, target: bytes, wish: Wish | None = None
+    ) -> Decision:  # fmt: skip
+        upgrade = head.upgrade
+        built = b"%b %b%b" % (head.method, target, way.tail)
+        if len(built) > MAX_HEAD:
+            raise status.HeadTooLarge(
+                f"the request's head with your {len(way.groups)} groups in the cluster is larger than 64 KiB: "
+                "ask with a shorter query, or for fewer roles"
+            )
+        call = self._calls.admit(head, session, way.caller, target, way.name, way.uid, way.groups)
         if wish is not None:
             call.impersonated = describe_wish(wish)
-        reshape = call.announcing(reshape)
-        terminal = self._direct.find(name, uid)
+        reshape = call.announcing(way.reshape)
+        terminal = self._direct.find(way.name, way.uid)
         if terminal is not None:
-            # The same bytes that an agent would get, read by the same code: what it refuses is refused here too.
-            inner = parse_request(built, head.block.onward)
-            head.block.onward = inner.block if inner.block.weight <= MAX_HEAD else None
-            relay = terminal.relay(inner, reshape)
+            relay = terminal.relay(way.read_again(head.method, target, built), reshape)
         else:
-            relay = Relay(self._tunnels.source(cluster, upgrade=bool(head.upgrade)), built, reshape, head.upgrade)
-        relay.first_byte_s = None if head.upgrade or is_long(call.info) else FIRST_BYTE_S
+            relay = Relay(self._tunnels.source(way.cluster, upgrade=bool(upgrade)), built, reshape, upgrade)
+        relay.first_byte_s = None if upgrade or is_long(call.info) else FIRST_BYTE_S
         relay.watcher, relay.tap = call, call.tap
-        if head.upgrade and self._sessions is not None:
+        if upgrade and self._sessions is not None:
             return self._sessions.relay(relay, head, target, call)
         return relay
+
+
+class _Way:
+    """What was decided for the fields of one block, one caller and one cluster, by these very grants; `ClusterRoute._holds` says whether it
+    still counts. `tail` is the end of the head for the next hop, seen to hold the identity."""
+
+    __slots__ = ("_inner", "caller", "cluster", "grants", "groups", "name", "reads_only", "reshape", "tail", "uid")
+
+    def __init__(
+        self, name: str, uid: str, caller: Caller, grants: Grants, cluster: ClusterFact, groups: frozenset[str], tail: bytes,
+        reshape: Reshape,
+    ) -> None:  # fmt: skip
+        self.name = name
+        self.uid = uid
+        self.caller = caller
+        self.grants = grants
+        self.cluster = cluster
+        self.groups = groups
+        self.tail = tail
+        self.reshape = reshape
+        self.reads_only = caller.principal.read_only
+        self._inner: Block | None = None
+
+    def read_again(self, method: bytes, target: bytes, built: bytes) -> RequestHead:
+        """The head as an agent would read it. The same bytes, read by the same code: what it refuses is refused here too. The first line is
+        as the client's was, which passed that code a moment ago; so the fields are read once."""
+        if self._inner is not None:
+            return RequestHead(method, target, self._inner)
+        head = parse_request(built)
+        self._inner = head.block if head.block.weight <= MAX_HEAD else None
+        return head
 
 
 def split_target(target: bytes) -> tuple[str, bytes]:
@@ -154,7 +206,7 @@ def check_scope(head: RequestHead, caller: Caller, cluster: str) -> None:
         raise errors.Denied(explain(caller.principal.owes))
     if caller.clusters and cluster not in caller.clusters:
         raise errors.Denied(f'this token is not good for cluster "{cluster}"')
-    if caller.principal.read_only and (head.method not in (b"GET", b"HEAD") or head.upgrade):
+    if caller.principal.read_only and (head.method not in _READS or head.upgrade):
         raise errors.Denied("this token is good for reading only")
 
 
