@@ -120,7 +120,7 @@ class Block(Head):
     next hop.
     """
 
-    __slots__ = ("_kept", "_kept_for", "claims", "expects_continue", "host", "memo", "onward", "raw")
+    __slots__ = ("_kept", "_kept_for", "claims", "expects_continue", "host", "memo", "onward", "raw", "weight")
 
     def __init__(self, raw: bytes, minor: int, reader: _Reader) -> None:
         super().__init__(minor)
@@ -133,12 +133,14 @@ class Block(Head):
         self.onward: Any = None
         self._kept = b""
         self._kept_for: tuple[Set[bytes], bool] | None = None
+        self.weight = len(raw) + _FIELD_BYTES * len(self.fields)
+        """About how many bytes of memory it takes: many short fields take far more than they were on the wire."""
         _read_fields(self, reader.special)
 
-    @property
-    def weight(self) -> int:
-        """About how many bytes of memory it takes: many short fields take far more than they were on the wire."""
-        return len(self.raw) + _FIELD_BYTES * len(self.fields)
+    def forget(self) -> None:
+        """Let go of what was found out and made of the fields: no request with the same ones will come soon."""
+        self.memo = self.onward = None
+        self._kept, self._kept_for = b"", None
 
     def keep(self, allowed: Set[bytes], *, with_host: bool) -> bytes:
         """The lines of the fields that are allowed to go on, then those of the framing and of a switch of protocols, each with its
