@@ -18,6 +18,7 @@ from typing import Any, cast
 
 from bench.proxy import scene
 from bench.proxy.roles.door import make_member, write_kubeconfigs
+from libs.common.audit.request import parse_request as read_info
 from libs.common.observe import log
 from libs.common.relay import guard, impersonation, rebuild
 from libs.common.relay.head import parse_request, parse_response
@@ -141,7 +142,9 @@ def cases(request: bytes, token: str, cluster: str) -> Iterator[Case]:
     yield "impersonation.parse_wish, none", lambda: impersonation.parse_wish(head)
     yield "authenticate (find the token, hash, compare, resolve)", lambda: authenticator.authenticate(head)
     yield "caller.block, made before", lambda: caller.block(grants, "reverse", cluster)
-    yield "is_long", lambda: is_long(head, target)
+    info = read_info("GET", scene.LIST_PATH)
+    yield "audit.request.parse_request", lambda: read_info("GET", scene.LIST_PATH)
+    yield "is_long", lambda: is_long(info)
 
     def build() -> bytes:
         return rebuild.request_head(head, target, allowed=KUBERNETES_REQUEST, host=b"kubernetes", identity=block.lines)
@@ -149,7 +152,7 @@ def cases(request: bytes, token: str, cluster: str) -> Iterator[Case]:
     built = build()
     yield "rebuild.request_head", build
     yield "rebuild.check_identity", lambda: rebuild.check_identity(built, block.lines)
-    reshape = route._relay(head, cast(Any, _Peer()), caller, "reverse", target, None).reshape
+    reshape = route._find_way(head, caller, "reverse", None).reshape
     yield "reshape (rebuild.response_head)", lambda: reshape(response, False)
     arrived = parse_request(built)
     yield "guard.check, in the agent", lambda: guard.check(arrived)

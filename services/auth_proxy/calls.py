@@ -119,7 +119,11 @@ class Call:
     def began(self, exchange: Exchange) -> None:
         self.exchange = exchange
         if self.caller is not None:
-            self._calls.open.setdefault(self.key, set()).add(self)
+            streams = self._calls.open.get(self.key)
+            if streams is None:
+                self._calls.open[self.key] = {self}
+            else:
+                streams.add(self)
 
     def ended(self, exchange: Exchange) -> None:
         if self.caller is not None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import re
+from unittest import mock
 
 import httptools
 import pytest
@@ -10,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from libs.common import errors
+from libs.common.relay import head as head_module
 from libs.common.relay import rebuild
 from libs.common.relay.head import parse_request, parse_response
 from libs.common.relay.names import KUBERNETES_REQUEST
@@ -192,3 +195,42 @@ def test_a_first_line_is_judged_alike_with_and_without_a_known_block(line):
     for block in (None, last):
         with pytest.raises(errors.BadRequest):
             parse_request(line + b" HTTP/1.1\r\nHost: h\r\n\r\n", block)
+
+
+_LINE = st.sampled_from(
+    [
+        b"Content-Length: 5", b"Content-Length: 5 ", b"content-length:7", b"Content-Length: +5", b"Content-Length: 5, 5", b"Content-Length:", b"Content-Type: a/b",
+        b"Content-Length : 5", b"Content-Lengths: 9", b"Transfer-Encoding: chunked", b"Connection: close", b"Set-Cookie: a=b", b"Set-Cookies: a=b", b"Date: x", b" folded",
+        b"Bad Name: x", b"X: \x00", b"X: a\rb", b"TE: x", b"Tea: x", b"X-Any: \xe4", b"Set-Cookie2: a", b"Upgrade: x",
+    ]
+)  # fmt: skip
+
+
+@given(
+    st.sampled_from([b"HTTP/1.1 200 OK", b"HTTP/1.1 404", b"HTTP/1.0 200 OK", b"HTTP/1.1 101 x", b"HTTP/1.1 600 x", b"HTTP/1.1 200 \x01"]),
+    st.lists(_LINE, max_size=5),
+)  # fmt: skip
+@settings(max_examples=600)
+def test_the_short_way_through_an_answers_head_says_what_the_long_way_says(first, lines):
+    raw = b"\r\n".join([first, *lines, b"", b""])
+    with mock.patch.object(head_module, "_PLAIN_ANSWER", re.compile(rb"(?!)")):
+        long = read_answer(raw)
+    assert read_answer(raw) == long
+
+
+def read_answer(raw):
+    """All that the relay looks at; the kind of error for a head that is refused."""
+    try:
+        head = parse_response(raw)
+    except errors.BadRequest:
+        return "refused"
+    return (
+        head.status,
+        head.minor,
+        head.content_length,
+        head.chunked,
+        head.close,
+        head.upgrade,
+        list(head.noted),
+        head.fields,
+    )

@@ -124,7 +124,7 @@ class MemoryJournal:
 
     async def append(self, subject: str, data: bytes, *, after: int, timeout_s: float = 5.0) -> int:
         self._check()
-        last = max((e.sequence for e in self.entries if e.subject == subject), default=0)
+        last = next((e.sequence for e in reversed(self.entries) if e.subject == subject), 0)
         if last != after:
             raise WrongSequence(last)
         sequence = self.entries[-1].sequence + 1 if self.entries else 1

@@ -297,6 +297,10 @@ class Exchange:
         self.status = head.status
         if not out.done:
             self._await_rest(end)
+            if self.relay.first_byte_s is None:
+                # It may stay for hours, beside thousands of others, and nothing is sent anew now.
+                self.request.block.forget()
+                self.relay.head = b""
         self.bytes_out += end
         if tap is not None and not self.tapped(tap.response_bytes, rest[:end]):
             return

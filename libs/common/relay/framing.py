@@ -123,9 +123,15 @@ class Chunked:
                 raise errors.BadRequest("a trailer may not hold a header that decides about the request")
 
 
+_NOTHING = Length(0)
+"""Shared: to scan it changes nothing."""
+
+
 def of_request(head: RequestHead) -> Framing:
     """RFC 9112 6.3: a request without length has no body."""
-    return Chunked() if head.chunked else Length(head.content_length or 0)
+    if head.chunked:
+        return Chunked()
+    return Length(head.content_length) if head.content_length else _NOTHING
 
 
 def of_response(method: bytes, head: ResponseHead) -> Framing:

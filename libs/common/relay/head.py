@@ -35,6 +35,9 @@ _FIELDS = rb"(?:" + _TOKEN + rb":[\t\x20-\x7e\x80-\xff]*+\r\n)*+\r\n"
 _LINE = re.compile(rb"([A-Z]{1,32}) ([\x21-\x7e]++) HTTP/1\.([01])\r\n")
 _REQUEST = re.compile(rb"([A-Z]{1,32}) ([\x21-\x7e]++) HTTP/1\.([01])\r\n" + _FIELDS)
 _STATUS = re.compile(rb"HTTP/1\.([01]) ([1-5][0-9][0-9])(?: [\t\x20-\x7e\x80-\xff]*+)?\r\n")
+# An answer as nearly all are: nothing in it but ordinary lines. `_special` finds the names that make it another.
+_PLAIN_ANSWER = re.compile(rb"HTTP/1\.1 ([2-5][0-9][0-9])(?: [\t\x20-\x7e\x80-\xff]*+)?\r\n" + _FIELDS)
+_LENGTH_FIELD = re.compile(rb"\ncontent-length:[\t ]*([0-9]{1,18})[\t ]*\r\n")
 _CRLF = b"\r\n"
 _DIGITS = re.compile(rb"[0-9]{1,18}")
 _UNDERSCORED = frozenset({b"content-length", b"transfer-encoding"}) | {
@@ -117,7 +120,7 @@ class Block(Head):
     made of it, where this process reads that one, too.
     """
 
-    __slots__ = ("_kept", "_kept_for", "claims", "expects_continue", "host", "memo", "onward", "raw")
+    __slots__ = ("_kept", "_kept_for", "claims", "expects_continue", "host", "memo", "onward", "raw", "weight")
 
     def __init__(self, raw: bytes, minor: int, reader: _Reader) -> None:
         super().__init__(minor)
@@ -130,12 +133,14 @@ class Block(Head):
         self.onward: Block | None = None
         self._kept = b""
         self._kept_for: tuple[Set[bytes], bool] | None = None
+        self.weight = len(raw) + _FIELD_BYTES * len(self.fields)
+        """About how many bytes of memory it takes: many short fields take far more than they were on the wire."""
         _read_fields(self, reader.special)
 
-    @property
-    def weight(self) -> int:
-        """About how many bytes of memory it takes: many short fields take far more than they were on the wire."""
-        return len(self.raw) + _FIELD_BYTES * len(self.fields)
+    def forget(self) -> None:
+        """Let go of what was found out and made of the fields: no request with the same ones will come soon."""
+        self.memo = self.onward = None
+        self._kept, self._kept_for = b"", None
 
     def keep(self, allowed: Set[bytes], *, with_host: bool) -> bytes:
         """The lines of the fields that are allowed to go on, then those of the framing and of a switch of protocols, each with its
@@ -187,11 +192,22 @@ class ResponseHead(Head):
 
     def __init__(self, raw: bytes, status: int, minor: int) -> None:
         self._fields: list[Field] | None = None
-        super().__init__(minor)
-        self._fields = None
+        self.minor = minor
+        self.content_length: int | None = None
+        self.chunked = False
+        self.close = minor == 0
+        self.upgrade = b""
         self.raw = raw
         self.status = status
         self.noted: Sequence[tuple[bytes, bytes]] = ()
+
+    @classmethod
+    def plain(cls, raw: bytes, status: int, length: bytes) -> ResponseHead:
+        """Of HTTP/1.1, with nothing to be noted but its length."""
+        head = cls(raw, status, 1)
+        head.noted = ((b"content-length", length),)
+        head.content_length = int(length)
+        return head
 
     @property
     def fields(self) -> list[Field]:
@@ -252,8 +268,31 @@ def parse_request(raw: bytes, last: Block | None = None) -> RequestHead:
     return RequestHead(method, target, Block(rest, minor, reader))
 
 
+def _any_of(names: Set[bytes]) -> bytes:
+    """An expression for one of these names that looks at each byte once."""
+    rests: dict[bytes, set[bytes]] = {}
+    for name in names:
+        rests.setdefault(name[:1], set()).add(name[1:])
+    # Where the shortest ends first, the name itself has to end there too: what follows decides.
+    parts = [re.escape(first) + _any_of(rest) for first, rest in sorted(rests.items()) if first]
+    if b"" in names:
+        parts.append(b"")
+    return parts[0] if len(parts) == 1 else b"(?:" + b"|".join(parts) + b")"
+
+
+_SPECIAL = re.compile(rb"\n" + _any_of(RESPONSE_NOTED - {b"content-length"}) + rb":")
+
+
 def parse_response(raw: bytes) -> ResponseHead:
     """The head in `raw`. Raises BadRequest: the caller makes it an answer 502."""
+    plain = _PLAIN_ANSWER.fullmatch(raw)
+    if plain is not None:
+        # By the grammar above, which is no wider than llhttp's, and by names that nothing hangs on but one length.
+        lower = raw.lower()
+        if _SPECIAL.search(lower) is None and lower.count(b"\ncontent-length:") == 1:
+            length = _LENGTH_FIELD.search(lower)
+            if length is not None:
+                return ResponseHead.plain(raw, int(plain[1]), length[1])
     match = _STATUS.match(raw)
     if match is None:
         raise errors.BadRequest("the answer is not HTTP/1.1")

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence, Set
 
 from libs.common import errors
-from libs.common.relay.head import RequestHead, ResponseHead
+from libs.common.relay.head import Block, RequestHead, ResponseHead
 from libs.common.relay.names import HOP_BY_HOP
 
 _CRLF = b"\r\n"
@@ -27,21 +27,38 @@ def request_head(
     identity: bytes = b"",
     own: Sequence[bytes] = (),
 ) -> bytes:
-    """The request's head for the next hop.
+    """The request's head for the next hop: method and target, and the `request_tail`."""
+    return b"%b %b%b" % (
+        head.method, target, request_tail(head, allowed=allowed, host=host, identity=identity, own=own)
+    )  # fmt: skip
+
+
+def request_tail(
+    fields: RequestHead | Block,
+    *,
+    allowed: Set[bytes],
+    host: bytes = b"",
+    identity: bytes = b"",
+    own: Sequence[bytes] = (),
+) -> bytes:
+    """What follows the target, from the blank on. It is the same for every request with the same fields, so that who sees them again may keep it.
 
     `allowed`: names that pass. `host`: the Host to say; empty = what the client said, if that passes. `own`: lines of ours. `identity`:
     ready lines that each end with CRLF; they come last, so that nothing after them could take them off again.
     """
     return b"".join(
         (
-            head.method, b" ", target, b" HTTP/1.1\r\n", b"Host: " + host + _CRLF if host else b"",
-            head.keep(allowed, with_host=not host), *(line + _CRLF for line in own), identity, _CRLF,
+            b" HTTP/1.1\r\n", b"Host: " + host + _CRLF if host else b"",
+            fields.keep(allowed, with_host=not host), *(line + _CRLF for line in own), identity, _CRLF,
         )
     )  # fmt: skip
 
 
 def check_identity(built: bytes, identity: bytes) -> None:
-    """The assertion before the write: `built` ends with exactly this identity. Raises Internal, so that nothing leaves."""
+    """The assertion before the write: `built`, a head or its tail, ends with exactly this identity. Raises Internal, so that nothing leaves.
+
+    A first line holds no line break, so what is said of a tail is true of every head that ends with it.
+    """
     if not identity.startswith(b"Impersonate-User: ") or not built.endswith(_CRLF + identity + _CRLF):
         raise errors.Internal("a request without the caller's identity was about to leave: it was stopped")
     if built.lower().find(_IMPERSONATE) != len(built) - len(identity) - 2 * len(_CRLF):

@@ -12,7 +12,6 @@ import binascii
 import json
 import re
 from collections.abc import Callable
-from typing import NamedTuple
 
 from libs.common import errors
 from libs.common.relay import guard, impersonation, rebuild, status
@@ -34,12 +33,18 @@ def pass_on(head: ResponseHead, close: bool) -> bytes:
     return rebuild.response_head(head, close=close)
 
 
-class _Who(NamedTuple):
-    """Who calls, by the lines of the head that passed the guard; and whom the caller wishes to be."""
+class _Who:
+    """Who calls, by the lines of the head that passed the guard; and whom the caller wishes to be. `tail` is what all heads to the API server
+    end with as long as `way`, the terminal's address and credential, is the same."""
 
-    lines: list[bytes]
-    wish: impersonation.Wish | None
-    identity: bytes
+    __slots__ = ("identity", "lines", "tail", "way", "wish")
+
+    def __init__(self, lines: list[bytes], wish: impersonation.Wish | None) -> None:
+        self.lines = lines
+        self.wish = wish
+        self.identity = _join(lines)
+        self.tail = b""
+        self.way: object = None
 
 
 class Terminal:
@@ -62,6 +67,9 @@ class Terminal:
         self._sweeper = sweeper
         self._pool = Pool(api_server, sweeper=sweeper)
         self._address: Address | None = None
+        self._way = object()
+        """Another one after each change of address or credential."""
+        self._watched: tuple[Reshape, Reshape] | None = None
         self._secret = b""
         self._own: tuple[bytes, ...] = ()
         self._reserved = impersonation.RESERVED_NAMESPACES
@@ -71,8 +79,9 @@ class Terminal:
         who = head.block.memo
         if not isinstance(who, _Who):
             # A pure function of the fields: on a connection that repeats them it is asked once.
-            lines = guard.check(head)
-            who = head.block.memo = _Who(lines, impersonation.parse_wish(head, impersonation.FROM_HUB), _join(lines))
+            who = head.block.memo = _Who(
+                guard.check(head), impersonation.parse_wish(head, impersonation.FROM_HUB)
+            )  # fmt: skip
         if head.upgrade and head.upgrade not in UPGRADES:
             raise errors.BadRequest("the only protocols to switch to are websocket and SPDY/3.1")
         address = self._api_server()
@@ -83,21 +92,27 @@ class Terminal:
             self._use(secret)
         source: Source = self._pool.fresh if head.upgrade else self._pool
         if who.wish is None:
-            identity = who.identity
+            if who.way is not self._way:
+                who.tail, who.way = self._tail(head, address, who.identity), self._way
+            tail = who.tail
         else:
             impersonation.check_reserved(who.wish, self._reserved)
             lines = guard.caller_of(who.lines)
             caller = lines[0].partition(b": ")[2].decode("utf-8", "replace")
             reviewer = Reviewer(self._pool, address.authority, self._own, _join(lines), caller)
             source = Reviewed(source, reviewer, who.wish)
-            identity = _join(impersonation.render_identity(who.wish, lines))
-        built = rebuild.request_head(
-            head, head.target, allowed=KUBERNETES_REQUEST, host=address.authority, own=self._own, identity=identity
-        )
-        rebuild.check_identity(built, identity)
-        if _PROXIED.search(head.target) is None:
+            tail = self._tail(head, address, _join(impersonation.render_identity(who.wish, lines)))
+        if b"/proxy" not in head.target or _PROXIED.search(head.target) is None:
             reshape = self._watch_for_refusal(reshape)
-        return Relay(source, built, reshape, upgrade=head.upgrade)
+        return Relay(source, b"%b %b%b" % (head.method, head.target, tail), reshape, head.upgrade)
+
+    def _tail(self, head: RequestHead, address: Address, identity: bytes) -> bytes:
+        """The end of the head, with the credential, the identity last and seen to be there."""
+        tail = rebuild.request_tail(
+            head, allowed=KUBERNETES_REQUEST, host=address.authority, own=self._own, identity=identity
+        )
+        rebuild.check_identity(tail, identity)
+        return tail
 
     def close(self) -> None:
         """Close the idle connections; what is under way ends by itself."""
@@ -105,6 +120,8 @@ class Terminal:
 
     def _watch_for_refusal(self, reshape: Reshape) -> Reshape:
         """A 401 is about our credential: passed on, it would tell a caller to sign in again, who is signed in."""
+        if self._watched is not None and reshape is self._watched[0]:
+            return self._watched[1]
 
         def look(head: ResponseHead, close: bool) -> bytes:
             if head.status == 401:
@@ -114,6 +131,7 @@ class Terminal:
                 )
             return reshape(head, close)
 
+        self._watched = (reshape, look)
         return look
 
     def _move(self, address: Address) -> None:
@@ -122,10 +140,12 @@ class Terminal:
             self._pool.close()
             self._pool = Pool(self._api_server, sweeper=self._sweeper)
         self._address = address
+        self._way = object()
 
     def _use(self, secret: bytes) -> None:
         """Make the credential's line ready, and reserve the accounts beside the one whose token it is."""
         self._secret = secret
+        self._way = object()
         self._own = (b"Authorization: " + secret,) if secret else ()
         namespace = find_namespace(secret)
         self._reserved = impersonation.RESERVED_NAMESPACES | ({namespace} if namespace else set())
