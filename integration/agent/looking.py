@@ -13,6 +13,9 @@ from typing import Any
 KUBECTL = Path(sys.executable).with_name("kubectl")
 KINDS = "clusterroles,clusterrolebindings,roles,rolebindings,configmaps,secrets,namespaces,serviceaccounts"
 
+HUB_GROUP = ["ClusterRole/herdsman:hub:namespaces", "ClusterRoleBinding/herdsman:hub:namespaces"]
+"""What every cluster holds, whatever roles there are: the front door asks it for namespaces under this group."""
+
 
 async def eventually(condition: Callable[[], object], timeout_s: float = 60.0) -> None:
     """Wait until something that another process does is done. Raises AssertionError when it is not in time."""

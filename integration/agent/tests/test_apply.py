@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from integration.agent.looking import Looker, eventually
+from integration.agent.looking import HUB_GROUP, Looker, eventually
 from integration.kubelab.cluster import Cluster
 from libs.common.access.roles import resolve_roles
 from libs.common.bus.base import Message
@@ -98,10 +98,11 @@ async def test_roles_are_applied_pruned_and_put_right_again(client: KubeClient, 
     async with Setup(client, tmp_path, HubSide(list(ROLES))) as s:
         assert await s.keeper.pull()
         reports = await s.keeper.enforce()
-        assert [(r.name, r.objects, r.error) for r in reports] == [("roles", 5, "")]
+        assert [(r.name, r.objects, r.error) for r in reports] == [("roles", 7, "")]
         ours = [
-            "ClusterRole/herdsman:cluster-owner", "ClusterRole/herdsman:cluster-viewer", "ClusterRole/herdsman:project-member",
-            "ClusterRoleBinding/herdsman:cluster-owner", "ClusterRoleBinding/herdsman:cluster-viewer",
+            "ClusterRole/herdsman:cluster-owner", "ClusterRole/herdsman:cluster-viewer", HUB_GROUP[0],
+            "ClusterRole/herdsman:project-member", "ClusterRoleBinding/herdsman:cluster-owner", "ClusterRoleBinding/herdsman:cluster-viewer",
+            HUB_GROUP[1],
         ]  # fmt: skip
         assert await looker.labelled() == ours
         assert await looker.with_finalizers() == []
@@ -139,9 +140,8 @@ async def test_roles_are_applied_pruned_and_put_right_again(client: KubeClient, 
         assert await s.keeper.pull()
         await s.keeper.enforce()
         assert await looker.labelled() == [
-            "ClusterRole/herdsman:cluster-viewer",
-            "ClusterRoleBinding/herdsman:cluster-viewer",
-        ]
+            "ClusterRole/herdsman:cluster-viewer", HUB_GROUP[0], "ClusterRoleBinding/herdsman:cluster-viewer", HUB_GROUP[1],
+        ]  # fmt: skip
         assert (await looker.get("clusterrole", "herdsman:cluster-viewer"))["rules"][0]["verbs"] == ["get", "list"]
 
 
@@ -155,11 +155,11 @@ async def test_a_part_that_goes_takes_its_objects_along_and_strangers_stay(
         s.hub.extra = [part("workloads/a", config("herdsman-a")), part("workloads/b", config("herdsman-b"))]
         await s.keeper.pull()
         await s.keeper.enforce()
-        assert await looker.named() == ["ConfigMap/herdsman-a", "ConfigMap/herdsman-b"]
+        assert await looker.named() == [*HUB_GROUP, "ConfigMap/herdsman-a", "ConfigMap/herdsman-b"]
         s.hub.extra = s.hub.extra[1:]
         await s.keeper.pull()
         await s.keeper.enforce()
-        assert await looker.named() == ["ConfigMap/herdsman-b"]
+        assert await looker.named() == [*HUB_GROUP, "ConfigMap/herdsman-b"]
         assert await s.detacher.remove() == []
         assert await looker.named() == []
         assert await looker.labelled() == ["ConfigMap/stranger"], "one label alone is not ours"
@@ -194,7 +194,7 @@ async def test_detach_leaves_nothing_and_says_so(client: KubeClient, looker: Loo
         running = asyncio.create_task(s.keeper.run())
         await eventually(lambda: s.hub.reports)
         assert {p.name: p.error for p in s.hub.reports[0].parts} == {"roles": "", "workloads/a": ""}
-        assert len(await looker.labelled()) == 6
+        assert len(await looker.labelled()) == 8
         s.hub.detach = True
         s.keeper.notice()
         await asyncio.wait_for(running, 60)
@@ -258,7 +258,7 @@ async def test_an_agent_that_never_heard_the_hub_removes_nothing(
         await asyncio.sleep(1.0)
         running.cancel()
         await asyncio.gather(running, return_exceptions=True)
-        assert len(await looker.labelled()) == 5
+        assert len(await looker.labelled()) == 7
         assert await s.detacher.remove() == []
 
 
@@ -272,5 +272,5 @@ async def test_applying_waits_for_an_api_server_that_is_away(
         running.cancel()
         await asyncio.gather(running, return_exceptions=True)
         assert [p.error for p in s.hub.reports[0].parts] == [""]
-        assert len(await looker.labelled()) == 5
+        assert len(await looker.labelled()) == 7
         assert await s.detacher.remove() == []

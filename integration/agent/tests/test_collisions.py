@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from integration.agent.looking import Looker
+from integration.agent.looking import HUB_GROUP, Looker
 from integration.agent.tests.test_apply import HubSide, Setup
 from libs.common.kube.client import KubeClient
 from tests.cluster_controller.made import ROLES
@@ -44,12 +44,13 @@ async def test_a_strangers_role_stays_as_it_is_and_is_bound_to_nobody(
         assert 'ClusterRole "herdsman:cluster-viewer" was in the cluster before and belongs to somebody else' in error
         assert 'ClusterRoleBinding "herdsman:cluster-viewer" is not applied' in error
         assert await looker.labelled() == [
-            "ClusterRole/herdsman:cluster-owner", "ClusterRole/herdsman:project-member", "ClusterRoleBinding/herdsman:cluster-owner",
+            "ClusterRole/herdsman:cluster-owner", HUB_GROUP[0], "ClusterRole/herdsman:project-member",
+            "ClusterRoleBinding/herdsman:cluster-owner", HUB_GROUP[1],
         ]  # fmt: skip
         # The stranger leaves: ours is made, and a second stranger takes its place. Our binding to it goes.
         await looker.run("delete", "clusterrole", "herdsman:cluster-viewer")
         assert (await errors_of(s))["roles"] == ""
-        assert len(await looker.labelled()) == 5
+        assert len(await looker.labelled()) == 7
         await looker.run("delete", "clusterrole", "herdsman:cluster-viewer")
         await looker.run("create", "clusterrole", "herdsman:cluster-viewer", "--verb=*", "--resource=*")
         before = await versions(looker, "clusterrole/herdsman:cluster-viewer")
@@ -113,7 +114,7 @@ async def test_what_is_ours_is_known_without_its_labels(client: KubeClient, look
         marks = ("app.kubernetes.io/managed-by-", "management.herdsman.dev/part-")
         for name in ("clusterrole/herdsman:cluster-viewer", "clusterrolebinding/herdsman:cluster-viewer"):
             await looker.run("label", name, *marks)
-        assert len(await looker.labelled()) == 3
-        assert (await errors_of(s))["roles"] == ""
         assert len(await looker.labelled()) == 5
+        assert (await errors_of(s))["roles"] == ""
+        assert len(await looker.labelled()) == 7
         assert await s.detacher.remove() == []

@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from integration.agent.looking import Looker
+from integration.agent.looking import HUB_GROUP, Looker
 from integration.agent.tests.test_apply import HubSide, Setup
 from libs.common.access.grants import Grants, compile_grants
 from libs.common.access.principal import Principal
@@ -229,7 +229,7 @@ async def test_the_number_of_objects_depends_on_roles_and_namespaces_and_not_on_
         assert [r.error for r in await s.keeper.enforce() if r.error] == []
         cluster_roles = [r for r in world.roles if r.spec.scope == "cluster"]
         project_roles = [r for r in world.roles if r.spec.scope == "project"]
-        expected = 2 * len(cluster_roles) + len(project_roles) * (1 + len(spaces))
+        expected = len(HUB_GROUP) + 2 * len(cluster_roles) + len(project_roles) * (1 + len(spaces))
         assert await count() == expected
 
         people = [made.user(f"p{number}") for number in range(10_000)]
