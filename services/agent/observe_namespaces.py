@@ -1,7 +1,7 @@
 """Namespaces of the cluster, as the hub should know them: which there are, which project they are marked with, what of its quota they use.
 
-Namespaces are seen by their metadata alone, and of ResourceQuotas those that the hub made. A namespace that comes, goes or changes hands
-is told within a second; what is used, every ten at most.
+Namespaces are seen by their metadata alone, and of ResourceQuotas those that the hub made. A namespace that comes or changes hands
+is told at once, one that goes within a second; what is used, every ten at most.
 """
 
 from __future__ import annotations
@@ -27,6 +27,8 @@ PROJECT_UID = "management.herdsman.dev/project-uid"
 QUOTA_NAME = "herdsman-project"
 PUBLISH_FAILED = "namespaces_publish_failed"
 MAX_RESOURCES = 64
+COALESCE_S = 0.2
+"""Shorter than for what only passes by: whoever has a namespace made is answered when the hub has heard of it."""
 
 
 class NamespaceObserver:
@@ -38,7 +40,7 @@ class NamespaceObserver:
         self._namespaces = Reflector(client, NAMESPACES_PATH, metadata_only=True)
         self._quotas = Reflector(client, QUOTAS_PATH, selector=SELECTOR)
         self._publisher = Publisher(
-            bus, subjects.observation(cluster_uid, "namespaces"), render_messages, PUBLISH_FAILED, monotonic
+            bus, subjects.observation(cluster_uid, "namespaces"), render_messages, PUBLISH_FAILED, monotonic, COALESCE_S
         )
         self._seen: dict[str, tuple[str, str, bool]] = {}
         self._used: dict[str, dict[str, str]] = {}

@@ -21,6 +21,7 @@ from libs.common.bus.base import Bus
 from libs.common.kube.reflector import Changed, Deleted, Listed, Reflector
 
 COALESCE_S = 1.0
+"""What changes within so long goes in one message."""
 LATER_S = 10.0
 """For what changes all the time and nobody waits for."""
 COMPLETE_EVERY_S = 600.0
@@ -37,8 +38,9 @@ class Publisher:
     """`failed`: the event that a failure is logged as. Nothing is sent before the first complete listing has ended (`keep`)."""
 
     def __init__(
-        self, bus: Bus, subject: str, render: Render, failed: str, monotonic: Callable[[], float] = time.monotonic
-    ) -> None:
+        self, bus: Bus, subject: str, render: Render, failed: str, monotonic: Callable[[], float] = time.monotonic,
+        coalesce_s: float = COALESCE_S,
+    ) -> None:  # fmt: skip
         self.entries: dict[str, bytes] = {}
         self.ready = False
         self._bus = bus
@@ -46,6 +48,7 @@ class Publisher:
         self._render = render
         self._failed = failed
         self._monotonic = monotonic
+        self._coalesce_s = coalesce_s
         self._changed: set[str] = set()
         self._complete_at = 0.0
         self._due_at: float | None = None
@@ -59,9 +62,11 @@ class Publisher:
             self._send_in(0 if soon else LATER_S * random.uniform(0.8, 1.2))
 
     def drop(self, name: str) -> None:
-        """One is gone: only a complete listing says that."""
+        """One is gone: only a complete listing says that, so others that go soon are waited for."""
         if self.entries.pop(name, None) is not None:
-            self.repeat()
+            now = self._monotonic()
+            self._complete_at = min(self._complete_at, now + COALESCE_S)
+            self._send_in(max(0.0, self._complete_at - now))
 
     def keep(self, names: set[str]) -> None:
         """A complete listing has ended: whatever is not in it is gone."""
@@ -87,7 +92,7 @@ class Publisher:
                 self._complete_at = 0.0
                 self._send_in(RETRY_S * random.uniform(0.5, 1.5))
                 log.warning(self._failed, error=exc.message)
-            await asyncio.sleep(COALESCE_S * random.uniform(1.0, 1.5))
+            await asyncio.sleep(self._coalesce_s * random.uniform(1.0, 1.5))
 
     async def _send(self) -> None:
         complete = self._monotonic() >= self._complete_at

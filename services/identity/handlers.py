@@ -10,8 +10,6 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from libs.common import errors
-from libs.common.access.emergencies import find_lacking_in_emergencies
-from libs.common.access.lasting import find_lacking_of_user, ids_of_user
 from libs.common.access.live import LiveGrants
 from libs.common.access.owed import explain, find_owed
 from libs.common.access.principal import Principal
@@ -30,6 +28,7 @@ from services.identity.known_places import KnownPlaces, fold_name, network_of
 from services.identity.logins import LastLogins
 from services.identity.passwords import Passwords, check_policy
 from services.identity.providers.running import Providers
+from services.identity.rules import find_lacking_for
 from services.identity.second_factor import SecondFactors, is_set
 from services.identity.sign_in import PasswordSignIn, SignedIn
 from services.identity.throttle import Throttle
@@ -283,10 +282,7 @@ class Handlers:
         user = await self._find(name)
         if user is None:
             raise errors.not_found("User", name)
-        bindings = self.grants.bindings
-        lacking = find_lacking_of_user(grants, principal, name, bindings, self.now()) + find_lacking_in_emergencies(
-            grants, principal, ids_of_user(grants, name), self.policies.all(), bindings
-        )
+        lacking = find_lacking_for(grants, principal, name, self.grants.bindings, self.policies.all(), self.now())
         if lacking:
             raise errors.Denied(
                 f'cannot set the password of user "{name}", who holds rights that you lack, or hold for a shorter time: {"; ".join(lacking[:5])}'

@@ -205,7 +205,7 @@ async def build(host: Host[IdentityConfig]) -> None:
     strategies: dict[str, Strategy[Any]] = {
         "users": UserStrategy(grants, attempts), "groups": GroupStrategy(store, grants.bindings, policies), "tokens": TokenStrategy(tokens, attempts),
         "identityproviders": IdentityProviderStrategy(providers, ring, attempts, inactive.preview),
-        "federatedcredentials": FederatedCredentialStrategy(store, sources, grants.bindings),
+        "federatedcredentials": FederatedCredentialStrategy(store, sources, grants.bindings, policies),
     }  # fmt: skip
     writer = ResourceWriter(store, strategies, host.verifier, grants, host.now)
     handlers = Handlers(

@@ -20,6 +20,7 @@ from libs.common.runtime.host import Host
 from libs.common.store.objects import Objects
 from services.project.claims import CLAIMS, Claims
 from services.project.config import ProjectConfig
+from services.project.means import Means
 from services.project.moves import Mover
 from services.project.namespaces import NamespaceMaker, News
 from services.project.observed import LivingClusters, Observed
@@ -74,11 +75,10 @@ async def build(host: Host[ProjectConfig]) -> None:
     await host.listen(subjects.observation("*", "namespaces"), NamespacesObserved, observe)
     strategy = ProjectStrategy(claims, clusters, bindings)
     strategies: dict[str, Strategy[Any]] = {"projects": strategy, "projecttemplates": ProjectTemplateStrategy(bindings)}
-    mover = Mover(store, claims, strategy, host.verifier, grants, host.now)
-    maker = NamespaceMaker(store, claims, strategy, projects, clusters, observed, news, host.verifier, grants, host.now)
-    templates = TemplateMaker(store, claims, strategy, host.verifier, grants, host.now)
-    await host.serve(MAKE_PROJECT, templates.handle)
+    means = Means(store, claims, strategy, host.verifier, grants, host.now)
+    maker = NamespaceMaker(means, projects, clusters, observed, news)
+    await host.serve(MAKE_PROJECT, TemplateMaker(means).handle)
     await host.serve(CREATE_NAMESPACE, maker.handle, concurrency=MANY_WAIT)
-    await host.serve(MOVE_NAMESPACE, mover.handle)
+    await host.serve(MOVE_NAMESPACE, Mover(means).handle)
     writer = ResourceWriter(store, strategies, host.verifier, grants, host.now)
     await host.serve(WRITE["project"], writer.handle)

@@ -6,60 +6,39 @@ of the one and bringing it into the other needs. Serves `move_namespace`.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from datetime import datetime
+from collections.abc import Mapping
 
 from libs.common import errors
-from libs.common.access.live import HasGrants
-from libs.common.access.principal import Principal
 from libs.common.apiserver import metadata
 from libs.common.apiserver import rights as api_rights
 from libs.common.apiserver.strategy import WriteContext
 from libs.common.bus.base import Message
 from libs.common.contracts.messages import NamespaceMove, NamespaceMoved
-from libs.common.crypto.envelope import Verifier
 from libs.common.observe import log
 from libs.common.resources import codec
 from libs.common.resources.projects import Project, ProjectNamespace
-from libs.common.store.base import Store
 from libs.common.store.objects import read
 from services.project import rules, shares
-from services.project.claims import Claims
+from services.project.means import Means
 from services.project.retry import again
-from services.project.strategies import ProjectStrategy
 from services.project.writes import PROJECTS, put_of
 
 MANAGER = "herdsman-project-move"
 
 
 class Mover:
-    def __init__(
-        self, store: Store, claims: Claims, strategy: ProjectStrategy, verifier: Verifier, grants: HasGrants, now: Callable[[], datetime]
-    ) -> None:  # fmt: skip
-        self._store = store
-        self._claims = claims
-        self._strategy = strategy
-        self._verifier = verifier
-        self._grants = grants
-        self._now = now
+    def __init__(self, means: Means) -> None:
+        self._means = means
 
     async def handle(self, request: NamespaceMove, _message: Message | None = None) -> NamespaceMoved:
         """Raises NotFound, Denied, Invalid with the field of the project that it does not fit; Conflict when others write all the time."""
-        principal = self._verifier.open(request.identity)
-        api_rights.check_caller(principal, "update")
-        key = rules.parse_key(request.project, request.cluster, request.namespace)
-        return await again(lambda: self._move(principal, key, request))
+        return await again(lambda: self._move(request))
 
-    async def _move(self, principal: Principal, key: rules.Key, request: NamespaceMove) -> NamespaceMoved:
-        ctx = WriteContext(
-            principal=principal,
-            grants=self._grants.current,
-            now=self._now(),
-            verb="update",
-            request_id=request.request_id,
-        )
+    async def _move(self, request: NamespaceMove) -> NamespaceMoved:
+        ctx = self._means.open(request, "update")
+        key = rules.parse_key(request.project, request.cluster, request.namespace)
         target = await self._read_allowed(ctx, request.project)
-        source = await self._claims.holder_of(key)
+        source = await self._means.claims.holder_of(key)
         if source is None or not _may_see(ctx, source):
             raise errors.NotFound(
                 f"namespace {key[0]}/{key[1]} is in no project that you may see: bring it in by the project's spec.namespaces",
@@ -74,31 +53,31 @@ class Mover:
             return NamespaceMoved(source=document, target=document)
         self._check_allowed(ctx, source)
         left, joined = _plan(source, target, key, ctx.grants.clusters)
-        self._strategy.check_rights(ctx, source, left)
-        self._strategy.check_rights(ctx, target, joined)
-        self._strategy.check(ctx, source, left, {})
-        self._strategy.check(ctx, target, joined, {})
+        self._means.strategy.check_rights(ctx, source, left)
+        self._means.strategy.check_rights(ctx, target, joined)
+        self._means.strategy.check(ctx, source, left, {})
+        self._means.strategy.check(ctx, target, joined, {})
         await self._write(ctx, key, (source, left), (target, joined))
         log.get("project").info(
             "namespace_moved", cluster=key[0], namespace=key[1], source=source.name, target=target.name,
-            principal_id=principal.principal_id, request_id=request.request_id,
+            principal_id=ctx.principal.principal_id, request_id=request.request_id,
         )  # fmt: skip
         return NamespaceMoved(source=codec.to_document(left), target=codec.to_document(joined))
 
     async def _write(
         self, ctx: WriteContext, key: rules.Key, leaving: tuple[Project, Project], joining: tuple[Project, Project]
     ) -> None:
-        puts = [await self._claims.move(key, leaving[0], joining[0])]
+        puts = [await self._means.claims.move(key, leaving[0], joining[0])]
         for old, new in (leaving, joining):
             puts.append(put_of(old, new, MANAGER, ctx.now))
-        revision = await self._store.batch(puts)
+        revision = await self._means.store.batch(puts)
         # A batch's writes have rising revisions without a gap.
         leaving[1].metadata.resource_version = str(revision - 1)
         joining[1].metadata.resource_version = str(revision)
 
     async def _read_allowed(self, ctx: WriteContext, name: str) -> Project:
         try:
-            project: Project | None = await read(self._store, Project, name)
+            project: Project | None = await read(self._means.store, Project, name)
         except errors.NotFound:
             project = None
         self._check_allowed(ctx, project, name)

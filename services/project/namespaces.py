@@ -7,30 +7,25 @@ added is the wait, and that an entry is taken back when the cluster has such a n
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from libs.common import errors
-from libs.common.access.live import HasGrants
 from libs.common.apiserver import rights as api_rights
 from libs.common.apiserver import validate
 from libs.common.apiserver.strategy import WriteContext
 from libs.common.bus.base import Message
 from libs.common.contracts.messages import NamespaceCreate, NamespaceCreated
-from libs.common.crypto.envelope import Verifier
 from libs.common.observe import log
 from libs.common.resources import codec
 from libs.common.resources.clusters import Cluster
 from libs.common.resources.projects import Project, ProjectNamespace
-from libs.common.store.base import Store
 from libs.common.store.objects import Objects, read
 from services.project import rights, rules, shares
-from services.project.claims import Claims
+from services.project.means import Means
 from services.project.observed import Observed
 from services.project.retry import again
 from services.project.status import is_part_of, judge_cluster
-from services.project.strategies import ProjectStrategy
 from services.project.writes import PROJECTS, put_of
 
 WAIT_S = 10.0
@@ -65,29 +60,19 @@ class Found:
 
 class NamespaceMaker:
     def __init__(
-        self, store: Store, claims: Claims, strategy: ProjectStrategy, projects: Objects[Project], clusters: Objects[Cluster],
-        observed: Observed, news: News, verifier: Verifier, grants: HasGrants, now: Callable[[], datetime], wait_s: float = WAIT_S,
+        self, means: Means, projects: Objects[Project], clusters: Objects[Cluster], observed: Observed, news: News,
+        wait_s: float = WAIT_S,
     ) -> None:  # fmt: skip
-        self._store = store
-        self._claims = claims
-        self._strategy = strategy
+        self._means = means
         self._projects = projects
         self._clusters = clusters
         self._observed = observed
         self._news = news
-        self._verifier = verifier
-        self._grants = grants
-        self._now = now
         self._wait_s = wait_s
 
     async def handle(self, request: NamespaceCreate, _message: Message | None = None) -> NamespaceCreated:
         """Raises AlreadyExists for a namespace that is there, Denied, NotFound, Invalid with the field; Conflict when others write all the time."""
-        principal = self._verifier.open(request.identity)
-        api_rights.check_caller(principal, "create")
-        ctx = WriteContext(
-            principal=principal, grants=self._grants.current, now=self._now(), verb="create", dry_run=request.dry_run,
-            request_id=request.request_id,
-        )  # fmt: skip
+        ctx = self._means.open(request, "create", dry_run=request.dry_run)
         name = request.project or self._only_project(ctx, request.cluster)
         key = rules.parse_key(name, request.cluster, request.namespace)
         project = await again(lambda: self._enter(ctx, name, key, request))
@@ -95,7 +80,7 @@ class NamespaceMaker:
             return NamespaceCreated(project=name, cluster=key[0], namespace=key[1])
         log.get("project").info(
             "namespace_asked_for", cluster=key[0], namespace=key[1], project=name,
-            principal_id=principal.principal_id, request_id=request.request_id,
+            principal_id=ctx.principal.principal_id, request_id=request.request_id,
         )  # fmt: skip
         return await self._wait(project, key, ctx.now)
 
@@ -121,7 +106,7 @@ class NamespaceMaker:
     async def _enter(self, ctx: WriteContext, name: str, key: rules.Key, request: NamespaceCreate) -> Project:
         """Write the namespace into the project; returns the project as it is then."""
         try:
-            old: Project | None = await read(self._store, Project, name)
+            old: Project | None = await read(self._means.store, Project, name)
         except errors.NotFound:
             old = None
         document = codec.to_document(old) if old is not None else None
@@ -137,26 +122,28 @@ class NamespaceMaker:
         new.spec.namespaces.append(entry)
         rules.settle(old, new, ctx.grants.clusters)
         shares.fill_shares(old, new)
-        self._strategy.check_rights(ctx, old, new)
-        self._strategy.check(ctx, old, new, {})
-        if await self._claims.find_holders([entry], name):
+        self._means.strategy.check_rights(ctx, old, new)
+        self._means.strategy.check(ctx, old, new, {})
+        if await self._means.claims.find_holders([entry], name):
             raise _exists(key)
-        claims = await self._claims.plan(old, new)
+        claims = await self._means.claims.plan(old, new)
         put = put_of(old, new, MANAGER, ctx.now)
         if not ctx.dry_run:
-            new.metadata.resource_version = str(await self._store.batch([*claims, put]))
+            new.metadata.resource_version = str(await self._means.store.batch([*claims, put]))
         return new
 
     async def _take_back(self, name: str, uid: str, key: rules.Key) -> None:
         """The entry goes again: what it asked for is somebody else's."""
-        old = await read(self._store, Project, name)
+        old = await read(self._means.store, Project, name)
         kept = [n for n in old.spec.namespaces if rules.key_of(n) != key or not n.create]
         if old.uid != uid or len(kept) == len(old.spec.namespaces):
             return
         new = old.model_copy(deep=True)
         new.spec.namespaces = kept
         shares.fill_shares(old, new)
-        await self._store.batch([*await self._claims.plan(old, new), put_of(old, new, MANAGER, self._now())])
+        await self._means.store.batch(
+            [*await self._means.claims.plan(old, new), put_of(old, new, MANAGER, self._means.now())]
+        )
 
     def _is_there(self, key: rules.Key) -> bool:
         cluster = self._clusters.get(key[0])

@@ -10,30 +10,25 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import secrets
-from collections.abc import Callable
-from datetime import datetime
 
 import msgpack
 
 from libs.common import errors
-from libs.common.access.live import HasGrants
 from libs.common.apiserver import creator, managed_fields, metadata, sizes, validate
 from libs.common.apiserver import rights as api_rights
 from libs.common.apiserver.strategy import WriteContext
 from libs.common.bus.base import Message
 from libs.common.contracts.messages import ProjectMade, ProjectMake
-from libs.common.crypto.envelope import Verifier
 from libs.common.observe import log
 from libs.common.resources import codec
 from libs.common.resources.meta import ManagedFieldsEntry
 from libs.common.resources.projects import Project, ProjectNamespace, ProjectSpec, ProjectTemplate
 from libs.common.resources.registry import BY_MODEL
-from libs.common.store.base import Put, Store
+from libs.common.store.base import Put
 from libs.common.store.objects import read
 from services.project import rules, shares
-from services.project.claims import Claims
+from services.project.means import Means
 from services.project.retry import again
-from services.project.strategies import ProjectStrategy
 from services.project.writes import PROJECTS
 
 TEMPLATES = BY_MODEL[ProjectTemplate]
@@ -55,32 +50,17 @@ def render_spec(template: ProjectTemplate, name: str, display_name: str = "", de
 
 
 class TemplateMaker:
-    def __init__(
-        self, store: Store, claims: Claims, strategy: ProjectStrategy, verifier: Verifier, grants: HasGrants, now: Callable[[], datetime]
-    ) -> None:  # fmt: skip
-        self._store = store
-        self._claims = claims
-        self._strategy = strategy
-        self._verifier = verifier
-        self._grants = grants
-        self._now = now
+    def __init__(self, means: Means) -> None:
+        self._means = means
 
     async def handle(self, request: ProjectMake, _message: Message | None = None) -> ProjectMade:
         """Raises NotFound, Denied, Invalid; AlreadyExists for a name that is taken, which gives no right in that project."""
-        principal = self._verifier.open(request.identity)
-        api_rights.check_caller(principal, "create")
-        ctx = WriteContext(
-            principal=principal,
-            grants=self._grants.current,
-            now=self._now(),
-            verb="create",
-            request_id=request.request_id,
-        )
+        ctx = self._means.open(request, "create")
         template = await self._find(ctx, request.template)
         rules.parse_key(request.name, "cluster", "namespace")
         project = await again(lambda: self._make(ctx, template, request))
         log.get("project").info(
-            "project_made", project=project.name, template=template.name, principal_id=principal.principal_id,
+            "project_made", project=project.name, template=template.name, principal_id=ctx.principal.principal_id,
             request_id=request.request_id,
         )  # fmt: skip
         return ProjectMade(document=codec.to_document(project))
@@ -89,7 +69,7 @@ class TemplateMaker:
         metadata_only = {"metadata": {"name": name}}
         template: ProjectTemplate | None = None
         with contextlib.suppress(errors.NotFound, ValueError):  # said below, in the words for what is absent
-            template = await read(self._store, ProjectTemplate, name)
+            template = await read(self._means.store, ProjectTemplate, name)
         may = ctx.grants.is_allowed(ctx.principal, "create", TEMPLATES.plural, name, subresource="projects")
         if template is not None and may:
             return template
@@ -111,15 +91,15 @@ class TemplateMaker:
         project = creator.keep(ctx.principal, None, project)
         rules.settle(None, project, ctx.grants.clusters)
         shares.fill_shares(None, project)
-        holders = await self._claims.find_holders(project.spec.namespaces, project.name)
-        self._strategy.check(ctx, None, project, dict.fromkeys(holders, "another project"))
-        puts = [await self._count(ctx, template, project), *await self._claims.plan(None, project)]
+        holders = await self._means.claims.find_holders(project.spec.namespaces, project.name)
+        self._means.strategy.check(ctx, None, project, dict.fromkeys(holders, "another project"))
+        puts = [await self._count(ctx, template, project), *await self._means.claims.plan(None, project)]
         document = codec.to_document(project)
         managers = managed_fields.render_managers(managed_fields.record_update([], {}, document, MANAGER, ctx.now))
         project.metadata.managed_fields = [ManagedFieldsEntry.model_validate(entry) for entry in managers]
         puts.append(Put(PROJECTS.key(project.name), sizes.encode_checked(PROJECTS, project), 0))
         try:
-            project.metadata.resource_version = str(await self._store.batch(puts))
+            project.metadata.resource_version = str(await self._means.store.batch(puts))
         except errors.Conflict:
             await self._check_absent(project.name)
             raise
@@ -129,7 +109,7 @@ class TemplateMaker:
         """The person's projects of this template, with this one. Raises Denied when they have as many as they may."""
         key = count_key(template.uid, ctx.principal.user_uid)
         try:
-            entry = await self._store.get(key)
+            entry = await self._means.store.get(key)
             counted: dict[str, str] = msgpack.unpackb(entry.value)[0]
             revision = entry.revision
         except errors.NotFound:
@@ -144,13 +124,13 @@ class TemplateMaker:
 
     async def _is_living(self, name: str, uid: str) -> bool:
         try:
-            return (await read(self._store, Project, name)).uid == uid
+            return (await read(self._means.store, Project, name)).uid == uid
         except errors.NotFound:
             return False
 
     async def _check_absent(self, name: str) -> None:
         try:
-            await read(self._store, Project, name)
+            await read(self._means.store, Project, name)
         except errors.NotFound:
             return
         raise errors.AlreadyExists(

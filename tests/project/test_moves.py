@@ -9,16 +9,14 @@ import pytest
 from libs.common import errors
 from libs.common.contracts.messages import NamespaceMove
 from libs.common.resources.projects import Project
-from services.project.claims import Claims
 from services.project.moves import Mover
 from tests.access import made
-from tests.project.test_projects import project, reconciler, strategy
+from tests.project.test_projects import means, project, reconciler, strategy
 from tests.project.test_rights import ADA, BOB, EVE, MAX, running
 
 
 def mover(hub) -> Mover:
-    store = hub.stores["project"]
-    return Mover(store, Claims(store, hub.objects(Project)), strategy(hub), hub.verifier, hub.live, hub.now)
+    return Mover(means(hub))
 
 
 async def move(hub, who, place: str, target: str, source: str = ""):

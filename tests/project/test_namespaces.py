@@ -10,12 +10,11 @@ from libs.common import errors
 from libs.common.contracts.messages import NamespaceCreate
 from libs.common.resources.clusters import Cluster
 from libs.common.resources.projects import Project
-from services.project.claims import Claims
 from services.project.namespaces import NamespaceMaker, News
 from services.project.observed import Observed
 from tests.access import made
 from tests.project.test_moves import places
-from tests.project.test_projects import project, strategy
+from tests.project.test_projects import means, project
 from tests.project.test_rights import ADA, BOB, EVE, running
 from tests.project.test_status import cluster, seen
 
@@ -26,11 +25,9 @@ class Side:
     def __init__(self, hub, wait_s: float = 5.0) -> None:
         self.hub, self.observed, self.news = hub, Observed(), News()
         self.observed.put("uid-east", seen("web", "theirs", complete=True))
-        store, projects = hub.stores["project"], hub.objects(Project)
         self.maker = NamespaceMaker(
-            store, Claims(store, projects), strategy(hub), projects, hub.objects(Cluster), self.observed, self.news,
-            hub.verifier, hub.live, hub.now, wait_s,
-        )  # fmt: skip
+            means(hub), hub.objects(Project), hub.objects(Cluster), self.observed, self.news, wait_s
+        )
         hub.informers["clusters"].subscribe(lambda _change: self.news.tell(), replay=False)
 
     async def ask(self, who, place: str, name: str = "", **more):

@@ -11,6 +11,7 @@ from libs.common.resources.clusters import Cluster
 from libs.common.resources.projects import Project
 from services.project import system
 from services.project.claims import Claims
+from services.project.means import Means
 from services.project.reconciler import ProjectReconciler
 from services.project.strategies import ProjectStrategy
 from tests.access import made
@@ -36,6 +37,11 @@ def strategy(hub) -> ProjectStrategy:
     return ProjectStrategy(
         Claims(hub.stores["project"], hub.objects(Project)), hub.objects(Cluster), hub.objects(RoleTemplateBinding)
     )
+
+
+def means(hub) -> Means:
+    claims = Claims(hub.stores["project"], hub.objects(Project))
+    return Means(hub.stores["project"], claims, strategy(hub), hub.verifier, hub.live, hub.now)
 
 
 @asynccontextmanager

@@ -12,11 +12,10 @@ from libs.common.apiserver.creator import creator_of
 from libs.common.contracts.messages import ProjectMake, ResourceWrite
 from libs.common.resources.access import RoleTemplateBinding
 from libs.common.resources.projects import Project, ProjectTemplate
-from services.project.claims import Claims
 from services.project.template_strategy import ProjectTemplateStrategy
 from services.project.templates import TemplateMaker
 from tests.access import made
-from tests.project.test_projects import project, strategy
+from tests.project.test_projects import means, project, strategy
 from tests.project.test_rights import ADA, BOB, EVE, running
 
 USES = made.role(
@@ -44,9 +43,9 @@ async def having(clock, *bindings, **spec):
 
 
 async def make(hub, who, name: str, of: str = "sandbox"):
-    store = hub.stores["project"]
-    maker = TemplateMaker(store, Claims(store, hub.objects(Project)), strategy(hub), hub.verifier, hub.live, hub.now)
-    reply = await maker.handle(ProjectMake(identity=hub.envelope(who), template=of, name=name, description="mine"))
+    reply = await TemplateMaker(means(hub)).handle(
+        ProjectMake(identity=hub.envelope(who), template=of, name=name, description="mine")
+    )
     await hub.settle()
     return reply
 

@@ -11,8 +11,9 @@ from libs.common.apiserver import validate
 from libs.common.apiserver.strategy import Strategy, WriteContext
 from libs.common.resources.federation import FederatedCredential
 from libs.common.resources.identity import User
+from libs.common.resources.requests import AccessPolicy
 from libs.common.store.base import Store
-from libs.common.store.objects import read
+from libs.common.store.objects import Objects, read
 from services.identity import rules
 from services.identity.federation.shared_issuers import why_too_wide
 from services.identity.federation.sources import SourceKey, Sources
@@ -26,10 +27,11 @@ class FederatedCredentialStrategy(Strategy[FederatedCredential]):
     model = FederatedCredential
     name_is_label = True
 
-    def __init__(self, store: Store, sources: Sources, bindings: BindingIndex) -> None:
+    def __init__(self, store: Store, sources: Sources, bindings: BindingIndex, policies: Objects[AccessPolicy]) -> None:
         self._store = store
         self._sources = sources
         self._bindings = bindings
+        self._policies = policies
 
     async def prepare(
         self, ctx: WriteContext, old: FederatedCredential | None, new: FederatedCredential
@@ -49,7 +51,9 @@ class FederatedCredentialStrategy(Strategy[FederatedCredential]):
             )
         if old is not None and (old.spec.user, old.spec.user_uid) != (new.spec.user, new.spec.user_uid):
             raise _forbidden(new, "spec.user", "whom a credential is for cannot change: make another one")
-        why = rules.why_not_issue(ctx.grants, ctx.principal, new.spec.user, self._bindings, ctx.now)
+        why = rules.why_not_issue(
+            ctx.grants, ctx.principal, new.spec.user, self._bindings, self._policies.all(), ctx.now
+        )
         if why:
             raise validate.denied(ctx.principal.user, ctx.verb, FederatedCredential, new.name, why)
         await self._check_user(new)

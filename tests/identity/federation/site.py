@@ -10,6 +10,7 @@ from libs.common.bus.base import Message
 from libs.common.contracts.messages import TokenExchange, TokenExchanged
 from libs.common.resources.federation import FederatedCredential
 from libs.common.resources.identity import Token
+from libs.common.resources.requests import AccessPolicy
 from services.identity.federation.ends import FederationEnds
 from services.identity.federation.exchange import Exchanges
 from services.identity.federation.sources import Sources
@@ -49,7 +50,12 @@ class Site:
         self.exchanges = Exchanges(store, self.known, self.sources, self.tokens, hub.now, attempts)
         self.ends = FederationEnds(self.known, self.tokens, self.sources, attempts)
         self.writer = hub.writer(
-            "identity", {"federatedcredentials": FederatedCredentialStrategy(store, self.sources, hub.live.bindings)}
+            "identity",
+            {
+                "federatedcredentials": FederatedCredentialStrategy(
+                    store, self.sources, hub.live.bindings, hub.objects(AccessPolicy)
+                )
+            },
         )
         liar.metadata = {"authorization_endpoint": None, "token_endpoint": None}
         liar.change = {"aud": AUDIENCE, "sub": SUBJECT, "nonce": None, "jti": "one"}

@@ -12,6 +12,7 @@ from libs.common.resources.federation import FederatedCredential
 from tests.access import made
 from tests.identity.federation.site import ADA, BOB, EVE, bot, running
 from tests.identity.oidc.issuer import KEY, shared_secret
+from tests.identity.test_groups import emergency
 
 PLURAL = "federatedcredentials"
 
@@ -60,6 +61,15 @@ async def test_a_user_with_more_rights_than_the_writer_is_out_of_reach_later_too
             await patch(site, subject="repo:evil/x:ref:refs/heads/main")
         await site.hub.put(made.binding(ADA, "admin", everywhere=True))
         await patch(site, ADA, subject="repo:acme/cart:ref:refs/heads/main")
+
+
+async def test_a_user_who_may_be_given_more_in_an_emergency_is_out_of_reach(clock):
+    async with running(clock) as site:
+        await create(site)
+        await site.hub.put(made.cluster("east"), made.role("viewer", "cluster", rules=[made.rule("get", "pods")]))
+        await site.hub.put(emergency("local:user:uid-bot"))
+        with pytest.raises(errors.Denied, match="get pods"):
+            await patch(site, subject="repo:evil/x:ref:refs/heads/main")
 
 
 async def test_a_person_or_nobody_is_no_user_for_workloads_and_the_user_cannot_change(clock):
