@@ -5,6 +5,7 @@ from datetime import timedelta
 import pytest
 
 from libs.common.access.grants import compile_grants
+from libs.common.access.lasting import find_lacking_of_user
 from libs.common.resources.access import BindingScope
 from tests.access import made
 
@@ -153,14 +154,15 @@ def test_a_project_role_is_covered_by_owning_every_cluster_of_the_project():
     assert grants.covers(made.caller(ADA), MEMBER, BindingScope(project="gone"))
 
 
-def test_covers_user_compares_everything_that_the_other_holds():
-    grants = compiled(
+def test_to_act_for_somebody_takes_everything_that_they_hold():
+    bound = [
         made.binding(ADA, "admin", everywhere=True), made.binding(ADA, "owner", cluster="east"),
         made.binding(BOB, "viewer", cluster="east"), made.binding(EVE, "viewer", cluster="west"),
-    )  # fmt: skip
-    assert grants.covers_user(made.caller(ADA), "bob") == []
-    assert grants.covers_user(made.caller(ADA), "eve") == ["get pods (in cluster west)"]
-    assert grants.covers_user(made.caller(BOB), "ada")
+    ]  # fmt: skip
+    grants = compiled(*bound)
+    assert find_lacking_of_user(grants, made.caller(ADA), "bob", bound, made.BEGIN) == []
+    assert find_lacking_of_user(grants, made.caller(ADA), "eve", bound, made.BEGIN) == ["get pods (in cluster west)"]
+    assert find_lacking_of_user(grants, made.caller(BOB), "ada", bound, made.BEGIN)
 
 
 def test_rules_list_what_a_review_shows():

@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from libs.common.access.grants import compile_grants
+from libs.common.access.lasting import find_lacking_of_user
 from libs.common.resources.access import BindingScope
 from tests.access import made
 
@@ -143,4 +144,4 @@ def test_who_covers_a_role_gains_nothing_by_receiving_it(roles, bindings, role_n
 def test_everybody_covers_themselves(roles, bindings):
     grants = compiled(roles, bindings)
     for caller, who in zip(CALLERS, PEOPLE, strict=True):
-        assert grants.covers_user(caller, who.name) == []
+        assert find_lacking_of_user(grants, caller, who.name, bindings, made.BEGIN) == []

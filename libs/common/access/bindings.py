@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from sys import intern
 
-from libs.common.resources.access import BindingScope, RoleTemplateBinding
+from libs.common.resources.access import BindingScope, RoleTemplateBinding, Scope
 from libs.common.resources.selectors import Requirement, selector_of
 
 _STALE = 1_000
@@ -48,6 +48,12 @@ class BindingFact:
         alive = self.not_after is None or now < self.not_after
         one_scope = self.everywhere + bool(self.cluster) + bool(self.selector) + bool(self.project) == 1
         return alive and one_scope and bool(self.principal) and not self.deleting
+
+    def fits(self, role_scope: Scope) -> bool:
+        """Whether a role of this scope counts where this binds it: roles that were made again under their name may not."""
+        if role_scope == "project":
+            return bool(self.project)
+        return self.everywhere or (role_scope == "cluster" and not self.project)
 
 
 AnyBinding = RoleTemplateBinding | BindingFact

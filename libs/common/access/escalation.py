@@ -1,6 +1,6 @@
 """Who may give what: a giver can only give what the giver holds in that scope.
 
-Pure comparison of rule sets, reached through `Grants.covers` and `Grants.covers_user`. There is no verb that goes round it.
+Pure comparison of rule sets, reached through `Grants.covers`. There is no verb that goes round it.
 """
 
 from __future__ import annotations

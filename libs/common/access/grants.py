@@ -194,18 +194,6 @@ class Grants(Snapshot):
         resolved = role if isinstance(role, EffectiveRole) else escalation.resolve_against(role, self.roles)
         return escalation.find_lacking(self, self._held(principal), resolved, scope)
 
-    def covers_user(self, principal: Principal, user: str) -> list[str]:
-        """The rights that `user` holds and the caller lacks; [] = may act on that person's credentials."""
-        fact = self.users.get(user)
-        ids = (fact.principal_id, *fact.group_ids, *self.local_groups.get(fact.uid, ())) if fact else ()
-        held = merge_held(self.held.get(i, NOTHING) for i in ids)
-        if held == NOTHING:
-            return []
-        lacking = {
-            text for role, scope in escalation.list_roles(self, held) for text in self.covers(principal, role, scope)
-        }
-        return sorted(lacking)
-
     def with_held(self, held: Mapping[str, Held]) -> Grants:
         """The same moment, where this is all that anybody holds."""
         named = {name for each in held.values() for name in each.projects if name in self.projects}

@@ -34,7 +34,7 @@ def find_lacking_of(
     lasting: dict[datetime | None, Grants] = {}
     for binding in index.of_principal(principal_id):
         until, role = binding.not_after, grants.roles.get(binding.role)
-        if role is None or not binding.is_counting(now):
+        if role is None or not binding.is_counting(now) or not binding.fits(role.scope):
             continue
         if binding.cluster and binding.cluster_uid and grants.clusters.get(binding.cluster) != binding.cluster_uid:
             continue  # an earlier cluster of that name: it never counts again
