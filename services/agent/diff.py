@@ -16,7 +16,7 @@ from typing import Any
 
 from libs.common.kube.objects import Document, Ref, is_satisfied, labels_of, ref_of
 from services.agent.claims import Adorn, Make, Release, find_marks
-from services.agent.owned import BINDING_KINDS, PART, RBAC_GROUP, ROLE_KINDS, mark, part_label
+from services.agent.owned import BINDING_KINDS, PART, RBAC_GROUP, ROLE_KINDS, is_label_ours, mark, part_label
 from services.agent.pod_security import Level, Unlevel
 from services.agent.quantities import KINDS as QUANTITY_KINDS
 from services.agent.quantities import normalise
@@ -139,11 +139,13 @@ def is_met(found: Document, desired: Document) -> bool:
 
 
 def _moved_from(found: Document, step: Apply) -> str:
-    """Label value of the part that the object is marked with, when that is all that is not as it should be; else empty."""
+    """Label value of the part that we marked the object with, when that is all that is not as it should be; else empty."""
     before = labels_of(found).get(PART, "")
+    if before == step.part or not is_label_ours(found, PART):
+        return ""
     metadata = step.document["metadata"]
     same = {**step.document, "metadata": {**metadata, "labels": {**metadata["labels"], PART: before}}}
-    return before if before != step.part and is_met(found, same) else ""
+    return before if is_met(found, same) else ""
 
 
 def _narrow(found: Document, desired: dict[str, Any]) -> dict[str, Any] | None:

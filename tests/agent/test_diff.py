@@ -244,7 +244,15 @@ def test_the_agent_puts_nothing_into_namespaces_of_the_cluster_itself(kind: str,
 
 
 def test_what_only_moves_to_another_part_comes_last_and_says_so() -> None:
-    moved, changed = config("a", "1"), config("z", "2")
-    actual = {ref_of(moved): mark(moved, "old"), ref_of(changed): mark(config("z", "1"), "old")}
-    steps = diff_parts({"new": [moved, changed]}, actual)
-    assert [(s.ref.name, s.moved_from) for s in steps if isinstance(s, Apply)] == [("z", ""), ("a", "old")]
+    moved, changed, tampered = config("a", "1"), config("z", "2"), config("y", "1")
+    fields = {"f:metadata": {"f:labels": {f"f:{PART}": {}}}}
+    ours = mark(moved, "old")
+    ours["metadata"]["managedFields"] = [{"manager": "herdsman", "operation": "Apply", "fieldsV1": fields}]
+    theirs = mark(tampered, "old")
+    theirs["metadata"]["managedFields"] = [
+        {"manager": "herdsman", "operation": "Apply", "fieldsV1": {}},
+        {"manager": "kubectl-label", "operation": "Update", "fieldsV1": fields},
+    ]
+    actual = {ref_of(moved): ours, ref_of(tampered): theirs, ref_of(changed): mark(config("z", "1"), "old")}
+    steps = diff_parts({"new": [moved, changed, tampered]}, actual)
+    assert [(s.ref.name, s.moved_from) for s in steps if isinstance(s, Apply)] == [("y", ""), ("z", ""), ("a", "old")]
