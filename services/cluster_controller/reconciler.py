@@ -75,7 +75,8 @@ class ClusterReconciler:
             # Whoever comes back asks by itself.
             self._told.pop(uid, None)
         elif told is None or told[0] != now[0]:
-            if (beat.applied_set or set_hash(beat.applied)) != now[0]:
+            # What the heartbeat says may be older than what was told last, so it only counts before anything was told.
+            if told is not None or (beat.applied_set or set_hash(beat.applied)) != now[0]:
                 # Roles and policies are the same in many clusters: all agents are told of them at once. A project waits for nobody.
                 everywhere = told is None or told[1] != now[1]
                 spread_s = min(SPREAD_LIMIT_S, len(self._clusters) * SPREAD_EACH_S) if everywhere else 0.0

@@ -333,3 +333,21 @@ async def test_what_nobody_needs_is_swept_and_what_somebody_needs_is_not(hub: Hu
         for follower in followers:
             follower.cancel()
         await asyncio.gather(*followers, return_exceptions=True)
+
+
+async def test_what_is_taken_back_within_a_heartbeat_is_told_too(hub: Hub) -> None:
+    cluster, _ = await registered(hub)
+    before = set_hash(hub.desired.hashes("edge"))
+    await hub.beat(cluster.uid, applied_set=before)
+    await hub.reconcile()
+    revision = await hub.projects_store.create("projects.web", encode_unique(project("web", "edge/shop")))
+    await hub.settle()
+    await hub.reconcile()
+    await asyncio.sleep(0)
+    assert hub.said[-1].hash == set_hash(hub.desired.hashes("edge")) != before
+    # The agent has applied it, and its next heartbeat is a second away.
+    await hub.projects_store.delete("projects.web", encode_unique(project("web", "edge/shop")), revision)
+    await hub.settle()
+    await hub.reconcile()
+    await asyncio.sleep(0)
+    assert hub.said[-1].hash == before
