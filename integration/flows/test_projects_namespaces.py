@@ -89,8 +89,8 @@ async def test_who_may_not_make_namespaces_is_refused_and_who_may_in_the_cluster
     await admin.must("grant", "--user", "vera", "--role", "cluster-owner", "--cluster", "local")
 
     async def made() -> bool:
-        return (await vera.kubectl("local", "create", "namespace", "plain")).code == 0
+        return (await vera.kubectl("local", "create", "namespace", "nobodys")).code == 0
 
     await eventually(made, 5)
-    assert "management.herdsman.dev" not in await vera.sees("local", "get", "ns", "plain", "-o", "json")
+    assert "management.herdsman.dev" not in await vera.sees("local", "get", "ns", "nobodys", "-o", "json")
     assert "namespace/default" in await vera.sees("local", "get", "ns", "-o", "name")
