@@ -302,7 +302,8 @@ class DesiredKeeper:
             self._note_repair(
                 label, self._results.get(labels.get(label, "")), before.get(labels.get(label, "")), touched
             )
-        self._results = {name: r for name, r in self._results.items() if name in parts or r.error}
+        # Of a part that is no more only what is left of it is told, and that has no hash.
+        self._results = {name: r for name, r in self._results.items() if name in parts or (r.error and not r.hash)}
         self._absent = made.absent if only is None else self._absent | made.absent
         if made.concerns_all:
             self.look_at_all()

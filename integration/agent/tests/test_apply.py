@@ -185,6 +185,11 @@ async def test_what_the_api_server_refuses_is_reported_and_the_rest_is_applied(
         assert "ClusterRoleBinding/herdsman:evil" not in await looker.named()
         assert "ConfigMap/herdsman-fine" in await looker.named()
         assert s.keeper.applied.keys() == {"roles"}
+        s.hub.extra = []
+        await s.keeper.pull()
+        assert {r.name: r.error for r in await s.keeper.enforce()} == {"roles": ""}, (
+            "what is wanted no more failed no more"
+        )
         assert await s.detacher.remove() == []
 
 
