@@ -194,19 +194,19 @@ async def test_a_template_labels_namespaces_privileged_pods_are_refused_and_all_
     assert await admin.sees("local", "get", "namespace", "kube-system", "-o", enforced) == ""
 
     # A namespace that comes later is in, and who lowers it is put right and seen.
-    await admin.sees("local", "create", "namespace", "later")
+    await admin.sees("local", "create", "namespace", "newcomer")
 
     async def is_in() -> bool:
-        return await admin.sees("local", "get", "namespace", "later", "-o", enforced) == "baseline"
+        return await admin.sees("local", "get", "namespace", "newcomer", "-o", enforced) == "baseline"
 
     await eventually(is_in, 20)
     assert (await cluster_of(admin, "podsecuritytemplates", "base"))["state"] == "Applied"
     await admin.sees(
-        "local", "label", "--overwrite", "namespace", "later", "pod-security.kubernetes.io/enforce=privileged"
+        "local", "label", "--overwrite", "namespace", "newcomer", "pod-security.kubernetes.io/enforce=privileged"
     )
     await eventually(is_in, 20)
     drifted = await is_state(admin, "podsecuritytemplates", "base", "Drifted")
-    assert "later" in drifted["message"]
+    assert "newcomer" in drifted["message"]
 
     await admin.sees("herdsman", "delete", "podsecuritytemplate", "base")
 
