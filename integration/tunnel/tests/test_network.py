@@ -149,7 +149,9 @@ async def test_a_client_that_vanished_in_the_middle_of_a_stream_is_noticed():
         while not writer.is_closing():
             writer.write(b"5\r\nevent\r\n")
             await asyncio.sleep(0.2)
+        ticked.set()
 
+    ticked = asyncio.Event()
     upstream = await asyncio.start_server(ticking, "127.0.0.1", 0)
     busy, closed = asyncio.Event(), asyncio.Event()
     sweeper = Sweeper()
@@ -178,6 +180,8 @@ async def test_a_client_that_vanished_in_the_middle_of_a_stream_is_noticed():
         await engine.stop(grace_s=0.1)
         pool.close()
         upstream.close()
+        async with asyncio.timeout(LOADED_S):
+            await ticked.wait()
 
 
 @contextlib.asynccontextmanager
