@@ -7,6 +7,7 @@ added is the wait, and that an entry is taken back when the cluster has such a n
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Collection
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
@@ -72,8 +73,10 @@ class NamespaceMaker:
 
     async def handle(self, request: NamespaceCreate, _message: Message | None = None) -> NamespaceCreated:
         """Raises AlreadyExists for a namespace that is there, Denied, NotFound, Invalid with the field; Conflict when others write all the time."""
-        ctx = self._means.open(request, "create", dry_run=request.dry_run)
-        name = request.project or self._only_project(ctx, request.cluster)
+        ctx, limit = self._means.open_inside(request, "create", request.cluster, dry_run=request.dry_run)
+        name = request.project or self._only_project(ctx, request.cluster, limit)
+        if limit and name not in limit:
+            raise errors.Denied(f"this token is good for projects {', '.join(limit)} only: use another token")
         key = rules.parse_key(name, request.cluster, request.namespace)
         project = await again(lambda: self._enter(ctx, name, key, request))
         if request.dry_run:
@@ -84,12 +87,13 @@ class NamespaceMaker:
         )  # fmt: skip
         return await self._wait(project, key, ctx.now)
 
-    def _only_project(self, ctx: WriteContext, cluster: str) -> str:
-        """The one project of the cluster in which the caller may have namespaces made."""
+    def _only_project(self, ctx: WriteContext, cluster: str, limit: Collection[str]) -> str:
+        """The one project of the cluster in which the caller may have namespaces made, of those that the token is limited to."""
         found = sorted(
             p.name
             for p in self._projects.all()
-            if any(n.cluster == cluster for n in p.spec.namespaces)
+            if (not limit or p.name in limit)
+            and any(n.cluster == cluster for n in p.spec.namespaces)
             and rights.may(ctx.grants, ctx.principal, "create", p.name)
         )
         if not found:

@@ -30,10 +30,10 @@ class Side:
         )
         hub.informers["clusters"].subscribe(lambda _change: self.news.tell(), replay=False)
 
-    async def ask(self, who, place: str, name: str = "", **more):
+    async def ask(self, who, place: str, name: str = "", token=None, **more):
         target, namespace = place.split("/")
         request = NamespaceCreate(
-            identity=self.hub.envelope(who), cluster=target, namespace=namespace, project=name, **more
+            identity=self.hub.envelope(who, **(token or {})), cluster=target, namespace=namespace, project=name, **more
         )
         return await self.maker.handle(request)
 
@@ -123,6 +123,23 @@ async def test_without_a_project_it_is_the_only_one_in_which_the_caller_may(cloc
             await side.ask(BOB, "east/fresh")
         assert refused.value.causes[0].field == "metadata.labels[management.herdsman.dev/project]"
         assert (await side.ask(BOB, "east/fresh", "lab")).project == "lab"
+
+
+async def test_a_token_for_some_clusters_or_projects_makes_namespaces_there_alone(clock):
+    async with running(clock) as (hub, writer):
+        side = Side(hub, wait_s=0.01)
+        await hub.write(writer, ADA, "create", project("lab", "east/lab"))
+        await hub.put(made.binding(BOB, "project-owner", project="lab", created=clock()))
+        assert (await side.ask(BOB, "east/one", "shop", {"clusters": ["east"]})).project == "shop"
+        with pytest.raises(errors.Denied, match='not good for cluster "east"'):
+            await side.ask(BOB, "east/two", "shop", {"clusters": ["west"]})
+        limited = {"projects": ["lab"]}
+        assert (await side.ask(BOB, "east/three", token=limited)).project == "lab"
+        with pytest.raises(errors.Denied, match="good for projects lab only"):
+            await side.ask(BOB, "east/four", "shop", limited)
+        with pytest.raises(errors.Denied, match="read-only"):
+            await side.ask(BOB, "east/five", "shop", {"clusters": ["east"], "read_only": True})
+        assert await places(hub, "shop") == ["east/web", "east/one"]
 
 
 @pytest.mark.parametrize(
