@@ -19,7 +19,8 @@ async def owner_of(hub, name: str, *projects: str):
         await admin.sees("local", "create", "namespace", first)
         await put_project(hub, project, f"local/{first}")
         await admin.must("grant", "--user", name, "--role", "project-owner", "--project", project)
-    await person.fetch_kubeconfig()
+    # With the plug-in, as people have it: its tokens are good for clusters alone.
+    await person.must("kubeconfig", "--output", str(person.kubeconfig))
     for project in projects:
         await works_within(person, "local", f"{project}-first")
     return admin, person

@@ -14,6 +14,7 @@ from uuid import uuid4
 import msgpack
 
 from libs.common import errors
+from libs.common.access.live import HasGrants
 from libs.common.apiserver.creator import creator_of
 from libs.common.observe import log
 from libs.common.reconcile import DONE, Outcome
@@ -35,13 +36,14 @@ MARKER = "creator"
 class CreatorDefaults:
     def __init__(
         self, store: Store, stores: Callable[[str], Store], templates: Objects[RoleTemplate], clusters: Objects[Cluster],
-        projects: Objects[Project], now: Callable[[], datetime],
+        projects: Objects[Project], grants: HasGrants, now: Callable[[], datetime],
     ) -> None:  # fmt: skip
         self._store = store
         self._stores = stores
         self._templates = templates
         self._clusters = clusters
         self._projects = projects
+        self._grants = grants
         self._now = now
 
     async def reconcile(self, key: str) -> Outcome:
@@ -54,7 +56,8 @@ class CreatorDefaults:
         if made is None or not maker or await self._is_marked(made.uid):
             return DONE
         moment = self._now()
-        bindings = [_binding(made, role, maker, moment) for role in self._roles_for(made)]
+        user = next((name for name, fact in self._grants.current.users.items() if fact.principal_id == maker), None)
+        bindings = [_binding(made, role, maker, user, moment) for role in self._roles_for(made)]
         writes = [Put(BY_MODEL[RoleTemplateBinding].key(b.name), encode_unique(b), 0) for b in bindings]
         try:
             await self._store.batch([Put(f"{MARKER}.{made.uid}", _marker(key, moment), 0), *writes])
@@ -113,7 +116,9 @@ def keys_of_gone(change: Change) -> Iterable[str]:
     return (f"{change.key.replace('.', '/', 1)}/{metadata['uid']}",)
 
 
-def _binding(made: Cluster | Project, role: RoleTemplate, maker: str, moment: datetime) -> RoleTemplateBinding:
+def _binding(
+    made: Cluster | Project, role: RoleTemplate, maker: str, user: str | None, moment: datetime
+) -> RoleTemplateBinding:
     scope = (
         BindingScope(cluster=made.name, cluster_uid=made.uid)
         if isinstance(made, Cluster)
@@ -122,7 +127,7 @@ def _binding(made: Cluster | Project, role: RoleTemplate, maker: str, moment: da
     return RoleTemplateBinding(
         metadata=ObjectMeta(name=f"creator-{made.uid}-{role.name}", uid=str(uuid4()), creation_timestamp=moment, generation=1),
         spec=RoleTemplateBindingSpec(
-            principal=maker, role=role.name, scope=scope, reason=f"made the {made.kind.lower()}"
+            principal=maker, user=user, role=role.name, scope=scope, reason=f"made the {made.kind.lower()}"
         ),
     )  # fmt: skip
 

@@ -72,8 +72,8 @@ async def build(host: Host[AuthzConfig]) -> None:
     host.spawn("providers of bindings", spreading.run())
     host.spawn("binding subjects", telling.run())
     makers = CreatorDefaults(
-        store, host.store, templates, Objects(clusters_seen, Cluster), Objects(projects_seen, Project), host.now
-    )
+        store, host.store, templates, Objects(clusters_seen, Cluster), Objects(projects_seen, Project), grants, host.now
+    )  # fmt: skip
     binding_makers, forgetting = Reconciler("makers", makers.reconcile), Reconciler("makers gone", makers.forget)
     for informer in (clusters_seen, projects_seen):
         follow(informer, binding_makers, keys_of_made)

@@ -29,7 +29,7 @@ class Making:
     def __init__(self, hub) -> None:
         self.hub = hub
         self.defaults = CreatorDefaults(
-            hub.stores["authz"], hub.stores.__getitem__, hub.objects(RoleTemplate), hub.objects(Cluster), hub.objects(Project), hub.now
+            hub.stores["authz"], hub.stores.__getitem__, hub.objects(RoleTemplate), hub.objects(Cluster), hub.objects(Project), hub.live, hub.now
         )  # fmt: skip
         self.clusters = hub.writer("cluster_controller", {"clusters": ClusterStrategy(hub.live.bindings)})
         self.projects = hub.writer("project", {"projects": strategy(hub)})
@@ -81,6 +81,7 @@ async def test_who_makes_a_cluster_owns_it_and_no_other(clock):
         assert grants.synthetic_groups(made.caller(BOB), "west", "uid-west") == ()
         (binding,) = [b for b in m.hub.objects(RoleTemplateBinding).all() if b.spec.scope.cluster]
         assert binding.spec.reason == "made the cluster"
+        assert (binding.spec.user, binding.spec.principal) == (BOB.name, BOB.status.principal_id)
         assert binding.spec.scope.cluster_uid == east.uid
 
 
