@@ -88,11 +88,11 @@ async def build(host: Host[AuthProxyConfig]) -> None:
         Objects(groups, Group),
         host.now,
     )
-    projects = await host.informer("project", "projects")
-    places = Places(projects)
+    places = Places(await host.informer("project", "projects"))
     revoker = Revoker(calls, authenticator, grants)
     tokens.on_change.append(revoker.wake)
-    for informer in (users, providers, credentials, groups, clusters_informer, projects):
+    places.on_change.append(revoker.wake)
+    for informer in (users, providers, credentials, groups, clusters_informer):
         informer.subscribe(lambda _change: revoker.wake(), replay=False)
     grants.subscribe(lambda _grants: revoker.wake())
 

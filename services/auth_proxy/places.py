@@ -7,7 +7,7 @@ project's (`ObservedNamespace.foreign`).
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 import structlog
@@ -35,10 +35,12 @@ class _Places:
 
 
 class Places:
-    """`version` is another object after each change that counts."""
+    """`version` is another object after each change that counts, of which `on_change` is told; what a project's namespaces use, written all the
+    time, is none."""
 
     def __init__(self, informer: Informer) -> None:
         self.version = object()
+        self.on_change: list[Callable[[], None]] = []
         self._prefix = BY_MODEL[Project].key("")
         self._projects: dict[str, _Places] = {}
         self._named: dict[Place, set[str]] = {}
@@ -77,6 +79,8 @@ class Places:
         for place in _places_of(after):
             self._named.setdefault(place, set()).add(name)
         self.version = object()
+        for told in self.on_change:
+            told()
 
     def _read(self, entry: Entry | None) -> _Places | None:
         if entry is None:
