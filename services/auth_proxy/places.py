@@ -51,16 +51,19 @@ class Places:
         places = self._projects.get(project)
         if places is None or places.uid != project_uid:
             return set()
-        entries = places.namespaces.get(cluster, {})
         return {
             name
-            for name, came_with in entries.items()
-            if came_with in ("", cluster_uid) and self._is_first((cluster, name), project)
+            for name, came_with in places.namespaces.get(cluster, {}).items()
+            if came_with in ("", cluster_uid) and self._is_first((cluster, name), project, cluster_uid)
         }
 
-    def _is_first(self, place: Place, project: str) -> bool:
-        rivals = self._named[place]
-        return len(rivals) == 1 or min(rivals, key=lambda name: self._projects[name].age) == project
+    def _is_first(self, place: Place, project: str, cluster_uid: str) -> bool:
+        """The oldest of those whose entry counts in this cluster. The project's own does."""
+        named, (cluster, name) = self._named[place], place
+        if len(named) == 1:
+            return True
+        counting = (p for p in named if self._projects[p].namespaces[cluster][name] in ("", cluster_uid))
+        return min(counting, key=lambda p: self._projects[p].age) == project
 
     def _changed(self, change: Change) -> None:
         if not change.key.startswith(self._prefix):

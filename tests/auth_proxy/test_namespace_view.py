@@ -229,6 +229,8 @@ async def test_what_is_not_the_projects_is_not_shown() -> None:
     assert await seen_by([made], roles, {"web": "sees"}) == {"c"}
     older = make_project("aaa", entry("c"))
     assert await seen_by([made, older], roles, {"web": "sees"}) == set(), "of two with one namespace the older has it"
+    older = make_project("aaa", entry("c", uid="an-earlier-cluster"))
+    assert await seen_by([made, older], roles, {"web": "sees"}) == {"c"}, "unless it came with an earlier cluster"
 
 
 # ── the end of a watch ──
