@@ -82,6 +82,14 @@ class ClusterRoute:
     def _relay(
         self, head: RequestHead, session: Session, caller: Caller, name: str, target: bytes, wish: Wish | None
     ) -> Decision:
+        wanted = self._let_in(head, session, caller, name, target, wish)
+        verb = self._desk.concerns(wanted)
+        return Later(lambda: self._decide_later(wanted, verb)) if verb else self._pass_on(wanted)
+
+    def _let_in(
+        self, head: RequestHead, session: Session, caller: Caller, name: str, target: bytes, wish: Wish | None
+    ) -> Wanted:
+        """By what is known at this moment. Raises Denied, and BadRequest."""
         check_scope(head, caller, name)
         grants = self._grants.current
         uid = grants.clusters.get(name, "")
@@ -94,14 +102,23 @@ class ClusterRoute:
             )
         if head.upgrade and head.upgrade not in UPGRADES:
             raise errors.BadRequest("the only protocols to switch to are websocket and SPDY/3.1")
-        wanted = Wanted(head, session, caller, cluster, target, block, wish)
-        verb = self._desk.concerns(wanted)
-        return Later(lambda: self._decide_later(wanted, verb)) if verb else self._pass_on(wanted)
+        return Wanted(head, session, caller, cluster, target, block, wish)
 
     async def _decide_later(self, wanted: Wanted, verb: str) -> Decision:
         name = wanted.cluster.name
         try:
-            return await self._desk.decide(wanted, verb, self._pass_on, self._reshape(name))
+            may_itself = await self._desk.may_itself(wanted, verb)
+            # The cluster took its time: the token, its user, their roles and the cluster may be others by now.
+            caller = await self._authenticator.find(wanted.caller.principal.token)
+            if caller is None:
+                raise errors.Unauthenticated(
+                    "the token of this call was revoked or has expired, or its user was disabled"
+                )
+            wanted = self._let_in(wanted.head, wanted.session, caller, name, wanted.target, wanted.wish)
+            self._calls.check_room()
+            if may_itself:
+                return self._pass_on(wanted)
+            return self._desk.decide(wanted, verb, self._pass_on, self._reshape(name))
         except errors.HerdsmanError as exc:
             self._calls.refused(wanted.head, wanted.session, exc, wanted.caller, name)
             raise

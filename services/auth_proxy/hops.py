@@ -11,6 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from libs.common import errors
+from libs.common.relay.ask import Question
 from libs.common.relay.exchange import Exchange
 from libs.common.relay.head import END, MAX_HEAD
 from libs.common.relay.pool import Address, Pool
@@ -81,7 +82,7 @@ class HopConnection(Upstream):
             return
         self._missed()
         conversation = self._conversation
-        if sent is not None and isinstance(conversation, Exchange) and conversation.start_over(sent):
+        if sent is not None and isinstance(conversation, Exchange | Question) and conversation.start_over(sent):
             self.close()
         else:
             super().data_received(data.replace(_MARK, b"\r\n", 1))

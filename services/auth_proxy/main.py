@@ -88,11 +88,11 @@ async def build(host: Host[AuthProxyConfig]) -> None:
         Objects(groups, Group),
         host.now,
     )
-    projects = await host.informer("project", "projects")
-    places = Places(projects)
+    places = Places(await host.informer("project", "projects"))
     revoker = Revoker(calls, authenticator, grants)
     tokens.on_change.append(revoker.wake)
-    for informer in (users, providers, credentials, groups, clusters_informer, projects):
+    places.on_change.append(revoker.wake)
+    for informer in (users, providers, credentials, groups, clusters_informer):
         informer.subscribe(lambda _change: revoker.wake(), replay=False)
     grants.subscribe(lambda _grants: revoker.wake())
 
@@ -117,7 +117,7 @@ async def build(host: Host[AuthProxyConfig]) -> None:
     nats_address = Address("the bus", *parse_address(config.nats_ws_address)) if config.nats_ws_address else None
     nats = Pool(lambda: nats_address, sweeper=sweeper) if nats_address else None
     ways = Ways(tunnels, direct)
-    desk = NamespaceDesk(authenticator, grants, places, calls, ways, gateway, signer, host.monotonic)
+    desk = NamespaceDesk(grants, places, calls, ways, gateway, signer, host.monotonic)
     routes = Routes(
         ClusterRoute(authenticator, grants, clusters.get, ways, calls, desk, sessions).route,
         agents.route,

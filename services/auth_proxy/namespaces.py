@@ -25,7 +25,7 @@ from libs.common.relay.head import MAX_HEAD, ResponseHead, parse_request
 from libs.common.relay.names import KUBERNETES_PLAIN
 from libs.common.relay.pool import Pool
 from services.auth_proxy import identity
-from services.auth_proxy.authenticate import Authenticator, Caller
+from services.auth_proxy.authenticate import Caller
 from services.auth_proxy.calls import Calls
 from services.auth_proxy.clusters import ClusterFact
 from services.auth_proxy.namespace_view import PATH, concerns, find_names, name_in, narrow, narrow_accept
@@ -47,10 +47,9 @@ _WRITE = KUBERNETES_PLAIN - {b"accept", b"accept-encoding"}
 
 class NamespaceDesk:
     def __init__(
-        self, authenticator: Authenticator, grants: HasGrants, places: Places, calls: Calls, ways: Ways, gateway: Pool,
-        signer: Signer, monotonic: Callable[[], float],
+        self, grants: HasGrants, places: Places, calls: Calls, ways: Ways, gateway: Pool, signer: Signer,
+        monotonic: Callable[[], float],
     ) -> None:  # fmt: skip
-        self._authenticator = authenticator
         self._grants = grants
         self._places = places
         self._calls = calls
@@ -60,7 +59,7 @@ class NamespaceDesk:
         self._monotonic = monotonic
 
     def concerns(self, wanted: Wanted) -> str:
-        """The verb of a call that `decide` is for, "" for all others; they cost nothing here.
+        """The verb of a call that `may_itself` and `decide` are for, "" for all others; they cost nothing here.
 
         Whoever acts as somebody else (`--as`) gets what the cluster gives to that one.
         """
@@ -74,29 +73,23 @@ class NamespaceDesk:
             return ""
         return "" if grants.is_allowed_inside(principal, cluster.name, cluster.uid, verb, "", "namespaces") else verb
 
-    async def decide(self, wanted: Wanted, verb: str, plainly: Plainly, reshape: Reshape) -> Relay:
-        """Where the call goes. Raises what a relay to the cluster would, so a cluster that is away is told as for every call."""
-        if await self._may_itself(wanted, verb):
-            return plainly(wanted)
-        # The cluster took its time: who calls may be another one now.
-        caller = await self._authenticator.find(wanted.caller.principal.token)
-        if caller is None:
-            raise errors.Unauthenticated("the token of this call was revoked or has expired, or its user was disabled")
+    def decide(self, wanted: Wanted, verb: str, plainly: Plainly, reshape: Reshape) -> Relay:
+        """Where a call goes that the cluster does not let its caller make (`may_itself`)."""
         if verb == "create":
-            return self._hand_over(wanted, caller, reshape)
-        names = self._find_names(caller, self._grants.current, wanted.cluster, verb)
+            return self._hand_over(wanted, reshape)
+        names = self._find_names(wanted.caller, self._grants.current, wanted.cluster, verb)
         if names is not None and verb == "get":
             name = name_in(wanted.target)
             if name in names:
                 return plainly(wanted)
             # As a list does not show it. `kubectl apply` looks before it makes one, and only this answer lets it go on.
             raise errors.NotFound(f'namespaces "{name}" not found', kind="namespaces", name=name)
-        return plainly(wanted) if names is None else self._view(wanted, caller, names, verb, reshape)
+        return plainly(wanted) if names is None else self._view(wanted, names, verb, reshape)
 
     # ── seeing ──
 
-    def _view(self, wanted: Wanted, caller: Caller, names: frozenset[str], verb: str, reshape: Reshape) -> Relay:
-        head, cluster = wanted.head, wanted.cluster
+    def _view(self, wanted: Wanted, names: frozenset[str], verb: str, reshape: Reshape) -> Relay:
+        head, caller, cluster = wanted.head, wanted.caller, wanted.cluster
         watch = verb == "watch"
         accept = narrow_accept(accept_of(head), watch=True) if watch else ""
         who = identity.render(caller.principal, (NAMESPACE_VIEWERS,), cluster.uid).lines
@@ -110,8 +103,9 @@ class NamespaceDesk:
                 "ask for one with --field-selector metadata.name=NAME"
             )
         rebuild.check_identity(built, who)
-        groups = caller.block(self._grants.current, cluster.name, cluster.uid).groups
-        call = self._calls.admit(head, wanted.session, caller, wanted.target, cluster.name, cluster.uid, groups)
+        call = self._calls.admit(
+            head, wanted.session, caller, wanted.target, cluster.name, cluster.uid, wanted.block.groups
+        )
         relay = self._ways.relay(cluster, built, call.announcing(reshape))
         relay.first_byte_s = None if watch else FIRST_BYTE_S
         relay.watcher, relay.tap = call, call.tap
@@ -128,9 +122,9 @@ class NamespaceDesk:
 
     # ── making ──
 
-    def _hand_over(self, wanted: Wanted, caller: Caller, reshape: Reshape) -> Relay:
+    def _hand_over(self, wanted: Wanted, reshape: Reshape) -> Relay:
         """To the project service, by the gateway. What was made is answered as the cluster has it."""
-        head, cluster = wanted.head, wanted.cluster
+        head, caller, cluster = wanted.head, wanted.caller, wanted.cluster
         path, mark, query = wanted.target.partition(b"?")
         target = b"/v1/clusters/" + cluster.name.encode("ascii") + path.removeprefix(b"/api/v1") + mark + query
         own = [
@@ -138,14 +132,15 @@ class NamespaceDesk:
             _ENVELOPE + caller.envelope(self._signer, self._monotonic()),
         ]  # fmt: skip
         built = rebuild.request_head(head, target, allowed=_WRITE, host=b"hub", own=own)
-        groups = caller.block(self._grants.current, cluster.name, cluster.uid).groups
-        call = self._calls.admit(head, wanted.session, caller, wanted.target, cluster.name, cluster.uid, groups)
+        call = self._calls.admit(
+            head, wanted.session, caller, wanted.target, cluster.name, cluster.uid, wanted.block.groups
+        )
         return Relay(
             self._gateway, built, _pass_on, first_byte_s=FIRST_BYTE_S, watcher=call, tap=call.tap,
-            then=lambda answer: self._read_made(wanted, caller, answer, reshape),
+            then=lambda answer: self._read_made(wanted, answer, reshape),
         )  # fmt: skip
 
-    def _read_made(self, wanted: Wanted, caller: Caller, answer: ResponseHead, reshape: Reshape) -> Relay | None:
+    def _read_made(self, wanted: Wanted, answer: ResponseHead, reshape: Reshape) -> Relay | None:
         name = answer.value(MADE)
         if answer.status != 201 or not name:
             return None
@@ -156,7 +151,7 @@ class NamespaceDesk:
             b"GET " + PATH + b"/" + name + b" HTTP/1.1\r\nHost: h\r\nAccept: " + accept.encode("latin-1")
             + b"\r\nUser-Agent: herdsman-namespaces\r\n\r\n"
         )  # fmt: skip
-        who = identity.render(caller.principal, (NAMESPACE_VIEWERS,), wanted.cluster.uid).lines
+        who = identity.render(wanted.caller.principal, (NAMESPACE_VIEWERS,), wanted.cluster.uid).lines
         built = rebuild.request_head(asked, asked.target, allowed=KUBERNETES_PLAIN, host=b"kubernetes", identity=who)
         rebuild.check_identity(built, who)
 
@@ -175,7 +170,7 @@ class NamespaceDesk:
 
     # ── the cluster's own word ──
 
-    async def _may_itself(self, wanted: Wanted, verb: str) -> bool:
+    async def may_itself(self, wanted: Wanted, verb: str) -> bool:
         """Whether the cluster lets the caller do this without us. Raises Unavailable and its like when it gives no answer."""
         attributes = {"verb": verb, "version": "v1", "resource": "namespaces"}
         if name := name_in(wanted.target):

@@ -7,7 +7,7 @@ project's (`ObservedNamespace.foreign`).
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 import structlog
@@ -35,10 +35,12 @@ class _Places:
 
 
 class Places:
-    """`version` is another object after each change that counts."""
+    """`version` is another object after each change that counts, of which `on_change` is told; what a project's namespaces use, written all the
+    time, is none."""
 
     def __init__(self, informer: Informer) -> None:
         self.version = object()
+        self.on_change: list[Callable[[], None]] = []
         self._prefix = BY_MODEL[Project].key("")
         self._projects: dict[str, _Places] = {}
         self._named: dict[Place, set[str]] = {}
@@ -49,16 +51,19 @@ class Places:
         places = self._projects.get(project)
         if places is None or places.uid != project_uid:
             return set()
-        entries = places.namespaces.get(cluster, {})
         return {
             name
-            for name, came_with in entries.items()
-            if came_with in ("", cluster_uid) and self._is_first((cluster, name), project)
+            for name, came_with in places.namespaces.get(cluster, {}).items()
+            if came_with in ("", cluster_uid) and self._is_first((cluster, name), project, cluster_uid)
         }
 
-    def _is_first(self, place: Place, project: str) -> bool:
-        rivals = self._named[place]
-        return len(rivals) == 1 or min(rivals, key=lambda name: self._projects[name].age) == project
+    def _is_first(self, place: Place, project: str, cluster_uid: str) -> bool:
+        """The oldest of those whose entry counts in this cluster. The project's own does."""
+        named, (cluster, name) = self._named[place], place
+        if len(named) == 1:
+            return True
+        counting = (p for p in named if self._projects[p].namespaces[cluster][name] in ("", cluster_uid))
+        return min(counting, key=lambda p: self._projects[p].age) == project
 
     def _changed(self, change: Change) -> None:
         if not change.key.startswith(self._prefix):
@@ -77,6 +82,8 @@ class Places:
         for place in _places_of(after):
             self._named.setdefault(place, set()).add(name)
         self.version = object()
+        for told in self.on_change:
+            told()
 
     def _read(self, entry: Entry | None) -> _Places | None:
         if entry is None:

@@ -120,13 +120,16 @@ class NamespaceMaker:
             raise validate.denied(ctx.principal.user, "create", Project, name, subresource="namespaces")
         rules.check_kept(old, key[1], request.labels, request.annotations)
         entry = ProjectNamespace(cluster=key[0], namespace=key[1], create=True)
-        if any(rules.key_of(n) == key for n in old.spec.namespaces) or self._is_there(key):
+        if any(rules.key_of(n) == key for n in old.spec.namespaces):
             raise _exists(key)
         new = old.model_copy(deep=True)
         new.spec.namespaces.append(entry)
         rules.settle(old, new, ctx.grants.clusters)
         shares.fill_shares(old, new)
         self._means.strategy.check_rights(ctx, old, new)
+        # Not before: who may bring nothing into a cluster learns nothing of what is there.
+        if self._is_there(key):
+            raise _exists(key)
         self._means.strategy.check(ctx, old, new, {})
         if await self._means.claims.find_holders([entry], name):
             raise _exists(key)

@@ -14,9 +14,12 @@ import pytest
 
 from libs.common.relay import impersonation
 from libs.common.relay.head import parse_request
+from libs.common.relay.pool import Address
 from services.auth_proxy.holders import Holder, decode, encode
 from services.auth_proxy.hop import NAME, render_identity
 from tests.auth_proxy.door import Door, make_hop_pki, open_door
+from tests.auth_proxy.judge import listening
+from tests.auth_proxy.test_namespace_calls import Cluster, member
 
 IMPERSONATED = b"Impersonate-User: herdsman:ada\r\n"
 
@@ -163,6 +166,21 @@ async def test_a_process_that_has_no_connection_after_all_says_so_and_the_reques
     first, second = echo.heads
     assert first.startswith(b"POST /api ")
     assert second.startswith(b'{"kind": "Pod"}GET /api ')
+
+
+async def test_a_question_of_the_hubs_own_goes_elsewhere_then_too(pair, tmp_path):
+    near, far = pair
+    token = await member(near)
+    cluster = Cluster(allowed=True)
+    cluster.release.set()
+    async with (
+        opened(tmp_path / "third", near, hop_dir=near.host.config.hop_dir) as (_, third),
+        listening(cluster.serve) as port,
+        far.agent("prod", lambda: Address("the API server", "127.0.0.1", port)),
+    ):
+        await lie(near, "prod", unix=third.unix)
+        assert (await near.get("/k8s/clusters/prod/api/v1/namespaces", token)).status == 200
+    assert cluster.asked.is_set()
 
 
 async def test_a_process_that_is_gone_is_skipped_at_once(pair, echo):

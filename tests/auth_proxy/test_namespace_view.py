@@ -198,6 +198,29 @@ async def test_the_names_are_those_of_the_projects_in_which_a_role_gives_the_ver
     assert await seen_by(projects, roles, both, clusters=["other"]) is None
 
 
+async def test_what_a_projects_namespaces_use_is_told_to_nobody() -> None:
+    store, kind = MemoryStore("project"), BY_MODEL[Project]
+    made = make_project("web", entry("a"))
+    revision = await store.create(kind.key("web"), codec.encode(made))
+    informer = Informer(store, "projects")
+    task = asyncio.create_task(informer.run())
+    try:
+        await informer.synced.wait()
+        places, told = Places(informer), []
+        places.on_change.append(lambda: told.append(places.version))
+        made.status.namespaces = [ObservedNamespace(cluster="prod", namespace="a", used={"pods": "1"})]
+        revision = await store.update(kind.key("web"), codec.encode(made), revision)
+        await informer.wait_revision(revision, timeout_s=5)
+        assert told == []
+        made.spec.namespaces.append(entry("b"))
+        revision = await store.update(kind.key("web"), codec.encode(made), revision)
+        await informer.wait_revision(revision, timeout_s=5)
+        assert len(told) == 1
+    finally:
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+
+
 async def test_what_is_not_the_projects_is_not_shown() -> None:
     roles = [make_role("sees", "list")]
     made = make_project(
@@ -206,6 +229,8 @@ async def test_what_is_not_the_projects_is_not_shown() -> None:
     assert await seen_by([made], roles, {"web": "sees"}) == {"c"}
     older = make_project("aaa", entry("c"))
     assert await seen_by([made, older], roles, {"web": "sees"}) == set(), "of two with one namespace the older has it"
+    older = make_project("aaa", entry("c", uid="an-earlier-cluster"))
+    assert await seen_by([made, older], roles, {"web": "sees"}) == {"c"}, "unless it came with an earlier cluster"
 
 
 # ── the end of a watch ──

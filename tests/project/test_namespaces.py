@@ -110,6 +110,18 @@ async def test_what_is_there_is_told_in_the_same_words_wherever_it_is(clock):
                 await side.ask(BOB, f"east/{name}")
 
 
+async def test_what_is_in_other_clusters_is_told_to_nobody(clock):
+    async with running(clock) as (hub, _):
+        side = Side(hub)
+        side.observed.put("uid-west", seen("secret", complete=True))
+        told = []
+        for place in ("west/secret", "west/nothing"):
+            with pytest.raises(errors.Denied) as refused:
+                await side.ask(BOB, place, "shop")
+            told.append(refused.value.message)
+        assert told[0] == told[1]
+
+
 async def test_without_a_project_it_is_the_only_one_in_which_the_caller_may(clock):
     async with running(clock) as (hub, writer):
         side = Side(hub, wait_s=0.01)

@@ -16,7 +16,7 @@ from libs.common.relay.upstream import Upstream
 MAX_BODY = 256 * 1024
 
 
-class _Question:
+class Question:
     """A `relay.upstream.Conversation`. `answer` is done with the head and the framed body, or with an error."""
 
     def __init__(self, upstream: Upstream) -> None:
@@ -37,6 +37,11 @@ class _Question:
         self._upstream = None
         if not self.answer.done():
             self.answer.set_exception(_Lost("the connection was lost before an answer"))
+
+    def start_over(self, _body: bytes) -> bool:
+        """As `Exchange.start_over`: `ask` asks it again by another connection, whole."""
+        self.upstream_ended(None)
+        return True
 
     def upstream_writable(self, writable: bool) -> None:
         """A question is smaller than any buffer."""
@@ -103,7 +108,7 @@ async def ask(source: Source, request: bytes) -> tuple[int, bytes]:
 async def _ask_on(upstream: Upstream, request: bytes) -> tuple[ResponseHead, bytes]:
     if upstream.closed:
         raise _Lost("the connection was lost before it was used")
-    question = _Question(upstream)
+    question = Question(upstream)
     try:
         upstream.write(request)
         return await question.answer
