@@ -18,7 +18,7 @@ from libs.common.resources.registry import BY_MODEL
 from libs.common.store.base import Store
 from libs.common.store.objects import Objects, encode_last, encode_unique, modify, read
 from services.node_registry import rules
-from services.node_registry.inbox import Inbox, Pending
+from services.node_registry.inbox import MAX_NODES, Inbox, Pending
 from services.node_registry.pace import EVERY_S, Pace
 from services.node_registry.registrar import Registrar
 from services.node_registry.view import View
@@ -58,9 +58,14 @@ class NodeReconciler:
             if pending.listed is not None:
                 # Before what is new is written: a machine that comes back under another name is known by the one that went.
                 await self._forget_unlisted(cluster, cluster_uid, pending.listed, pending.revision)
+            refused = 0
             for observed in pending.nodes.values():
-                if not await self._write(cluster, cluster_uid, observed):
+                if self._is_too_many(cluster, cluster_uid, observed):
+                    refused += 1
+                elif not await self._write(cluster, cluster_uid, observed):
                     later.nodes[observed.name] = observed
+            if refused:
+                _log.warning("observations_refused", cluster=cluster, count=refused)
         except errors.HerdsmanError:
             self._inbox.give_back(cluster_uid, pending)
             raise
@@ -68,6 +73,11 @@ class NodeReconciler:
             return DONE
         self._inbox.give_back(cluster_uid, later)
         return After(EVERY_S)
+
+    def _is_too_many(self, cluster: str, cluster_uid: str, observed: NodeObservation) -> bool:
+        """Whether this is one more than the nodes that a cluster may have, however many messages they came in."""
+        known = self._view.of_cluster(cluster_uid)
+        return len(known) >= MAX_NODES and rules.node_name(cluster, observed.name) not in known
 
     async def _write(self, cluster: str, cluster_uid: str, observed: NodeObservation) -> bool:
         """False: it changes too often, and is to be written later."""
