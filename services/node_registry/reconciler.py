@@ -28,13 +28,15 @@ if TYPE_CHECKING:
 
 LAST_OBSERVED_EVERY_S = 300.0
 """An unchanged node is written so often at most, only to say that it was seen: 10,000 nodes are then 33 writes a second."""
+REGISTERS_EVERY_S = 1.0
+"""After as many as a cluster may have at once: each registration of a machine that nobody knows leaves a history and a tombstone for a week."""
 _log = log.get("node_registry")
 
 
 class NodeReconciler:
     def __init__(
         self, store: Store, clusters_store: Store, inbox: Inbox, view: View, nodes: Objects[Node], registrar: Registrar, pace: Pace,
-        now: Callable[[], datetime],
+        registrations: Pace, now: Callable[[], datetime],
     ) -> None:  # fmt: skip
         self._store = store
         self._clusters_store = clusters_store
@@ -43,6 +45,7 @@ class NodeReconciler:
         self._nodes = nodes
         self._registrar = registrar
         self._pace = pace
+        self._registrations = registrations
         self._now = now
 
     async def reconcile(self, cluster_uid: str) -> Outcome:
@@ -80,13 +83,16 @@ class NodeReconciler:
         return len(known) >= MAX_NODES and rules.node_name(cluster, observed.name) not in known
 
     async def _write(self, cluster: str, cluster_uid: str, observed: NodeObservation) -> bool:
-        """False: it changes too often, and is to be written later."""
+        """False: it changes too often, or its cluster registers too many, and is to be written later."""
         status, name = rules.parse_observation(observed), rules.node_name(cluster, observed.name)
         if status is None or name is None:
             _log.warning("observation_refused", cluster=cluster, node=observed.name[:64])
             return True
         now = self._now()
         stored = self._nodes.get(name)
+        is_known = stored is not None and rules.is_same_node(stored, cluster_uid, observed)
+        if not is_known and not self._registrations.take(cluster_uid):
+            return False
         if stored is None:
             stored = await self._create(cluster, cluster_uid, observed, status, None)
             if stored is None:

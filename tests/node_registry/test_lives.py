@@ -263,6 +263,21 @@ async def test_who_changes_all_the_time_is_written_now_and_then_and_the_last_wor
         assert (await r.node()).metadata.labels == {"t": "39"}
 
 
+async def test_a_cluster_that_registers_machines_all_the_time_leaves_no_more_than_one_a_second(clock):
+    async with running(clock) as usual:
+        r = Registry(usual.hub, at_once=3)
+        for n in range(6):
+            outcome = await r.observe(listing(seen("n1", uid=f"u{n}")))
+        assert (await r.node("east.n1")).spec.node_uid == "u2"
+        assert isinstance(outcome, After)
+        # Changes of a node that is there, and other clusters, wait for nothing.
+        await r.observe(listing(seen("n1", uid="u2", kubeletVersion="v9")))
+        assert (await r.node("east.n1")).status.kubelet_version == "v9"
+        clock.forward(1)
+        await r.observe(listing(seen("n1", uid="u7")))
+        assert (await r.node("east.n1")).spec.node_uid == "u7"
+
+
 async def test_strange_texts_are_made_harmless_and_too_much_is_cut_and_said(clock):
     async with running(clock) as r:
         labels = {f"l{n}": "x" for n in range(5000)} | {
