@@ -181,3 +181,10 @@ async def test_a_cluster_has_so_many_nodes_however_many_messages_tell_of_more(cl
         assert (await r.node("east.n1")).spec.node_uid == "again"
         await r.observe(listing(seen("n4", uid="u4")))
         assert r.names() == {"east.n4"}
+
+
+@pytest.mark.parametrize("uid", ["u" * 65, "u\x1b[2J", "u 1", "\u202eu"])
+async def test_a_node_with_a_uid_that_no_cluster_gives_is_refused(clock, uid):
+    async with running(clock) as r:
+        await r.observe(listing(seen("n1", uid=uid), seen("n2", uid="5b0b3f2f-3f63-4a0e-9a1e-8b9f0a1b2c3d")))
+        assert r.names() == {"east.n2"}
