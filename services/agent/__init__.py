@@ -8,7 +8,7 @@ finalizer; it deletes no namespace but its own, and touches nothing that is some
 added; without the hub the last desired set stays enforced. It knows neither users nor why the desired set is what it is.
 
 Reading order: `config`, `state` (what survives a restart), `identity` (registration), `credential` (renewal), `desired` (what
-should be, and when to look), `enforce` (one round), `diff` and `claims` (pure: from what is to what should be, for objects and for
-namespaces), `apply` (do it), `guard_owned` (notice when it must be done), `observe_nodes`, `heartbeat`, `tunnel`, `detach` (leave
-nothing behind), `health` (probes), `main` (the wiring).
+should be, and when to look; `fetch`, `wanted` and `results` are what it works with), `enforce` (one round), `diff` and `claims`
+(pure: from what is to what should be, for objects and for namespaces), `apply` (do it), `guard_owned` (notice when it must be
+done), `observe_nodes`, `heartbeat`, `tunnel`, `detach` (leave nothing behind), `health` (probes), `main` (the wiring).
 """

@@ -30,6 +30,7 @@ from services.agent.owned import (
     SELECTOR,
     find_refusal,
     is_owned,
+    without_managers,
 )
 from services.agent.pod_security import Level, Unlevel, label, unlabel
 
@@ -128,9 +129,8 @@ class Applier:
                 for item in page.get("items") or ():
                     document = {"apiVersion": api_version, "kind": kind, **item}
                     changer = find_changer(document)
-                    (document.get("metadata") or {}).pop("managedFields", None)
                     if is_owned(document):
-                        observed.objects[ref_of(document)] = document
+                        observed.objects[ref_of(document)] = without_managers(document)
                         if changer:
                             observed.changers[ref_of(document)] = changer
         except errors.NotFound:

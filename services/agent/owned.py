@@ -63,15 +63,24 @@ def is_protected(namespace: str) -> bool:
     return namespace.startswith(_PROTECTED_PREFIXES)
 
 
-def is_label_ours(found: Document, label: str) -> bool:
-    """Whether the value that this label has is the one that we applied, by the object's managed fields."""
+def is_label_ours(found: Document, label: str, manager: str = FIELD_MANAGER) -> bool:
+    """Whether the value that this label has is the one that we applied as `manager`, by the object's managed fields."""
     fields = (found.get("metadata") or {}).get("managedFields") or ()
     return any(
-        f.get("manager") == FIELD_MANAGER
+        f.get("manager") == manager
         and f.get("operation") == "Apply"
         and f"f:{label}" in (((f.get("fieldsV1") or {}).get("f:metadata") or {}).get("f:labels") or {})
         for f in fields
     )
+
+
+def without_managers(document: Document) -> dict[str, Any]:
+    """The object without its managed fields, which are half of it, but for what says that its part's label is the one that we applied."""
+    metadata = {key: value for key, value in (document.get("metadata") or {}).items() if key != "managedFields"}
+    if is_label_ours(document, PART):
+        fields = {"f:metadata": {"f:labels": {f"f:{PART}": {}}}}
+        metadata["managedFields"] = [{"manager": FIELD_MANAGER, "operation": "Apply", "fieldsV1": fields}]
+    return {**document, "metadata": metadata}
 
 
 def find_refusal(document: Document) -> str:

@@ -16,7 +16,7 @@ from libs.common.kube.client import KubeClient
 from libs.common.kube.objects import Document, is_satisfied, labels_of
 from libs.common.policies.levels import DOMAIN, MODES, ORDER_KIND, mode_of_labels, strictest, wanted_labels
 from services.agent.claims import CLAIM_VERSION, POD_SECURITY, PROJECT, Claim
-from services.agent.owned import part_label
+from services.agent.owned import FIELD_MANAGER, is_label_ours, part_label
 
 MARK = "management.herdsman.dev/pod-security"
 """Label on a namespace whose levels are kept here: by it they are found again when a template goes, or the agent."""
@@ -121,9 +121,12 @@ def _plan(name: str, found: Document, part: str, wanted: Mapping[str, str]) -> L
 
 
 def _before(found: Document) -> dict[str, str]:
-    """The labels that stood there before ours: noted on a namespace that is marked, on it itself else."""
+    """The labels that stood there before ours: noted on a namespace that is marked, on it itself else.
+
+    What its project wants is none of them: that is known better, and changes.
+    """
     if not has_mark(found):
-        return {key: value for key, value in labels_of(found).items() if key in _KEYS}
+        return {key: value for key, value in labels_of(found).items() if key in _KEYS and not _is_ours(found, key)}
     text = ((found.get("metadata") or {}).get("annotations") or {}).get(BEFORE) or "{}"
     try:
         noted = json.loads(text)
@@ -135,12 +138,8 @@ def _before(found: Document) -> dict[str, str]:
 
 
 def _is_ours(found: Document, label: str) -> bool:
-    """Whether a label's value is one that we applied, by the managed fields."""
-    for entry in (found.get("metadata") or {}).get("managedFields") or ():
-        labels = ((entry.get("fieldsV1") or {}).get("f:metadata") or {}).get("f:labels") or {}
-        if entry.get("manager") == MANAGER and f"f:{label}" in labels:
-            return True
-    return False
+    """Whether a label's value is one that we applied, for a template or for a project, by the managed fields."""
+    return any(is_label_ours(found, label, manager) for manager in (MANAGER, FIELD_MANAGER))
 
 
 def _uid(found: Document) -> str:

@@ -11,12 +11,10 @@ from libs.common.contracts.messages import TrialOffender, TrialReport
 from libs.common.kube.discovery import ApiResource
 from libs.common.kube.objects import Document
 from libs.common.policies.levels import ORDER_KIND
-from libs.common.policies.names import TRIAL_KIND, object_name
+from libs.common.policies.names import TRIAL_KIND, UNTRIED, object_name
 from services.agent.claims import CLAIM_VERSION
 
 MAX_OFFENDERS = 50
-UNTRIED = frozenset({("", "secrets"), ("", "events"), ("events.k8s.io", "events"), ("coordination.k8s.io", "leases")})
-"""Resources that are not tried: what nobody but their owners should read, and what changes all the time."""
 _MORE = re.compile(r"\(and (\d+) other pods?\)")
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from datetime import datetime, timedelta
+from functools import cache
 
 from libs.common.kube.objects import content_hash
 from libs.common.policies.admission import render_admission
@@ -33,8 +34,17 @@ def render_status(
     """The status as it should be. `trials`: what was found, by the uid of the cluster."""
     status = policy.status.model_copy(deep=True)
     before = {entry.name: entry for entry in policy.status.clusters}
+    # Agents have the same name nearly everywhere, and rendering is what costs.
+    wanted = cache(lambda username: wanted_hash(policy, username))
     status.clusters = [
-        _cluster(policy, cluster, before.get(cluster.name), trials.get(cluster.uid), now)
+        _cluster(
+            policy,
+            cluster,
+            before.get(cluster.name),
+            trials.get(cluster.uid),
+            wanted(cluster.status.agent.username),
+            now,
+        )
         for cluster in sorted(clusters, key=lambda c: c.name)
         if not cluster.deleting and is_chosen(policy.spec.clusters, cluster.name, cluster.metadata.labels or {})
     ]
@@ -59,9 +69,8 @@ def find_part(cluster: Cluster, name: str) -> AppliedPart | None:
     return next((part for part in cluster.status.applied if part.name == name), None)
 
 
-def wanted_hash(policy: Policy, cluster: Cluster) -> str:
-    """The hash of what the cluster should hold of this very version; empty = it cannot be given anything yet."""
-    username = cluster.status.agent.username
+def wanted_hash(policy: Policy, username: str) -> str:
+    """The hash of what a cluster should hold of this very version, by its agent's name; empty = it cannot be given anything yet."""
     if not username:
         return ""
     if isinstance(policy, AdmissionPolicy):
@@ -69,9 +78,9 @@ def wanted_hash(policy: Policy, cluster: Cluster) -> str:
     return content_hash(render_pod_security(policy))
 
 
-def judge(policy: Policy, cluster: Cluster, now: datetime) -> tuple[str, str, bool]:
-    """State and message of one cluster, and whether it holds this version."""
-    part, wanted = find_part(cluster, part_of(policy.KIND, policy.name)), wanted_hash(policy, cluster)
+def judge(policy: Policy, cluster: Cluster, wanted: str, now: datetime) -> tuple[str, str, bool]:
+    """State and message of one cluster that should hold what has the hash `wanted`, and whether it holds it."""
+    part = find_part(cluster, part_of(policy.KIND, policy.name))
     is_there = part is not None and part.hash == wanted and not part.error
     connected = cluster.status.condition("Connected")
     is_connected = connected is not None and connected.status == "True"
@@ -89,9 +98,14 @@ def judge(policy: Policy, cluster: Cluster, now: datetime) -> tuple[str, str, bo
 
 
 def _cluster(
-    policy: Policy, cluster: Cluster, before: PolicyCluster | None, trial: PolicyTrial | None, now: datetime
+    policy: Policy,
+    cluster: Cluster,
+    before: PolicyCluster | None,
+    trial: PolicyTrial | None,
+    wanted: str,
+    now: datetime,
 ) -> PolicyCluster:
-    state, message, is_there = judge(policy, cluster, now)
+    state, message, is_there = judge(policy, cluster, wanted, now)
     known = trial.status if trial is not None and trial.spec.policy_uid == policy.uid else None
     counts = known is not None and known.at is not None and not known.message
     held = (policy.metadata.generation or 0) if is_there else before.generation if before is not None else 0

@@ -54,8 +54,12 @@ class Nodes:
             return []
         grants, mine = self._state.grants.current, set(find_identifiers(node.spec.node_name, node.status).items())
         found: list[str] = []
+        # Reading a node costs far more than looking whether it can be one of them, and a cluster may have ten thousand that collide.
+        marks = [_plain(value.encode()) if value.isascii() else b"" for _, value in mine]
         for key, entry in sorted(self._state.caches[NODES.plural].informer.entries.items()):
             if IDENTITY_COLLISION.encode() not in entry.value or key == NODES.key(node.name):
+                continue
+            if not any(mark in _plain(entry.value) for mark in marks):
                 continue
             other = codec.decode(Node, entry.value, entry.revision)
             if _is_colliding(other) and mine & set(find_identifiers(other.spec.node_name, other.status).items()):
@@ -75,6 +79,11 @@ async def read_history(store: Store, machine: str) -> NodeHistory:
     except errors.NotFound:
         return NodeHistory(machine=machine)
     return NodeHistory.model_validate(unpack_record(entry))
+
+
+def _plain(text: bytes) -> bytes:
+    """Without what identifiers that are the same may differ in."""
+    return text.lower().replace(b"-", b"")
 
 
 def _is_colliding(node: Node) -> bool:

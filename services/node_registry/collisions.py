@@ -30,7 +30,9 @@ class CollisionReconciler:
         if facts is None:
             return DONE
         now = self._now()
-        colliding, reason, message = render_collision(facts, self._view.sharing(facts.identifiers), now)
+        colliding, reason, message = render_collision(
+            facts, self._view.sharing(facts.identifiers, facts.cluster_uid), now
+        )
 
         def mutate(node: Node) -> bool:
             if node.uid != facts.uid:

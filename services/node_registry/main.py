@@ -15,9 +15,9 @@ from libs.common.store.objects import Objects
 from services.node_registry.collisions import CollisionReconciler
 from services.node_registry.config import NodeRegistryConfig
 from services.node_registry.history_log import HistoryLog
-from services.node_registry.inbox import Inbox
+from services.node_registry.inbox import MAX_NODES, Inbox
 from services.node_registry.pace import Pace
-from services.node_registry.reconciler import NodeReconciler, keys_of_cluster, keys_of_node
+from services.node_registry.reconciler import REGISTERS_EVERY_S, NodeReconciler, keys_of_cluster, keys_of_node
 from services.node_registry.registrar import Registrar
 from services.node_registry.view import View
 
@@ -33,9 +33,10 @@ async def build(host: Host[NodeRegistryConfig]) -> None:
 
     inbox, nodes = Inbox(), Objects(nodes_seen, Node)
     registrar = Registrar(view, HistoryLog(store), host.now)
+    registrations = Pace(host.monotonic, MAX_NODES, REGISTERS_EVERY_S)
     reconciler = NodeReconciler(
-        store, host.store("cluster_controller"), inbox, view, nodes, registrar, Pace(host.monotonic), host.now
-    )
+        store, host.store("cluster_controller"), inbox, view, nodes, registrar, Pace(host.monotonic), registrations, host.now
+    )  # fmt: skip
     writers = Reconciler("nodes", reconciler.reconcile, workers=host.config.workers)
     follow(clusters_seen, writers, keys_of_cluster)
     follow(nodes_seen, writers, keys_of_node(view))

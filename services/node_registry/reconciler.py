@@ -18,7 +18,7 @@ from libs.common.resources.registry import BY_MODEL
 from libs.common.store.base import Store
 from libs.common.store.objects import Objects, encode_last, encode_unique, modify, read
 from services.node_registry import rules
-from services.node_registry.inbox import Inbox, Pending
+from services.node_registry.inbox import MAX_NODES, Inbox, Pending
 from services.node_registry.pace import EVERY_S, Pace
 from services.node_registry.registrar import Registrar
 from services.node_registry.view import View
@@ -28,13 +28,15 @@ if TYPE_CHECKING:
 
 LAST_OBSERVED_EVERY_S = 300.0
 """An unchanged node is written so often at most, only to say that it was seen: 10,000 nodes are then 33 writes a second."""
+REGISTERS_EVERY_S = 1.0
+"""After as many as a cluster may have at once: each registration of a machine that nobody knows leaves a history and a tombstone for a week."""
 _log = log.get("node_registry")
 
 
 class NodeReconciler:
     def __init__(
         self, store: Store, clusters_store: Store, inbox: Inbox, view: View, nodes: Objects[Node], registrar: Registrar, pace: Pace,
-        now: Callable[[], datetime],
+        registrations: Pace, now: Callable[[], datetime],
     ) -> None:  # fmt: skip
         self._store = store
         self._clusters_store = clusters_store
@@ -43,6 +45,7 @@ class NodeReconciler:
         self._nodes = nodes
         self._registrar = registrar
         self._pace = pace
+        self._registrations = registrations
         self._now = now
 
     async def reconcile(self, cluster_uid: str) -> Outcome:
@@ -58,9 +61,14 @@ class NodeReconciler:
             if pending.listed is not None:
                 # Before what is new is written: a machine that comes back under another name is known by the one that went.
                 await self._forget_unlisted(cluster, cluster_uid, pending.listed, pending.revision)
+            refused = 0
             for observed in pending.nodes.values():
-                if not await self._write(cluster, cluster_uid, observed):
+                if self._is_too_many(cluster, cluster_uid, observed):
+                    refused += 1
+                elif not await self._write(cluster, cluster_uid, observed):
                     later.nodes[observed.name] = observed
+            if refused:
+                _log.warning("observations_refused", cluster=cluster, count=refused)
         except errors.HerdsmanError:
             self._inbox.give_back(cluster_uid, pending)
             raise
@@ -69,14 +77,22 @@ class NodeReconciler:
         self._inbox.give_back(cluster_uid, later)
         return After(EVERY_S)
 
+    def _is_too_many(self, cluster: str, cluster_uid: str, observed: NodeObservation) -> bool:
+        """Whether this is one more than the nodes that a cluster may have, however many messages they came in."""
+        known = self._view.of_cluster(cluster_uid)
+        return len(known) >= MAX_NODES and rules.node_name(cluster, observed.name) not in known
+
     async def _write(self, cluster: str, cluster_uid: str, observed: NodeObservation) -> bool:
-        """False: it changes too often, and is to be written later."""
+        """False: it changes too often, or its cluster registers too many, and is to be written later."""
         status, name = rules.parse_observation(observed), rules.node_name(cluster, observed.name)
         if status is None or name is None:
             _log.warning("observation_refused", cluster=cluster, node=observed.name[:64])
             return True
         now = self._now()
         stored = self._nodes.get(name)
+        is_known = stored is not None and rules.is_same_node(stored, cluster_uid, observed)
+        if not is_known and not self._registrations.take(cluster_uid):
+            return False
         if stored is None:
             stored = await self._create(cluster, cluster_uid, observed, status, None)
             if stored is None:

@@ -25,7 +25,7 @@ class Registrar:
         """
         now, facts, status = self._now(), facts_of(fresh), fresh.status
         before = machines.find_predecessor(
-            facts, None if replaced is None else facts_of(replaced), self._view.sharing(facts.identifiers),
+            facts, None if replaced is None else facts_of(replaced), self._view.sharing(facts.identifiers, facts.cluster_uid),
             self._view.gone_sharing(facts.cluster_uid, facts.identifiers), now,
         )  # fmt: skip
         changes = [history.render_registered(before.node_name if before is not None else "", fresh.spec.node_name, now)]

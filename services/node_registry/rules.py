@@ -29,6 +29,7 @@ HUB_CONDITIONS = frozenset({IDENTITY_COLLISION})
 HUB_FIELDS = ("machine", "first_seen", "reboots", "booted_at", "former_names", "last_observed", "observed_revision")
 """Fields of the status that no agent fills in."""
 
+_UID = re.compile(r"[!-~]{0,64}")
 _LABEL_NAME = re.compile(r"[A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?")
 _LABEL_VALUE = re.compile(r"([A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?)?")
 _UNSEEN = re.compile(r"[\x00-\x1f\x7f-\x9f\u200b-\u200f\u2028-\u202e\u2060-\u2069\ufeff\ud800-\udfff]")
@@ -37,6 +38,8 @@ _UNSEEN = re.compile(r"[\x00-\x1f\x7f-\x9f\u200b-\u200f\u2028-\u202e\u2060-\u206
 
 def parse_observation(observed: NodeObservation) -> NodeStatus | None:
     """The status in an observation, or None when it is no node: an agent is not believed to send only what we'd send."""
+    if not _UID.fullmatch(observed.uid):
+        return None
     try:
         check_name(observed.name)
         status = NodeStatus.model_validate(_bounded(_visible(observed.status)))

@@ -6,8 +6,10 @@ Each stored Node is decoded once for it. The reconcilers ask here and read the s
 from __future__ import annotations
 
 import time
+from bisect import bisect_left, insort
 from collections import OrderedDict, defaultdict
 from collections.abc import Callable, Iterable
+from itertools import islice
 from typing import TYPE_CHECKING
 
 from libs.common.resources import codec
@@ -21,6 +23,10 @@ if TYPE_CHECKING:
 
 MAX_GONE = 20_000
 """Nodes that went and may come back, the latest. They are in tombstones for a week, and from these known again after a restart."""
+MAX_SHARING = 64
+"""Of nodes that have one identifier in common so many are looked at, in the same cluster and elsewhere: all nodes of an image that was cloned have
+the same, and whoever runs a cluster may say so of ten thousand. By these it is told, too.
+"""
 
 
 class View:
@@ -31,9 +37,10 @@ class View:
         self.facts: dict[str, Facts] = {}
         self._of_cluster: defaultdict[str, set[str]] = defaultdict(set)
         self._as: defaultdict[str, set[str]] = defaultdict(set)
-        self._with: defaultdict[Identifier, set[str]] = defaultdict(set)
+        self._with: defaultdict[Identifier, dict[str, list[str]]] = defaultdict(dict)
+        """Identifier → cluster's uid → names, sorted: replicas that look at the first of many look at the same."""
         self._gone: OrderedDict[str, tuple[Facts, float | None]] = OrderedDict()
-        self._gone_with: defaultdict[tuple[str, Identifier], set[str]] = defaultdict(set)
+        self._gone_with: defaultdict[tuple[str, Identifier], dict[str, None]] = defaultdict(dict)
         self._monotonic = monotonic
         self._listeners: list[Callable[[str], None]] = []
         nodes.hear_listing(self._on_listed)
@@ -51,14 +58,22 @@ class View:
         """Whether a node other than the one of this name is this machine."""
         return bool(self._as.get(machine, set()) - {but_by})
 
-    def sharing(self, ids: Iterable[Identifier]) -> list[Facts]:
-        """The nodes of all clusters that have one of these."""
-        names = set[str]().union(*(self._with.get(identifier, ()) for identifier in ids))
+    def sharing(self, ids: Iterable[Identifier], cluster_uid: str) -> list[Facts]:
+        """The nodes of this cluster that have one of these, and of others, which can't crowd out the cluster's own; of very many the first."""
+        names = set[str]()
+        for identifier in ids:
+            places = self._with.get(identifier, {})
+            names.update(places.get(cluster_uid, ())[:MAX_SHARING])
+            others = sorted(places.keys() - {cluster_uid})[:MAX_SHARING]
+            for uid in others:
+                names.update(places[uid][: max(1, MAX_SHARING // len(others))])
         return [self.facts[name] for name in sorted(names)]
 
     def gone_sharing(self, cluster_uid: str, ids: Iterable[Identifier]) -> list[Facts]:
-        """Those of a cluster that went and had one of these."""
-        keys = set[str]().union(*(self._gone_with.get((cluster_uid, identifier), ()) for identifier in ids))
+        """Those of a cluster that went and had one of these; of very many the latest."""
+        keys = set[str]()
+        for identifier in ids:
+            keys.update(islice(reversed(self._gone_with.get((cluster_uid, identifier), {})), MAX_SHARING))
         return [self._gone[key][0] for key in sorted(keys)]
 
     def went(self, cluster_uid: str, node_uid: str) -> tuple[Facts, float] | None:
@@ -92,23 +107,35 @@ class View:
             if not self._as[before.machine]:
                 del self._as[before.machine]
             for identifier in before.identifiers:
-                self._with[identifier].discard(name)
-                if not self._with[identifier]:
-                    del self._with[identifier]
+                self._forget_sharing(identifier, before.cluster_uid, name)
         if stored is not None:
             after = self.facts[name] = facts_of(stored)
             self._of_cluster[after.cluster_uid].add(name)
             self._as[after.machine].add(name)
             for identifier in after.identifiers:
-                self._with[identifier].add(name)
+                insort(self._with[identifier].setdefault(after.cluster_uid, []), name)
         if before is not None and (after is None or after.node_uid != before.node_uid):
             self._note_gone(before, self._monotonic())
         if before is None or after is None or _meets_as(before) != _meets_as(after):
-            met = {f.name for facts in (before, after) if facts is not None for f in self.sharing(facts.identifiers)}
+            met = {
+                f.name
+                for facts in (before, after)
+                if facts is not None
+                for f in self.sharing(facts.identifiers, facts.cluster_uid)
+            }
             met |= {name} if after is not None else set()
             for listener in self._listeners:
                 for one in sorted(met):
                     listener(one)
+
+    def _forget_sharing(self, identifier: Identifier, cluster_uid: str, name: str) -> None:
+        places = self._with[identifier]
+        names = places[cluster_uid]
+        del names[bisect_left(names, name)]
+        if not names:
+            del places[cluster_uid]
+        if not places:
+            del self._with[identifier]
 
     def _on_listed(self, entry: Entry) -> None:
         if entry.deleted and entry.value:
@@ -119,7 +146,7 @@ class View:
         self._forget_gone(key)
         self._gone[key] = (facts, at)
         for identifier in facts.identifiers:
-            self._gone_with[facts.cluster_uid, identifier].add(key)
+            self._gone_with[facts.cluster_uid, identifier][key] = None
         while len(self._gone) > MAX_GONE:
             self._forget_gone(next(iter(self._gone)))
 
@@ -129,7 +156,7 @@ class View:
         facts, _ = self._gone.pop(key)
         for identifier in facts.identifiers:
             keys = self._gone_with[facts.cluster_uid, identifier]
-            keys.discard(key)
+            keys.pop(key, None)
             if not keys:
                 del self._gone_with[facts.cluster_uid, identifier]
 

@@ -6,6 +6,7 @@ from datetime import UTC, datetime
 
 import pytest
 
+from libs.common.resources import codec
 from libs.common.resources.meta import ObjectMeta
 from libs.common.resources.node_history import NodeChange, NodeHistory, history_key
 from libs.common.resources.nodes import IDENTITY_COLLISION, Node, NodeSpec, NodeStatus
@@ -61,6 +62,25 @@ async def test_others_with_the_same_identity_are_named_as_far_as_the_caller_sees
     assert (await hub.call("GET", path("c1.n1"), by="root"))[1]["sameIdentity"] == ["c1.n2", "c2.secret"]
     assert (await hub.call("GET", path("c1.n1"), by="ann"))[1]["sameIdentity"] == ["c1.n2"]
     assert (await hub.call("GET", path("c1.fine"), by="root"))[1]["sameIdentity"] == []
+
+
+async def test_only_nodes_that_may_be_the_same_are_read_however_many_collide(hub, monkeypatch):
+    dashed = make_node("c1", "dashed", disk="0F1E2D3C-4B5A-6978-8796-A5B4C3D2E1F0")
+    for node in (
+        dashed,
+        *(make_node("c1", f"pair{n}", disk=f"{n:04x}2d3c4b5a69788796a5b4c3d2e1f0") for n in range(20)),
+    ):
+        await hub.put(node)
+    read, decode = [], codec.decode
+
+    def counted(model, value, revision):
+        read.append(model)
+        return decode(model, value, revision)
+
+    monkeypatch.setattr("services.gateway.nodes.codec.decode", counted)
+    found = (await hub.call("GET", path("c1.n1"), by="root"))[1]["sameIdentity"]
+    assert found == ["c1.dashed", "c1.n2", "c2.secret"]
+    assert read.count(Node) <= 4
 
 
 async def test_a_node_without_a_history_has_an_empty_one_and_never_that_of_its_machines_next_registration(hub):

@@ -9,9 +9,9 @@ from libs.common.resources.node_history import NodeHistory
 from libs.common.resources.nodes import IDENTITY_COLLISION, Node
 from services.node_registry.collisions import CollisionReconciler
 from services.node_registry.history_log import HistoryLog
-from services.node_registry.inbox import Inbox
+from services.node_registry.inbox import MAX_NODES, Inbox
 from services.node_registry.pace import Pace
-from services.node_registry.reconciler import NodeReconciler
+from services.node_registry.reconciler import REGISTERS_EVERY_S, NodeReconciler
 from services.node_registry.registrar import Registrar
 from services.node_registry.view import View
 from tests.access import made
@@ -32,7 +32,7 @@ def listing(*nodes, present=(), revision="") -> NodesObserved:
 class Registry:
     """One replica. `collide` runs what `main` lets run when the view says so."""
 
-    def __init__(self, hub, ticks=None) -> None:
+    def __init__(self, hub, ticks=None, at_once=MAX_NODES) -> None:
         self.hub, self.inbox = hub, Inbox()
         self.ticks = ticks or (lambda: hub.now().timestamp())
         self.view = View(hub.informers["clusters"], hub.informers["nodes"], self.ticks)
@@ -43,7 +43,7 @@ class Registry:
         self.collisions = CollisionReconciler(store, self.view, hub.now)
         self.reconciler = NodeReconciler(
             store, hub.stores["cluster_controller"], self.inbox, self.view, hub.objects(Node), Registrar(self.view, self.log, hub.now),
-            Pace(self.ticks), hub.now,
+            Pace(self.ticks), Pace(self.ticks, at_once, REGISTERS_EVERY_S), hub.now,
         )  # fmt: skip
 
     async def observe(self, message: NodesObserved, uid: str = EAST.uid):

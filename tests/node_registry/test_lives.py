@@ -13,6 +13,7 @@ from libs.common.reconcile import After
 from libs.common.resources import codec
 from libs.common.resources.node_history import history_key
 from services.node_registry import rules
+from services.node_registry.view import MAX_SHARING
 from tests.access import made
 from tests.node_registry.made import EAST, Registry, listing, running, seen
 
@@ -262,6 +263,21 @@ async def test_who_changes_all_the_time_is_written_now_and_then_and_the_last_wor
         assert (await r.node()).metadata.labels == {"t": "39"}
 
 
+async def test_a_cluster_that_registers_machines_all_the_time_leaves_no_more_than_one_a_second(clock):
+    async with running(clock) as usual:
+        r = Registry(usual.hub, at_once=3)
+        for n in range(6):
+            outcome = await r.observe(listing(seen("n1", uid=f"u{n}")))
+        assert (await r.node("east.n1")).spec.node_uid == "u2"
+        assert isinstance(outcome, After)
+        # Changes of a node that is there, and other clusters, wait for nothing.
+        await r.observe(listing(seen("n1", uid="u2", kubeletVersion="v9")))
+        assert (await r.node("east.n1")).status.kubelet_version == "v9"
+        clock.forward(1)
+        await r.observe(listing(seen("n1", uid="u7")))
+        assert (await r.node("east.n1")).spec.node_uid == "u7"
+
+
 async def test_strange_texts_are_made_harmless_and_too_much_is_cut_and_said(clock):
     async with running(clock) as r:
         labels = {f"l{n}": "x" for n in range(5000)} | {
@@ -302,6 +318,38 @@ async def test_five_thousand_nodes_are_taken_in(clock):
         await r.observe(listing(*nodes))
         assert len(r.names()) == 5000
         assert len({f.machine for f in r.view.facts.values()}) == 5000
+
+
+async def test_ever_so_many_clones_are_told_and_cost_each_no_more_than_some(clock):
+    async with running(clock) as r:
+        await r.hub.put(WEST)
+        heard = []
+        r.view.subscribe(heard.append)
+        many = [seen(f"c{n:03}", uid=f"w{n}", bootID="b", **CLONED) for n in range(4 * MAX_SHARING)]
+        for uid in (WEST.uid, EAST.uid):
+            await r.observe(listing(*many), uid=uid)
+        assert len(heard) <= 2 * len(many) * (2 * MAX_SHARING + 1)
+        ids = r.view.facts["east.c000"].identifiers
+        assert len(r.view.sharing(ids, EAST.uid)) <= 2 * MAX_SHARING
+        await r.collide()
+        assert all([await r.collision(name) for name in ("east.c000", "east.c255", "west.c000", "west.c255")])
+        await r.observe(listing())
+        assert len(r.view.gone_sharing(EAST.uid, ids)) <= MAX_SHARING * len(ids)
+
+
+async def test_many_clones_elsewhere_do_not_hide_those_of_the_own_cluster(clock):
+    async with running(clock) as r:
+        await r.hub.put(WEST)
+        many = [seen(f"a{n:03}", uid=f"w{n}", bootID=f"b{n}", **CLONED) for n in range(2 * MAX_SHARING)]
+        await r.observe(listing(*many), uid=WEST.uid)
+        await r.observe(listing(*(seen(f"n{n}", uid=f"u{n}", bootID=f"e{n}", **CLONED) for n in (1, 2))))
+        await r.collide()
+        said = await r.collision("east.n1")
+        assert '"n2" and nodes of other clusters' in said
+        await r.observe(listing(seen("n1", uid="u1", bootID="e1", **CLONED)))
+        await r.observe(listing(), uid=WEST.uid)
+        await r.collide()
+        assert await r.collision("east.n1") == ""
 
 
 async def test_a_usual_node_and_what_it_leaves_in_memory_stay_small(clock):

@@ -169,3 +169,22 @@ async def test_the_key_of_a_deleted_cluster_is_its_uid(clock):
 def test_a_nodes_name_must_fit():
     assert rules.node_name("east", "n1.example.com") == "east.n1.example.com"
     assert rules.node_name("east", "x" * 250) is None
+
+
+async def test_a_cluster_has_so_many_nodes_however_many_messages_tell_of_more(clock, monkeypatch):
+    monkeypatch.setattr("services.node_registry.reconciler.MAX_NODES", 3)
+    async with running(clock) as r:
+        for n in range(5):
+            await r.observe(NodesObserved(nodes=[seen(f"n{n}", uid=f"u{n}")]))
+        assert r.names() == {"east.n0", "east.n1", "east.n2"}
+        await r.observe(NodesObserved(nodes=[seen("n1", uid="again"), seen("n4", uid="u4")]))
+        assert (await r.node("east.n1")).spec.node_uid == "again"
+        await r.observe(listing(seen("n4", uid="u4")))
+        assert r.names() == {"east.n4"}
+
+
+@pytest.mark.parametrize("uid", ["u" * 65, "u\x1b[2J", "u 1", "\u202eu"])
+async def test_a_node_with_a_uid_that_no_cluster_gives_is_refused(clock, uid):
+    async with running(clock) as r:
+        await r.observe(listing(seen("n1", uid=uid), seen("n2", uid="5b0b3f2f-3f63-4a0e-9a1e-8b9f0a1b2c3d")))
+        assert r.names() == {"east.n2"}

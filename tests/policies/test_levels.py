@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from libs.common.policies.levels import DOMAIN, LEVELS
+from services.agent.claims import CLAIM_KIND, CLAIM_VERSION, Claim, parse_claim
 from services.agent.pod_security import BEFORE, MANAGER, MARK, Level, Unlevel, plan_levels
 from tests.policies.test_render import order
 
@@ -55,6 +56,42 @@ def test_any_history_of_templates_ends_with_what_was_there_and_never_lowers_it(
     (step,) = plan_levels([], {"web": found})
     assert isinstance(step, Unlevel)
     assert after(found, step)["metadata"]["labels"] == start["metadata"]["labels"]
+
+
+def claim(level: str) -> tuple[Claim, str]:
+    spec = {"project": "shop", "projectUid": "p", "podSecurity": level}
+    metadata = {"name": "web"}
+    document = {"apiVersion": CLAIM_VERSION, "kind": CLAIM_KIND, "metadata": metadata, "spec": spec}
+    return parse_claim(document, "projects/shop"), level
+
+
+def managed(**labels: list[str]) -> list[dict[str, Any]]:
+    """Managed fields by which each of these managers applied these labels."""
+    return [
+        {
+            "manager": manager.replace("_", "-"),
+            "operation": "Apply",
+            "fieldsV1": {"f:metadata": {"f:labels": {f"f:{k}": {} for k in keys}}},
+        }
+        for manager, keys in labels.items()
+    ]
+
+
+def test_a_project_that_lowers_its_level_is_not_held_to_what_it_wanted_before() -> None:
+    """Else the agent sets one level for the project and the other for the template, for ever."""
+    strict = namespace({ENFORCE: "restricted"}, managedFields=managed(herdsman=[ENFORCE]))
+    (step,) = plan_levels(orders("baseline"), {"web": strict}, [claim("restricted")])
+    found = after(strict, step)
+    assert found["metadata"]["labels"][ENFORCE] == "restricted"
+    # What the agent does for the claim: its value is another, so the other manager has the label no more.
+    found["metadata"]["labels"][ENFORCE] = "baseline"
+    found["metadata"]["managedFields"] = managed(herdsman=[ENFORCE], herdsman_pod_security=[MARK])
+    for one in plan_levels(orders("baseline"), {"web": found}, [claim("baseline")]):
+        found = after(found, one)
+    assert found["metadata"]["labels"][ENFORCE] == "baseline"
+    (end,) = plan_levels([], {"web": found}, [claim("baseline")])
+    assert isinstance(end, Unlevel)
+    assert end.before == {}
 
 
 def test_who_lowers_a_level_is_seen_as_having_changed_it_and_a_new_namespace_is_not() -> None:

@@ -18,7 +18,7 @@ from libs.common.policies.pod_security import render_pod_security
 from libs.common.resources.policies import ClusterChoice
 from services.agent.claims import is_order
 from services.agent.owned import find_refusal
-from tests.policies.made import admission, template
+from tests.policies.made import PODS, admission, template
 
 GOLDEN = Path(__file__).with_name("golden_admission.yaml")
 AGENT = "kubernetes-admin"
@@ -48,6 +48,44 @@ def test_asking_for_a_trial_changes_the_order_alone() -> None:
     second.metadata.annotations = {TRIAL: "again"}
     before, after = render_admission(first, AGENT), render_admission(second, AGENT)
     assert [a == b for a, b in zip(before, after, strict=True)] == [True] * 6 + [False]
+
+
+RULES = [
+    {"scope": "Cluster"},
+    {"resourceNames": ["web"]},
+    {"apiVersions": ["v9"]},
+    {"apiGroups": ["apps"], "resources": ["*"]},
+    {"apiGroups": ["apps"], "resources": ["*", "deployments/scale"], "operations": ["CREATE"]},
+    {"resources": ["pods", "pods/exec"], "operations": ["CREATE", "CONNECT"]},
+]
+
+
+@pytest.mark.parametrize("rule", RULES)
+def test_whatever_a_trial_may_write_is_kept_to_dry_runs(rule: dict[str, Any]) -> None:
+    """A role knows no scope, version or name, and gives subresources with `*`: the guard must not know less than it."""
+    rendered = render_admission(admission(matchConstraints={"resourceRules": [{**PODS, **rule}]}), AGENT)
+    guard, role = rendered[2], rendered[4]
+    judged = guard["spec"]["matchConstraints"]["resourceRules"]
+    assert all(r["scope"] == "*" and r["apiVersions"] == ["*"] and "resourceNames" not in r for r in judged)
+    for right in role["rules"]:
+        for group, resource in [(g, r) for g in right["apiGroups"] for r in right["resources"]]:
+            wanted, operations = ("*/*", {"CONNECT"}) if resource == "*" else (resource, set())
+            assert any(
+                {group} <= set(r["apiGroups"])
+                and {wanted} <= set(r["resources"])
+                and operations | {"CREATE", "UPDATE", "DELETE"} <= set(r["operations"])
+                for r in judged
+            ), (group, resource)
+    assert guard["spec"]["matchConstraints"]["namespaceSelector"] == {}
+
+
+def test_a_trial_may_read_nothing_that_is_not_tried() -> None:
+    rules = [{**PODS, "resources": ["secrets", "pods"]}, {**PODS, "resources": ["secrets"]}]
+    role = render_admission(admission(matchConstraints={"resourceRules": rules}), AGENT)[4]
+    assert [(r["resources"], r["verbs"]) for r in role["rules"]] == [
+        (["configmaps"], ["create"]),
+        (["pods"], ["list", "patch"]),
+    ]
 
 
 @given(st.text(max_size=30))

@@ -75,3 +75,22 @@ def test_the_version_that_a_cluster_had_stays_told_until_it_has_another() -> Non
 
 def test_a_cluster_that_is_not_chosen_is_not_told_of() -> None:
     assert render_status(admission(clusters={"names": ["west"]}), [cluster()], {}, NOW).clusters == []
+
+
+def test_a_policy_is_rendered_once_for_all_clusters_whose_agents_have_one_name(monkeypatch: pytest.MonkeyPatch) -> None:
+    rendered: list[str] = []
+
+    def render(policy: AdmissionPolicy, username: str) -> Any:
+        rendered.append(username)
+        return render_admission(policy, username)
+
+    monkeypatch.setattr("services.authz.policy_status.render_admission", render)
+    many = [cluster(NEW, username=name) for name in ["agent", "ann", "agent", "", "ann"] * 20]
+    for number, one in enumerate(many):
+        one.metadata.name = f"c{number}"
+    states = {
+        (c.status.agent.username, s.state)
+        for c, s in zip(sorted(many, key=lambda c: c.name), render_status(NEW, many, {}, NOW).clusters, strict=True)
+    }
+    assert states == {("agent", "Applied"), ("ann", "Pending"), ("", "Pending")}
+    assert sorted(rendered) == ["agent", "ann"]

@@ -120,3 +120,9 @@ async def test_to_enforce_what_was_not_tried_is_told(clock: Any) -> None:
             writer, PAM, "patch", "teams", plural="admissionpolicies", body={"spec": {"stage": "Enforce"}}
         )
         assert reply.warnings == ["it was not tried in east: see policytrials"]
+
+
+@pytest.mark.parametrize("count", ["looked", "violations", "untried", "generation"])
+def test_a_count_that_nobody_could_store_is_no_report(count: str) -> None:
+    with pytest.raises(ValueError, match=count):
+        report(admission(), **{count: "1" + "0" * 30})

@@ -106,7 +106,7 @@ async def test_whatever_somebody_does_to_what_is_ours_is_put_right_within_second
                 name = "projects/web" if SPACE in command else "roles"
                 if what != "a role says more":
                     # The next one is put right after a pause that grows; here nobody fights.
-                    s.keeper._drifts.clear()
+                    s.keeper._results._drifts.clear()
                 await eventually(lambda n=name, r=repairs: last(s)[n].repairs > r[n], SECONDS)
                 assert last(s)[name].repaired, what
             told = last(s)

@@ -25,6 +25,7 @@ from libs.common.policies.names import (
     SYSTEM_NAMESPACES,
     TRIAL_KIND,
     TRIAL_USER,
+    UNTRIED,
     VERSION,
     guard_name,
     object_name,
@@ -99,15 +100,10 @@ def _render_trial(policy: AdmissionPolicy, exempt: dict[str, str]) -> list[dict[
     group = trial_group(policy.name)
     # It comes anew with each version, so that it can tell which one is at work.
     version = content_hash([policy.spec.model_dump(mode="json", by_alias=True)])[:24]
-    judged = [
-        {**_rule(rule), "operations": ["CREATE", "UPDATE", "DELETE"]} for rule in rules if not _only_connects(rule)
-    ]
-    judged.append(
-        _rule(ResourceRule(api_groups=[""], api_versions=["v1"], resources=["configmaps"], operations=["CREATE"]))
-    )
+    rights = _rights(rules)
     guard = make_policy(
         name,
-        judged,
+        [_judged(right) for right in rights],
         {
             "matchConditions": [{"name": "trial", "expression": f"{quote_cel(group)} in request.userInfo.groups"}],
             "validations": [
@@ -126,7 +122,7 @@ def _render_trial(policy: AdmissionPolicy, exempt: dict[str, str]) -> list[dict[
         },
     )
     metadata = {"name": f"{TRIAL_USER}:{policy.name}"}
-    role = {"apiVersion": f"{_RBAC}/v1", "kind": "ClusterRole", "metadata": metadata, "rules": _rights(rules)}
+    role = {"apiVersion": f"{_RBAC}/v1", "kind": "ClusterRole", "metadata": metadata, "rules": rights}
     binding = {
         "apiVersion": f"{_RBAC}/v1", "kind": "ClusterRoleBinding", "metadata": metadata,
         "roleRef": {"apiGroup": _RBAC, "kind": "ClusterRole", "name": metadata["name"]},
@@ -147,7 +143,7 @@ def _rights(rules: Iterable[ResourceRule]) -> list[dict[str, Any]]:
     """On what the trial looks at, and no subresource: what has none of its own is not tried."""
     rights = [{"apiGroups": [""], "resources": ["configmaps"], "verbs": ["create"]}]
     for rule in rules:
-        resources = sorted({r for r in rule.resources if "/" not in r})
+        resources = sorted({r for r in rule.resources if "/" not in r and not _is_untried(rule.api_groups, r)})
         operations = set(rule.operations) & {"CREATE", "UPDATE"}
         if not resources or not operations:
             continue
@@ -158,8 +154,20 @@ def _rights(rules: Iterable[ResourceRule]) -> list[dict[str, Any]]:
     return rights
 
 
-def _only_connects(rule: ResourceRule) -> bool:
-    return set(rule.operations) == {"CONNECT"}
+def _is_untried(groups: Iterable[str], resource: str) -> bool:
+    return all((group, resource) in UNTRIED for group in groups)
+
+
+def _judged(right: dict[str, Any]) -> dict[str, Any]:
+    """All that a right lets be written, and not only what the policy is about: roles know no versions, scopes or names, and their `*` means
+    subresources as well.
+    """
+    resources, operations = right["resources"], ["CREATE", "UPDATE", "DELETE"]
+    if "*" in resources:
+        resources, operations = ["*/*"], [*operations, "CONNECT"]
+    return {
+        "apiGroups": right["apiGroups"], "apiVersions": ["*"], "operations": operations, "resources": resources, "scope": "*",
+    }  # fmt: skip
 
 
 def _namespaces(policy: AdmissionPolicy) -> dict[str, Any]:

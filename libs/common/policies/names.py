@@ -14,6 +14,8 @@ TRIAL_KIND = "PolicyTrialOrder"
 TRIAL_USER = "herdsman:policy-trial"
 CANARY = "management.herdsman.dev/canary"
 CANARY_NAMESPACE = "default"
+UNTRIED = frozenset({("", "secrets"), ("", "events"), ("events.k8s.io", "events"), ("coordination.k8s.io", "leases")})
+"""(Group, plural) of what is not tried: what nobody but their owners should read, and what changes all the time."""
 AGENT_ACCOUNT = "system:serviceaccount:herdsman-system:herdsman-agent"
 NO_REVIEW = "-"
 """An agent's name in a cluster that cannot say whom it takes it for: one that has no such policies either."""

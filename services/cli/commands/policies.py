@@ -63,7 +63,7 @@ def show(app: App, name: str, output: str | None) -> None:
     }
     for key, value in facts.items():
         if value:
-            click.echo(f"{key + ':':<16}{value}")
+            click.echo(f"{key + ':':<16}{out.printable(value)}")
     clusters = (document.get("status") or {}).get("clusters") or []
     rows = [
         [c["name"], c["state"], str(c.get("generation", 0)), _count(c), c.get("since", ""), c.get("message", "")]
@@ -215,7 +215,7 @@ def _print_trials(document: Document, found: list[Document], cluster: str) -> No
             if status.get("generation") == document["metadata"].get("generation")
             else f" (version {status.get('generation')})"
         )
-        told = f": {status['message']}" if status.get("message") else ""
+        told = f": {out.printable(status['message'])}" if status.get("message") else ""
         click.echo(
             f"{name}: {status.get('violations', 0)} of {status.get('looked', 0)} looked at{more}, tried at {status.get('at', '')}{stale}{told}"
         )
@@ -225,7 +225,7 @@ def _print_trials(document: Document, found: list[Document], cluster: str) -> No
     for entry in (document.get("status") or {}).get("clusters") or ():
         if entry["name"] not in tried and cluster in ("", entry["name"]):
             click.echo(
-                f"{entry['name']}: not tried yet; {entry['state']} since {entry.get('since', '')} {entry.get('message', '')}".rstrip()
+                f"{entry['name']}: not tried yet; {entry['state']} since {entry.get('since', '')} {out.printable(entry.get('message', ''))}".rstrip()
             )
     if rows:
         click.echo("\n" + out.render_table(["CLUSTER", "RESOURCE", "OBJECT", "MESSAGE"], rows))

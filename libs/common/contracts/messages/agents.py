@@ -142,17 +142,21 @@ class TrialOffender(BaseModel):
     message: str = Field(default="", max_length=600)
 
 
+Count = Annotated[int, Field(ge=0, le=2**53)]
+"""What every reader of numbers can read, and the store can keep."""
+
+
 class TrialReport(BaseModel):
     """What an agent found when it tried a policy on what is in its cluster; `trial` is the id that the order had."""
 
     policy_kind: str = Field(max_length=32)
     policy: str = Field(max_length=63)
     policy_uid: str = Field(max_length=64)
-    generation: int
+    generation: Count
     trial: str = Field(max_length=64)
-    looked: int = Field(default=0, ge=0)
-    violations: int = Field(default=0, ge=0)
-    untried: int = Field(default=0, ge=0)
+    looked: Count = 0
+    violations: Count = 0
+    untried: Count = 0
     complete: bool = False
     offenders: list[TrialOffender] = Field(default_factory=list, max_length=50)
     message: str = Field(default="", max_length=1024)
