@@ -78,7 +78,7 @@ def without_managers(document: Document) -> dict[str, Any]:
     """The object without its managed fields, which are half of it, but for what says that its part's label is the one that we applied."""
     metadata = {key: value for key, value in (document.get("metadata") or {}).items() if key != "managedFields"}
     if is_label_ours(document, PART):
-        fields = {"f:metadata": {"f:labels": {f"f:{PART}": {}}}}
+        fields: dict[str, Any] = {"f:metadata": {"f:labels": {f"f:{PART}": {}}}}
         metadata["managedFields"] = [{"manager": FIELD_MANAGER, "operation": "Apply", "fieldsV1": fields}]
     return {**document, "metadata": metadata}
 
