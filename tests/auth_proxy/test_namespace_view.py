@@ -94,7 +94,9 @@ def test_whatever_is_asked_only_the_names_given_can_fit(
     assert narrowed.get("fieldSelector", [""]) == [fields]
 
 
-@pytest.mark.parametrize("query", ["a=1&a=2", "labelSelector=x&label%53elector=y", "a=%ff", "a;b=1", "a", "a=1&&b=2"])
+@pytest.mark.parametrize(
+    "query", ["a=1&a=2", "labelSelector=x&label%53elector=y", "a=%ff", "a;b=1", "a", "a=1&&b=2", "watch=%zz", "a=%3"]
+)
 def test_a_query_that_two_readers_could_read_differently_is_refused(query: str) -> None:
     with pytest.raises(errors.BadRequest):
         narrow(f"/api/v1/namespaces?{query}".encode(), ["a"])
