@@ -54,7 +54,12 @@ TABLE = [
     ("GET", f"{CORE}/proxy/nodes/n", "proxy", "", "v1", "nodes", "", "", "n"),
     ("GET", f"{CORE}/namespaces/a/services/s:80/proxy/x/y", "get", "", "v1", "services", "proxy", "a", "s:80"),
     ("GET", f"{CORE}/nodes/n/proxy/metrics", "get", "", "v1", "nodes", "proxy", "", "n"),
-    ("GET", f"{CORE}/namespaces/a/pods/p%2Fq", "get", "", "v1", "pods", "", "a", "p/q"),
+    # An API server undoes escapes before it looks for the parts of a path.
+    ("GET", f"{CORE}/namespaces/a/pods/p%2Fq", "get", "", "v1", "pods", "q", "a", "p"),
+    ("POST", f"{CORE}/namespaces/a/pods/p%2fexec?command=sh", "create", "", "v1", "pods", "exec", "a", "p"),
+    ("GET", f"{CORE}/namespaces/a%2Fsecrets", "list", "", "v1", "secrets", "", "a", ""),
+    ("GET", "/api%2Fv1/secrets", "list", "", "v1", "secrets", "", "", ""),
+    ("GET", f"{CORE}/namespaces/a/pods/p%252Fq", "get", "", "v1", "pods", "", "a", "p%2Fq"),
     ("GET", "/apis/apps/v1/deployments", "list", "apps", "v1", "deployments", "", "", ""),
     ("PATCH", "/apis/apps/v1/namespaces/a/deployments/d/scale", "patch", "apps", "v1", "deployments", "scale", "a", "d"),
     ("POST", "/apis/authorization.k8s.io/v1/selfsubjectaccessreviews", "create", "authorization.k8s.io", "v1", "selfsubjectaccessreviews", "", "", ""),

@@ -64,9 +64,8 @@ def parse_request(method: str, target: str, *, upgrade: bool = False) -> Request
 
 def _read_parts(method: str, path: str) -> RequestInfo | tuple[str, str, str, str, str, str, str, str]:
     """The long way: a RequestInfo for what is no resource, else its fields before list, watch and deletecollection are told apart."""
-    parts = [part for part in path.split("/") if part]
-    if "%" in path:
-        parts = [unquote(part)[:_MAX_PART] for part in parts]
+    # Undone first, as an API server does: what is an escaped slash here is one between parts there.
+    parts = [part[:_MAX_PART] for part in (unquote(path) if "%" in path else path).split("/") if part]
     head = parts[0] if parts else ""
     if head == "api" and len(parts) >= 3:
         group, version, rest = "", parts[1], parts[2:]
