@@ -20,6 +20,7 @@ from services.auth_proxy.places import Places
 NAME_LABEL = "kubernetes.io/metadata.name"
 PATH = b"/api/v1/namespaces"
 _ITEM = re.compile(rb"/api/v1/namespaces/([a-z0-9](?:[-a-z0-9]{0,61}[a-z0-9])?)")
+_BAD_ESCAPE = re.compile(rb"%(?![0-9A-Fa-f]{2})")
 _STREAMED = ("application/json", "application/vnd.kubernetes.protobuf")
 _ANY = ("*/*", "application/*")
 _EXACT = re.compile(r"(?:.*,)?\s*(?:metadata\.)?name\s*==?\s*([^,=!\\\s]+)\s*(?:,.*)?", re.DOTALL)
@@ -90,6 +91,8 @@ def parse_query(target: bytes) -> list[tuple[str, str]]:
         raise errors.BadRequest("the query can't be read: write each parameter as name=value") from exc
     if len({key for key, _ in pairs}) < len(pairs):
         raise errors.BadRequest("a parameter stands more than once in the query: write each of them once")
+    if _BAD_ESCAPE.search(query) is not None:
+        raise errors.BadRequest("the query holds a % that begins no escape: write it as %25")
     if ";" in query.decode("ascii"):
         raise errors.BadRequest("the query holds a semicolon: write it as %3B")
     return pairs

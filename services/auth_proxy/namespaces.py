@@ -24,6 +24,7 @@ from libs.common.relay.decision import Relay, Reshape
 from libs.common.relay.head import MAX_HEAD, ResponseHead, parse_request
 from libs.common.relay.names import KUBERNETES_PLAIN
 from libs.common.relay.pool import Pool
+from libs.common.relay.review import parse_answer
 from services.auth_proxy import identity
 from services.auth_proxy.authenticate import Caller
 from services.auth_proxy.calls import Calls
@@ -200,19 +201,11 @@ class NamespaceDesk:
                 f"the cluster's API server did not say within {ASK_S:g} s what you may do: nothing was done"
             ) from exc
         if code == 201:
-            return _is_allowed(answer)
+            return parse_answer(answer)[0]
         if code == 403:
             # Who may not even ask may do nothing of the kind.
             return False
         raise status.BadGateway(f"the cluster's API server answered an access review with status {code}")
-
-
-def _is_allowed(answer: bytes) -> bool:
-    try:
-        found = json.loads(answer)["status"]
-        return found.get("allowed") is True and found.get("denied", False) is False
-    except (ValueError, KeyError, TypeError, AttributeError) as exc:
-        raise status.BadGateway("the cluster's API server answered an access review with something else") from exc
 
 
 def _pass_on(head: ResponseHead, close: bool) -> bytes:

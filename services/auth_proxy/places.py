@@ -90,7 +90,7 @@ class Places:
             return None
         try:
             project = codec.decode(Project, entry.value, entry.revision)
-        except (errors.HerdsmanError, ValueError) as exc:
+        except (errors.HerdsmanError, ValueError, KeyError) as exc:
             # What can't be read has no namespace to show.
             log.error(PROJECT_UNREADABLE, name=entry.key.removeprefix(self._prefix), error=str(exc))
             return None

@@ -41,7 +41,7 @@ class Api:
     async def collection(self, call: Call) -> web.StreamResponse:
         """GET of a collection: a list, or with `watch` a stream."""
         rtype = find_type(call.path("plural"))
-        watching = call.is_set("watch")
+        watching = call.is_watch
         verb = "watch" if watching else "list"
         check_verb(rtype, verb)
         rights.check_caller(call.principal, verb)

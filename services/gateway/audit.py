@@ -46,7 +46,7 @@ class AuditEvents:
 
     async def collection(self, call: Call) -> web.StreamResponse:
         """A page, or a stream of what comes."""
-        verb = "watch" if call.is_set("watch") else "list"
+        verb = "watch" if call.is_watch else "list"
         sees = find_sight(self._state.grants.current, call.principal, verb)
         query, seals = parse_query(call), call.is_set("seals")
         if seals and (sees is not None or query != Query(since=query.since, until=query.until)):

@@ -49,6 +49,14 @@ class Call:
             return False
         raise errors.BadRequest(f"the parameter {name} must be true or false, not {text!r}")
 
+    @property
+    def is_watch(self) -> bool:
+        """Whether a collection is to be followed. Raises BadRequest for a no that an API server takes for a yes, and the audit log as well:
+        a list would be written down as a watch."""
+        if self.request.query.get("watch") in ("", "f", "F"):
+            raise errors.BadRequest("the parameter watch must be true or false")
+        return self.is_set("watch")
+
     def number(self, name: str) -> int | None:
         """A query parameter that is a number and not negative, None when it is absent. Raises BadRequest."""
         text = self.query(name)

@@ -28,7 +28,7 @@ class EmptyCore:
         plural = call.path("plural")
         if plural not in KINDS:
             raise errors.NotFound("the server could not find the requested resource")
-        if call.is_set("watch"):
+        if call.is_watch:
             return await self._watch(call, KINDS[plural])
         form = parse_accept(call.request.headers.get("Accept", ""))
         metadata = {"resourceVersion": "1"}

@@ -190,6 +190,7 @@ def answer(line: str, body: str = "") -> bytes:
         (answer("201 Created", "{}"), 502, "something else"),
         (answer("201 Created", "null"), 502, "something else"),
         (answer("201 Created", '{"status":null}'), 502, "something else"),
+        (answer("201 Created", '{"status":' + "[" * 100_000), 502, "something else"),
         (answer("201 Created", '{"status":{}}'), 403, "forbidden"),
         (answer("201 Created", '{"status":{"allowed":"true"}}'), 403, "forbidden"),
         (answer("201 Created", '{"status":{"allowed":true,"denied":true}}'), 403, "forbidden"),

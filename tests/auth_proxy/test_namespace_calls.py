@@ -31,10 +31,10 @@ PATH = "/k8s/clusters/prod/api/v1/namespaces"
 class Cluster:
     """An API server that gives its word about rights only when it is let, and tells who made the other calls."""
 
-    def __init__(self, *, allowed: bool) -> None:
+    def __init__(self, *, allowed: bool, word: bytes = b"") -> None:
         self.asked, self.release = asyncio.Event(), asyncio.Event()
         self.calls: list[bytes] = []
-        self._word = json.dumps({"status": {"allowed": allowed}}).encode()
+        self._word = word or json.dumps({"status": {"allowed": allowed}}).encode()
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         while True:
@@ -130,3 +130,11 @@ async def test_nothing_is_let_in_that_could_not_be_written_down_by_then(full, do
     async with asking(door, cluster) as call:
         full.set()
     assert (call.result().status, cluster.calls) == (503, [])
+
+
+async def test_an_answer_that_nobody_can_read_is_no_word_and_the_call_is_written_down(door):
+    cluster = Cluster(allowed=True, word=b'{"status":' + b"[" * 100_000)
+    async with asking(door, cluster) as call:
+        pass
+    assert (call.result().status, cluster.calls) == (502, [])
+    assert (await door.events(1))[-1]["responseStatus"]["code"] == 502

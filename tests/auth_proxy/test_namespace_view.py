@@ -7,6 +7,7 @@ import json
 from datetime import UTC, datetime
 from urllib.parse import parse_qs, quote
 
+import msgpack
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -93,7 +94,9 @@ def test_whatever_is_asked_only_the_names_given_can_fit(
     assert narrowed.get("fieldSelector", [""]) == [fields]
 
 
-@pytest.mark.parametrize("query", ["a=1&a=2", "labelSelector=x&label%53elector=y", "a=%ff", "a;b=1", "a", "a=1&&b=2"])
+@pytest.mark.parametrize(
+    "query", ["a=1&a=2", "labelSelector=x&label%53elector=y", "a=%ff", "a;b=1", "a", "a=1&&b=2", "watch=%zz", "a=%3"]
+)
 def test_a_query_that_two_readers_could_read_differently_is_refused(query: str) -> None:
     with pytest.raises(errors.BadRequest):
         narrow(f"/api/v1/namespaces?{query}".encode(), ["a"])
@@ -216,6 +219,23 @@ async def test_what_a_projects_namespaces_use_is_told_to_nobody() -> None:
         revision = await store.update(kind.key("web"), codec.encode(made), revision)
         await informer.wait_revision(revision, timeout_s=5)
         assert len(told) == 1
+    finally:
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+
+
+@pytest.mark.parametrize("value", [b"", msgpack.packb({"v": 1}), msgpack.packb({"v": 1, "object": {"metadata": {}}})])
+async def test_a_project_that_cannot_be_read_any_more_shows_nothing(value: bytes) -> None:
+    store, kind = MemoryStore("project"), BY_MODEL[Project]
+    revision = await store.create(kind.key("web"), codec.encode(make_project("web", entry("a"))))
+    informer = Informer(store, "projects")
+    task = asyncio.create_task(informer.run())
+    try:
+        await informer.synced.wait()
+        places = Places(informer)
+        assert places.find("web", "uid-web", "prod", "uid-prod") == {"a"}
+        await informer.wait_revision(await store.update(kind.key("web"), value, revision), timeout_s=5)
+        assert places.find("web", "uid-web", "prod", "uid-prod") == set()
     finally:
         task.cancel()
         await asyncio.gather(task, return_exceptions=True)

@@ -9,6 +9,7 @@ import json
 import pytest
 
 from libs.common.apiserver.watch import WatchCache
+from libs.common.audit.request import parse_request
 from libs.common.resources.identity import Token
 from services.gateway import bodies
 from tests.apiserver.support import make_binding, make_cluster, make_principal, make_user
@@ -153,6 +154,13 @@ async def test_tables_and_metadata_only(hub):
     assert partial["kind"] == "PartialObjectMetadataList"
     assert "spec" not in partial["items"][0]
     assert (await hub.call("GET", f"{OURS}/users", headers={"Accept": "text/html"}))[0] == 406
+
+
+@pytest.mark.parametrize("path", [f"{OURS}/users", f"{OURS}/auditevents", "/api/v1/namespaces"])
+@pytest.mark.parametrize("no", ["watch", "watch=", "watch=f", "watch=F"])
+async def test_what_the_audit_log_takes_for_a_watch_is_no_list(hub, path, no):
+    assert parse_request("GET", f"{path}?{no}").verb == "watch"
+    assert (await hub.call("GET", f"{path}?{no}"))[0] == 400
 
 
 async def test_a_watch_begins_where_the_list_ended_and_tells_what_enters_and_leaves_the_selection(hub):

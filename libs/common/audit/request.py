@@ -15,6 +15,7 @@ _VERBS = {"GET": "get", "HEAD": "get", "POST": "create", "PUT": "update", "PATCH
 _OF_NAMESPACES = ("status", "finalize")
 _SWITCHING = ("exec", "attach", "portforward", "proxy")
 _MAX_PART = 512
+_BAD_ESCAPE = re.compile(r"%(?![0-9A-Fa-f]{2})")
 # The usual form in one go; whatever has a special verb, an escape, an empty part or a namespace as its object takes the long way below.
 _USUAL = re.compile(
     r"/(?:api|apis/([^/%]{1,253}))/([^/%]{1,63})(?:/namespaces/([^/%]{1,253}))?"
@@ -51,9 +52,9 @@ def parse_request(method: str, target: str, *, upgrade: bool = False) -> Request
             return found
         verb, path, group, version, resource, subresource, namespace, name = found
     if verb == "get" and not name:
-        verb = "watch" if "watch" in query and _is_set(query, "watch") else "list"
-        if "fieldSelector" in query:
-            name = _selected_name(query)
+        verb = "list"
+        if query:
+            verb, name = "watch" if _is_set(query, "watch") else "list", _selected_name(query)
     elif verb == "delete" and not name:
         verb = "deletecollection"
     if upgrade and verb == "get" and subresource in _SWITCHING:
@@ -63,9 +64,8 @@ def parse_request(method: str, target: str, *, upgrade: bool = False) -> Request
 
 def _read_parts(method: str, path: str) -> RequestInfo | tuple[str, str, str, str, str, str, str, str]:
     """The long way: a RequestInfo for what is no resource, else its fields before list, watch and deletecollection are told apart."""
-    parts = [part for part in path.split("/") if part]
-    if "%" in path:
-        parts = [unquote(part)[:_MAX_PART] for part in parts]
+    # Undone first, as an API server does: what is an escaped slash here is one between parts there.
+    parts = [part[:_MAX_PART] for part in (unquote(path) if "%" in path else path).split("/") if part]
     head = parts[0] if parts else ""
     if head == "api" and len(parts) >= 3:
         group, version, rest = "", parts[1], parts[2:]
@@ -99,20 +99,30 @@ def is_long_running(info: RequestInfo, query: str, *, upgrade: bool) -> bool:
 
 def _is_set(query: str, name: str) -> bool:
     """As an API server reads a boolean parameter: anything but false and 0 is true."""
-    for pair in query.split("&"):
-        key, _, value = pair.partition("=")
-        if key == name:
-            return value.lower() not in ("false", "0")
-    return False
+    value = _find_value(query, name)
+    return value is not None and value.lower() not in ("false", "0")
 
 
 def _selected_name(query: str) -> str:
     """The name that a field selector asks for alone."""
+    for term in (_find_value(query, "fieldSelector") or "").split(","):
+        field, equals, wanted = term.replace("==", "=").partition("=")
+        if equals and field.strip() == "metadata.name":
+            return wanted.strip()[:_MAX_PART]
+    return ""
+
+
+def _find_value(query: str, name: str) -> str | None:
+    """The first value of a parameter. Go undoes escapes in names, too, and takes a pair with a bad one, or with a semicolon, for none.
+
+    Who reads otherwise writes a list down as a watch, and a policy that leaves watches out leaves it out.
+    """
+    if name not in query and "%" not in query:
+        return None
     for pair in query.split("&"):
         key, _, value = pair.partition("=")
-        if key == "fieldSelector":
-            for term in unquote_plus(value).split(","):
-                field, equals, wanted = term.replace("==", "=").partition("=")
-                if equals and field.strip() == "metadata.name":
-                    return wanted.strip()[:_MAX_PART]
-    return ""
+        if key != name and "%" not in key:
+            continue
+        if ";" not in pair and _BAD_ESCAPE.search(pair) is None and unquote_plus(key) == name:
+            return unquote_plus(value)
+    return None

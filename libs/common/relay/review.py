@@ -59,7 +59,7 @@ class Reviewer:
             raise status.BadGateway(
                 f"the cluster's API server answered an access review with status {code}: nobody can be impersonated"
             )
-        allowed, reason = _parse_answer(body)
+        allowed, reason = parse_answer(body)
         if not allowed:
             raise errors.Denied(_explain(self.caller, attribute, reason), kind=attribute.resource, name=attribute.name)
 
@@ -106,12 +106,13 @@ def render_review(attribute: Attribute) -> bytes:
     return json.dumps(review, separators=(",", ":")).encode()
 
 
-def _parse_answer(body: bytes) -> tuple[bool, str]:
+def parse_answer(body: bytes) -> tuple[bool, str]:
+    """Whether an access review says yes, and why. Raises BadGateway for what is none."""
     try:
         found = json.loads(body)["status"]
         allowed, denied = found.get("allowed"), found.get("denied", False)
         reason = str(found.get("reason") or found.get("evaluationError") or "")
-    except (ValueError, KeyError, TypeError, AttributeError) as exc:
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as exc:
         raise status.BadGateway("the cluster's API server answered an access review with something else") from exc
     return allowed is True and denied is False, " ".join(reason.split())[:500]
 
