@@ -70,7 +70,8 @@ def test_whatever_a_trial_may_write_is_kept_to_dry_runs(rule: dict[str, Any]) ->
     assert all(r["scope"] == "*" and r["apiVersions"] == ["*"] and "resourceNames" not in r for r in judged)
     for right in role["rules"]:
         for group, resource in [(g, r) for g in right["apiGroups"] for r in right["resources"]]:
-            wanted, operations = ("*/*", {"CONNECT"}) if resource == "*" else (resource, set())
+            wanted = "*/*" if resource == "*" else resource
+            operations = {"CONNECT"} if resource == "*" else set[str]()
             assert any(
                 {group} <= set(r["apiGroups"])
                 and {wanted} <= set(r["resources"])
