@@ -14,7 +14,16 @@ from typing import Any
 from libs.common import errors
 from libs.common.kube.client import KubeClient
 from libs.common.kube.objects import Document, is_satisfied, labels_of
-from libs.common.policies.levels import DOMAIN, MODES, ORDER_KIND, mode_of_labels, strictest, wanted_labels
+from libs.common.policies.levels import (
+    DOMAIN,
+    LATEST,
+    LEVELS,
+    MODES,
+    ORDER_KIND,
+    mode_of_labels,
+    strictest,
+    wanted_labels,
+)
 from services.agent.claims import CLAIM_VERSION, POD_SECURITY, PROJECT, Claim
 from services.agent.owned import FIELD_MANAGER, is_label_ours, part_label
 
@@ -134,7 +143,15 @@ def _before(found: Document) -> dict[str, str]:
         return {}
     if not isinstance(noted, dict):
         return {}
-    return {key: value for key, value in noted.items() if key in _KEYS and isinstance(value, str)}
+    return {key: value for key, value in noted.items() if key in _KEYS and _is_understood(key, value)}
+
+
+def _is_understood(key: str, value: Any) -> bool:
+    """Whether a label can be put back: who may edit the namespace may write anything into the note, and an API server refuses what is no level."""
+    level, version = (LEVELS[0], value) if key.endswith("-version") else (value, LATEST)
+    name = key.removeprefix(f"{DOMAIN}/").removesuffix("-version")
+    labels = {f"{DOMAIN}/{name}": level, f"{DOMAIN}/{name}-version": version}
+    return isinstance(value, str) and mode_of_labels(labels, name) is not None
 
 
 def _is_ours(found: Document, label: str) -> bool:

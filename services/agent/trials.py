@@ -45,6 +45,8 @@ PAUSE_S = 0.05
 AT_WORK_S = 60.0
 """So long a policy may take from being applied until the API server judges by it."""
 REPEAT_S = 6 * 3600.0
+AGAIN_S = 300.0
+"""After so long what could not be tried is tried once more: nobody enforces a policy that was not tried."""
 REPORT_AGAIN_S = 10.0
 TRIAL_DONE = "trial_done"
 TRIAL_FAILED = "trial_failed"
@@ -83,7 +85,7 @@ class Trials:
             for order in self._due():
                 await self._try(order)
             await self._tell()
-            waits = REPORT_AGAIN_S if self._unsaid else REPEAT_S / 60
+            waits = REPORT_AGAIN_S if self._unsaid else min(AGAIN_S, REPEAT_S / 60)
             try:
                 async with asyncio.timeout(waits):
                     await self._desired.trials_changed.wait()
@@ -113,6 +115,7 @@ class Trials:
                 await self._try_levels(order, findings)
         except errors.HerdsmanError as exc:
             message = exc.message
+            self._done[(order.kind, order.policy)] = (order.id, self._monotonic() - REPEAT_S + AGAIN_S)
             log.warning(TRIAL_FAILED, policy=order.policy, kind=order.kind, error=exc.message)
         log.info(
             TRIAL_DONE, policy=order.policy, kind=order.kind, looked=findings.looked, violations=findings.violations

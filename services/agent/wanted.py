@@ -42,7 +42,8 @@ class Wanted:
     def find_tampered(self, found: Document) -> list[str]:
         """Label values of the parts by which a namespace is not as it should be, once for each reason."""
         name = str((found.get("metadata") or {}).get("name") or "")
-        claim, labels = self._claims.get(name), []
+        claim = self._claims.get(name)
+        labels: list[str] = []
         if claim is not None and not is_adorned(claim, found):
             labels.append(claim.part)
         elif claim is None and find_marks(found):

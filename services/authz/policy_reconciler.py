@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 
 MODELS: Mapping[str, type[Policy]] = {"AdmissionPolicy": AdmissionPolicy, "PodSecurityTemplate": PodSecurityTemplate}
 
+_KINDS: Mapping[str, str] = {ADMISSION_PARTS: "AdmissionPolicy", POD_SECURITY_PARTS: "PodSecurityTemplate"}
+
 
 class PolicyReconciler:
     """`policies` by kind. Of replicas that all know the same, one writes and the others find it written."""
@@ -94,33 +96,44 @@ def keys_of_trial(change: Change) -> Iterable[str]:
 
 
 def keys_of_cluster(policies: Mapping[str, Objects[Any]]) -> Callable[[Change], Iterable[str]]:
-    """All policies, when something about a cluster changed that a status tells; heartbeats are nothing."""
+    """The policies of which a cluster says something else, and all when it is another cluster to policies; heartbeats are nothing."""
 
     def keys(change: Change) -> Iterable[str]:
-        facts = [
-            _facts(codec.decode(Cluster, entry.value, entry.revision)) if entry is not None else None
+        before, after = (
+            codec.decode(Cluster, entry.value, entry.revision) if entry is not None else None
             for entry in (change.before, change.after)
-        ]
-        if facts[0] == facts[1]:
-            return ()
-        return [f"{kind}/{name}" for kind, objects in policies.items() for name in objects.names()]
+        )
+        if before is None or after is None or _facts(before) != _facts(after):
+            return [f"{kind}/{name}" for kind, objects in policies.items() for name in objects.names()]
+        was, is_ = _said(before), _said(after)
+        told = [_policy_of(part) for part in sorted(was.keys() | is_.keys()) if was.get(part) != is_.get(part)]
+        return [f"{kind}/{name}" for kind, name in told if policies[kind].get(name) is not None]
 
     return keys
 
 
 def _facts(cluster: Cluster) -> object:
+    """What decides about all policies."""
     connected = cluster.status.condition("Connected")
-    parts = [
-        (p.name, p.hash, p.error, p.remarks, p.repaired_at)
-        for p in cluster.status.applied
-        if p.name.startswith((ADMISSION_PARTS, POD_SECURITY_PARTS))
-    ]
-    labels = cluster.metadata.labels or {}
     return (
         cluster.uid,
         cluster.deleting,
-        dict(labels),
+        dict(cluster.metadata.labels or {}),
         connected.status if connected else "",
         cluster.status.agent.username,
-        parts,
     )
+
+
+def _said(cluster: Cluster) -> dict[str, object]:
+    """Part of a policy → what the cluster says of it."""
+    return {
+        p.name: (p.hash, p.error, p.remarks, p.repaired_at)
+        for p in cluster.status.applied
+        if p.name.startswith(tuple(_KINDS))
+    }
+
+
+def _policy_of(part: str) -> tuple[str, str]:
+    """Kind and name of the policy that a part is of."""
+    prefix = next(p for p in _KINDS if part.startswith(p))
+    return _KINDS[prefix], part.removeprefix(prefix)

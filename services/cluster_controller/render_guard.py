@@ -54,7 +54,9 @@ def _labels(exempt: dict[str, str]) -> dict[str, Any]:
             }
         ],
     }
-    return make_policy(LABELS, [_rule("", "namespaces")], body)
+    # An API server takes labels by these subresources, too.
+    rule = _rule("", "namespaces", "namespaces/finalize", "namespaces/status")
+    return make_policy(LABELS, [rule], body)
 
 
 def _network(name: str, field: str, peers: str, projects: list[str], exempt: dict[str, str]) -> dict[str, Any]:
@@ -73,7 +75,7 @@ def _network(name: str, field: str, peers: str, projects: list[str], exempt: dic
     return make_policy(name, [_rule("networking.k8s.io", "networkpolicies")], body, namespaces=selector)
 
 
-def _rule(group: str, plural: str) -> dict[str, Any]:
+def _rule(group: str, *resources: str) -> dict[str, Any]:
     return {
-        "apiGroups": [group], "apiVersions": ["v1"], "operations": ["CREATE", "UPDATE"], "resources": [plural], "scope": "*",
+        "apiGroups": [group], "apiVersions": ["v1"], "operations": ["CREATE", "UPDATE"], "resources": list(resources), "scope": "*",
     }  # fmt: skip

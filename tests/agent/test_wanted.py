@@ -115,7 +115,8 @@ def test_only_what_was_as_it_should_be_is_told_as_put_right_and_a_part_that_is_g
 
 
 async def fetch(*answers: DesiredSet) -> Any:
-    bus, left, asked = MemoryBus(), list(answers), []
+    bus, left = MemoryBus(), list(answers)
+    asked: list[dict[str, str]] = []
 
     async def handle(message: Message) -> DesiredSet:
         asked.append(DesiredQuery.model_validate(unpack(message.data)).have)

@@ -108,8 +108,13 @@ def test_who_lowers_a_level_is_seen_as_having_changed_it_and_a_new_namespace_is_
 
 
 def test_what_somebody_wrote_into_our_note_is_no_more_than_levels() -> None:
-    for text in ("no json", "[]", json.dumps({"app": "x", ENFORCE: 3})):
+    odd = [{"app": "x", ENFORCE: 3}, {ENFORCE: "no label value!"}, {ENFORCE: "strict"}, {f"{ENFORCE}-version": "v1.x"}]
+    for text in ("no json", "[]", *map(json.dumps, odd)):
         found = namespace({MARK: "applied"}, annotations={BEFORE: text})
         (step,) = plan_levels([], {"web": found})
         assert isinstance(step, Unlevel)
         assert step.before == {}
+    kept = {ENFORCE: "baseline", f"{ENFORCE}-version": "v1.30"}
+    (step,) = plan_levels([], {"web": namespace({MARK: "applied"}, annotations={BEFORE: json.dumps(kept)})})
+    assert isinstance(step, Unlevel)
+    assert step.before == kept

@@ -14,6 +14,7 @@ from libs.common.kube.objects import content_hash
 from libs.common.policies.admission import quote_cel, render_admission
 from libs.common.policies.choice import TRIAL, is_chosen
 from libs.common.policies.levels import LEVELS, Mode, strictest, wanted_labels
+from libs.common.policies.names import CANARY_NAMESPACE
 from libs.common.policies.pod_security import render_pod_security
 from libs.common.resources.policies import ClusterChoice
 from services.agent.claims import is_order
@@ -69,13 +70,24 @@ def test_whatever_a_trial_may_write_is_kept_to_dry_runs(rule: dict[str, Any]) ->
     assert all(r["scope"] == "*" and r["apiVersions"] == ["*"] and "resourceNames" not in r for r in judged)
     for right in role["rules"]:
         for group, resource in [(g, r) for g in right["apiGroups"] for r in right["resources"]]:
-            wanted, operations = ("*/*", {"CONNECT"}) if resource == "*" else (resource, set())
+            wanted = "*/*" if resource == "*" else resource
+            operations = {"CONNECT"} if resource == "*" else set[str]()
             assert any(
                 {group} <= set(r["apiGroups"])
                 and {wanted} <= set(r["resources"])
                 and operations | {"CREATE", "UPDATE", "DELETE"} <= set(r["operations"])
                 for r in judged
             ), (group, resource)
+    assert guard["spec"]["matchConstraints"]["namespaceSelector"] == {}
+
+
+def test_no_policy_but_the_guard_answers_where_the_guard_is_asked() -> None:
+    rule = {**PODS, "resources": ["configmaps"]}
+    policy, _, guard, *_ = render_admission(
+        admission(stage="Enforce", matchConstraints={"resourceRules": [rule]}), AGENT
+    )
+    (exempt,) = policy["spec"]["matchConstraints"]["namespaceSelector"]["matchExpressions"]
+    assert (exempt["operator"], CANARY_NAMESPACE in exempt["values"]) == ("NotIn", True)
     assert guard["spec"]["matchConstraints"]["namespaceSelector"] == {}
 
 

@@ -11,10 +11,10 @@ from libs.common import errors
 from libs.common.bus.base import Message
 from libs.common.contracts.messages import TrialOffender, TrialReport
 from libs.common.policies.choice import TRIAL, trial_id
-from libs.common.resources.clusters import Cluster
+from libs.common.resources.clusters import AppliedPart, Cluster
 from libs.common.resources.policies import AdmissionPolicy, PodSecurityTemplate, PolicyTrial
 from services.authz.builtins import ensure_builtins
-from services.authz.policy_reconciler import PolicyReconciler
+from services.authz.policy_reconciler import PolicyReconciler, keys_of_cluster
 from services.authz.policy_strategies import admission_strategy, pod_security_strategy
 from services.authz.trials import Trials
 from tests.access import made
@@ -120,6 +120,34 @@ async def test_to_enforce_what_was_not_tried_is_told(clock: Any) -> None:
             writer, PAM, "patch", "teams", plural="admissionpolicies", body={"spec": {"stage": "Enforce"}}
         )
         assert reply.warnings == ["it was not tried in east: see policytrials"]
+
+
+async def test_what_a_cluster_says_of_one_policy_has_that_one_looked_at_and_another_cluster_all(clock: Any) -> None:
+    async with world(clock) as (hub, writer):
+        for name in ("teams", "other"):
+            await hub.write(writer, PAM, "create", admission(name))
+        keys: list[str] = []
+        of_cluster = keys_of_cluster(hub.reconciler._policies)
+        hub.informers["clusters"].subscribe(lambda change: keys.extend(of_cluster(change)), replay=False)
+
+        async def told(**said: Any) -> list[str]:
+            east = (await hub.get(Cluster, "east")).model_copy(deep=True)
+            for field, value in said.items():
+                setattr(east.status if field != "labels" else east.metadata, field, value)
+            await hub.put(east)
+            found = sorted(keys)
+            keys.clear()
+            return found
+
+        parts = [
+            AppliedPart(name=name, hash="h", applied_at=clock())
+            for name in ("roles", "policies/teams", "policies/gone", "pod-security/teams")
+        ]
+        assert await told(applied=parts) == ["AdmissionPolicy/teams"]
+        again = [part.model_copy(update={"applied_at": clock(), "objects": 7}) for part in parts]
+        assert await told(applied=again) == []
+        assert await told(applied=[]) == ["AdmissionPolicy/teams"]
+        assert await told(labels={"zone": "eu"}) == ["AdmissionPolicy/other", "AdmissionPolicy/teams"]
 
 
 @pytest.mark.parametrize("count", ["looked", "violations", "untried", "generation"])

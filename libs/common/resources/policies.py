@@ -64,7 +64,9 @@ class Validation(Model):
     reason: Literal["Invalid", "Forbidden", "Unauthorized", "RequestEntityTooLarge"] = "Invalid"
 
 
-class AdmissionPolicySpec(Model):
+class PolicySpec(Model):
+    """What policies of both kinds have: where they count, and whether they refuse."""
+
     description: str = Field(default="", max_length=4096)
     stage: Stage = Field(default="Audit", description=STAGE)
     enforce_at_once: bool = Field(default=False, description=AT_ONCE)
@@ -77,6 +79,9 @@ class AdmissionPolicySpec(Model):
         max_length=500,
         description="It does not count in these, nor in the cluster's own and the agent's.",
     )
+
+
+class AdmissionPolicySpec(PolicySpec):
     match_constraints: MatchConstraints
     match_conditions: list[NamedExpression] = Field(
         default_factory=list, max_length=32, description="Requests that meet all of them are looked at."
@@ -124,19 +129,7 @@ class SecurityMode(Model):
     )
 
 
-class PodSecurityTemplateSpec(Model):
-    description: str = Field(default="", max_length=4096)
-    stage: Stage = Field(default="Audit", description=STAGE)
-    enforce_at_once: bool = Field(default=False, description=AT_ONCE)
-    clusters: ClusterChoice
-    projects: list[Label] = Field(
-        default_factory=list, max_length=200, description="Only namespaces of these projects; empty = all namespaces."
-    )
-    exempt_namespaces: list[Label] = Field(
-        default_factory=list,
-        max_length=500,
-        description="It says nothing about these, nor about the cluster's own and the agent's.",
-    )
+class PodSecurityTemplateSpec(PolicySpec):
     enforce: SecurityMode | None = Field(
         default=None, description="Pods that violate it are refused, in stage Enforce."
     )
