@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
-import pytest
+from axe_playwright_python.async_playwright import Axe
 
 from integration.flows.test_browser import Screen
 from integration.harness.hub import PASSWORD, Hub
@@ -31,7 +30,7 @@ async def go(screen: Screen, way: str, sign: str) -> None:
 
 async def check_looks(screen: Screen, name: str) -> None:
     """No rule of axe-core is broken, nothing sticks out of a narrow screen; a picture for people."""
-    axe: Any = pytest.importorskip("axe_playwright_python.async_playwright", reason="pip install 'herdsman[dev]'").Axe()
+    axe = Axe()
     for scheme in ("dark", "light"):
         await screen.page.emulate_media(color_scheme=scheme)
         answer = (await axe.run(screen.page, options={"resultTypes": ["violations", "passes"]})).response

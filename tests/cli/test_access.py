@@ -8,9 +8,6 @@ import pytest
 
 from services.cli.access_answers import render_csv
 from services.cli.main import run
-from tests.cli.test_hub import answers, authority, server, signed_in
-
-__all__ = ["answers", "authority", "server", "signed_in"]
 
 REVIEWS = "/apis/management.herdsman.dev/v1/accessreviews"
 DIRECT = {

@@ -11,9 +11,7 @@ from libs.common import errors
 from libs.common.audit.chain import read_batch
 from services.cli.main import run
 from tests.audit.test_chain import KEY, Maker, event
-from tests.cli.test_hub import Answers, answers, authority, server, signed_in
 
-__all__ = ["Answers", "answers", "authority", "server", "signed_in"]
 PATH = "/apis/management.herdsman.dev/v1/auditevents"
 PEM = KEY.public_key().public_bytes(serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo)
 

@@ -14,9 +14,7 @@ from services.cli import browser_login, device_login
 from services.cli.browser_login import has_browser, make_challenge
 from services.cli.hub import Hub
 from services.cli.main import run
-from tests.cli.test_hub import answers, authority, server
 
-__all__ = ["answers", "authority", "server"]
 DEVICES, FETCH = ("POST", "/v1/devices"), ("POST", "/v1/devices/fetch")
 BEGUN = {"device_code": "d", "user_code": "BCDF-GHJK", "interval_s": 5, "verification_uri": "https://hub.example/ui/#login=BCDF-GHJK"}  # fmt: skip
 TOKEN = {"token": "hm_a_b", "user": "ada", "expires_at": "2027-01-01T00:00:00Z"}

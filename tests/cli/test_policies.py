@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 from services.cli.main import run
-from tests.cli.test_hub import answers, authority, server, signed_in
-
-__all__ = ["answers", "authority", "server", "signed_in"]
 
 API = "/apis/management.herdsman.dev/v1"
 STEERING = "\x1b]0;owned\x07\r\x9b2J"

@@ -15,9 +15,6 @@ import pytest
 
 from libs.common.recording.events import RESIZE, STDIN, STDOUT
 from services.cli.main import run
-from tests.cli.test_hub import answers, authority, server, signed_in
-
-__all__ = ["answers", "authority", "server", "signed_in"]
 
 ID = "20260301t120001-00000001"
 FACTS = {

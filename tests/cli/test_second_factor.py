@@ -4,9 +4,6 @@ import pytest
 
 from services.cli.commands.second_factor import draw, spaced
 from services.cli.main import run
-from tests.cli.test_hub import answers, authority, server, signed_in
-
-__all__ = ["answers", "authority", "server", "signed_in"]
 
 
 def test_a_terminal_shows_two_rows_in_each_line_and_loses_none():
